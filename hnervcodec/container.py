@@ -1,0 +1,386 @@
+"""The `.hnv` container (spec section "Container"): chunks, the index, and what to do when cut.
+
+    signature and versions | VHDR | SEGM ... | INDX | HEND
+
+Written as a stream; read through seeks, so that one frame costs the header, the index and one
+segment. Works without torch.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import BinaryIO
+
+from hnervcodec import profiles, syntax
+from hnervcodec.bitstream import ByteReader, ByteWriter, crc32
+from hnervcodec.errors import FileError, TruncatedError, UnsupportedError
+from hnervcodec.syntax import VideoHeader
+
+SIGNATURE = b"\x89HNV\r\n\x1a\n"
+MAJOR, MINOR = 1, 0
+PREFIX_SIZE = 24
+CHUNK_HEADER_SIZE = 16
+CHUNK_OVERHEAD = CHUNK_HEADER_SIZE + 4
+END_PAYLOAD_SIZE = 12
+END_SIZE = CHUNK_OVERHEAD + END_PAYLOAD_SIZE
+VIDEO_HEADER_SIZE = 28
+MAX_INDEX_ENTRIES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Prefix:
+    """The first 24 bytes."""
+
+    major: int
+    minor: int
+    profile: int
+    level: profiles.Level
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """One chunk's place in the file."""
+
+    kind: bytes
+    length: int  # of the payload
+    serial: int
+    offset: int  # of the chunk's header
+
+    @property
+    def critical(self) -> bool:
+        """An upper-case first letter: a decoder that does not know it must stop."""
+        return self.kind[:1].isupper()
+
+    @property
+    def payload_offset(self) -> int:
+        return self.offset + CHUNK_HEADER_SIZE
+
+    @property
+    def end(self) -> int:
+        return self.payload_offset + self.length + 4
+
+
+@dataclass(frozen=True, slots=True)
+class IndexEntry:
+    """Where a segment lies and which frames it holds."""
+
+    offset: int  # of the SEGM chunk's header
+    length: int  # of its payload
+    first_frame: int
+    frame_count: int
+
+    @property
+    def frames(self) -> range:
+        return range(self.first_frame, self.first_frame + self.frame_count)
+
+
+# ---------------------------------------------------------------- writing
+
+
+class Writer:
+    """Writes one file: header, then segments in order, then `finish`.
+
+    On a seekable `file` the frame count in the header is filled in at the end; on a pipe it stays
+    0 and readers take it from the index.
+    """
+
+    def __init__(self, file: BinaryIO, video: VideoHeader, level: profiles.Level):
+        self._file, self._video = file, video
+        self._position = self._serial = 0
+        self._index: list[IndexEntry] = []
+        w = ByteWriter()
+        w.raw(SIGNATURE)
+        for value in (MAJOR, MINOR, profiles.MAIN, level.number):
+            w.u8(value)
+        w.u32(0)  # incompatible flags
+        w.u32(0)  # compatible flags
+        w.u32(crc32(w.getvalue()))
+        self._write(w.getvalue())
+        self._chunk(b"VHDR", self._video_payload())
+
+    def _video_payload(self) -> bytes:
+        w = ByteWriter()
+        syntax.write_video_header(w, self._video)
+        return w.getvalue()
+
+    def _write(self, data: bytes) -> None:
+        self._file.write(data)
+        self._position += len(data)
+
+    def _chunk(self, kind: bytes, payload: bytes) -> None:
+        w = ByteWriter()
+        w.raw(kind)
+        w.u32(len(payload))
+        w.u32(self._serial)
+        w.u32(crc32(w.getvalue()))
+        w.raw(payload)
+        w.u32(crc32(payload))
+        self._serial += 1
+        self._write(w.getvalue())
+
+    @property
+    def frame_count(self) -> int:
+        """Frames in the segments written so far."""
+        return sum(entry.frame_count for entry in self._index)
+
+    def segment(self, payload: bytes, frame_count: int) -> None:
+        """Appends a SEGM chunk that holds the next `frame_count` frames."""
+        entry = IndexEntry(self._position, len(payload), self.frame_count, frame_count)
+        self._chunk(b"SEGM", payload)
+        self._index.append(entry)
+
+    def finish(self) -> int:
+        """Writes the index and the end; returns the file's size in bytes."""
+        index_offset = self._position
+        w = ByteWriter()
+        w.u32(len(self._index))
+        for entry in self._index:
+            w.u64(entry.offset)
+            w.u32(entry.length)
+            w.u32(entry.first_frame)
+            w.u16(entry.frame_count)
+        self._chunk(b"INDX", w.getvalue())
+        w = ByteWriter()
+        w.u64(index_offset)
+        w.u32(self.frame_count)
+        self._chunk(b"HEND", w.getvalue())
+        size = self._position
+        if self._file.seekable():
+            self._video = replace(self._video, frame_count=self.frame_count)
+            self._file.seek(PREFIX_SIZE)
+            self._serial = 0
+            self._chunk(b"VHDR", self._video_payload())
+            self._file.seek(0, io.SEEK_END)
+        self._file.flush()
+        return size
+
+
+def overhead(segments: int) -> int:
+    """Bytes of a finished file that are not segment payloads."""
+    index = 4 + 18 * segments
+    chunks = VIDEO_HEADER_SIZE + index + END_PAYLOAD_SIZE + CHUNK_OVERHEAD * (3 + segments)
+    return PREFIX_SIZE + chunks
+
+
+# ---------------------------------------------------------------- reading
+
+
+def read_prefix(data: bytes) -> Prefix:
+    """Parses the first 24 bytes."""
+    if not data.startswith(SIGNATURE):
+        if not data:
+            raise FileError("empty file")
+        if SIGNATURE.startswith(data[: len(SIGNATURE)]):
+            raise TruncatedError("file ends inside its signature", offset=len(data))
+        raise FileError(f"not a .hnv file: it starts with {bytes(data[:8])!r}")
+    r = ByteReader(data)
+    r.raw(len(SIGNATURE), "signature")
+    major, minor, profile, level = (
+        r.u8(name) for name in ("major_version", "minor_version", "profile", "level")
+    )
+    incompatible = r.u32("incompatible_flags")
+    r.u32("compatible_flags")
+    if crc32(data[: r.position]) != r.u32("prefix_crc"):
+        raise FileError("checksum mismatch", element="prefix_crc", offset=PREFIX_SIZE - 4)
+    if major != MAJOR:
+        raise UnsupportedError(
+            f"the file has format version {major}.{minor}, this program reads {MAJOR}.x: "
+            "install a newer hnervcodec"
+        )
+    if incompatible:
+        raise UnsupportedError(f"the file needs unknown features (flags {incompatible:#010x})")
+    if profile not in profiles.PROFILES:
+        raise UnsupportedError(f"unknown profile {profile}")
+    if level not in profiles.LEVELS:
+        raise UnsupportedError(f"unknown level {level}")
+    return Prefix(major, minor, profile, profiles.LEVELS[level])
+
+
+class Reader:
+    """Opens a `.hnv` file through a seekable binary `file`.
+
+    Attributes: `prefix`, `level`, `video` (its `frame_count` completed from the index), `index`,
+    `size` (bytes) and `damage`: empty, or why `recover` had to look for segments itself.
+
+    With `recover`, a file whose index or end is missing or damaged opens all the same: intact
+    segments are found by walking the chunks. `hnv decode --recover` uses it.
+    """
+
+    def __init__(self, file: BinaryIO, *, recover: bool = False):
+        self._file = file
+        self.size = file.seek(0, io.SEEK_END)
+        self.prefix = read_prefix(self._read(0, min(PREFIX_SIZE, self.size)))
+        self.level = self.prefix.level
+        header = self._chunk_at(PREFIX_SIZE)
+        if header.kind != b"VHDR" or header.serial != 0:
+            raise FileError("the first chunk is not VHDR", element="type", offset=PREFIX_SIZE)
+        if header.length != VIDEO_HEADER_SIZE:
+            raise FileError(
+                f"length {header.length} instead of {VIDEO_HEADER_SIZE}",
+                element="VHDR.length", offset=PREFIX_SIZE + 4,
+            )  # fmt: skip
+        self.video = syntax.read_video_header(
+            ByteReader(self.payload(header), header.payload_offset)
+        )
+        profiles.check_frame(self.level, self.video.width, self.video.height)
+        self._body = header.end
+        self.damage: list[str] = []
+        try:
+            self.index = self._read_index()
+        except FileError as error:
+            if not recover:
+                raise
+            self.damage.append(str(error))
+            self.index = self._find_segments()
+        count = sum(entry.frame_count for entry in self.index)
+        if self.video.frame_count not in (0, count) and not self.damage:
+            raise FileError(
+                f"{self.video.frame_count} frames announced, {count} in the index",
+                element="frame_count",
+            )
+        self.video = replace(self.video, frame_count=max(self.video.frame_count, count))
+
+    # Chunks
+
+    def _read(self, offset: int, size: int) -> bytes:
+        self._file.seek(offset)
+        data = self._file.read(size)
+        if len(data) != size:
+            raise TruncatedError("file ends too early", offset=offset + len(data))
+        return data
+
+    def _chunk_at(self, offset: int) -> Chunk:
+        """The header at `offset`, checked against its CRC and the file's size."""
+        if offset + CHUNK_OVERHEAD > self.size:
+            raise TruncatedError("file ends inside a chunk header", offset=self.size)
+        data = self._read(offset, CHUNK_HEADER_SIZE)
+        r = ByteReader(data, offset)
+        kind = bytes(r.raw(4, "type"))
+        length, serial = r.u32("length"), r.u32("serial")
+        if crc32(data[:12]) != r.u32("header_crc"):
+            raise FileError("checksum mismatch", element="header_crc", offset=offset + 12)
+        if not (kind.isalpha() and kind.isascii()):
+            raise FileError(f"chunk type {kind!r} is not four letters", offset=offset)
+        chunk = Chunk(kind, length, serial, offset)
+        if chunk.end > self.size:
+            raise TruncatedError(
+                f"the {kind.decode()} chunk needs {chunk.end - self.size} bytes more than the "
+                "file has",
+                offset=self.size,
+            )
+        return chunk
+
+    def payload(self, chunk: Chunk) -> bytes:
+        """The chunk's payload, checked against its CRC."""
+        data = self._read(chunk.payload_offset, chunk.length + 4)
+        payload, crc = data[:-4], int.from_bytes(data[-4:], "little")
+        if crc32(payload) != crc:
+            raise FileError(
+                "checksum mismatch", element=f"{chunk.kind.decode()}.payload_crc",
+                offset=chunk.end - 4,
+            )  # fmt: skip
+        return payload
+
+    def chunks(self) -> Iterator[Chunk]:
+        """Every chunk in file order; the file must end with HEND and hold nothing else."""
+        offset, serial = PREFIX_SIZE, 0
+        while True:
+            chunk = self._chunk_at(offset)
+            if chunk.serial != serial:
+                raise FileError(
+                    f"serial {chunk.serial}, expected {serial}", element="serial", offset=offset + 8
+                )
+            if chunk.critical and chunk.kind not in (b"VHDR", b"SEGM", b"INDX", b"HEND"):
+                raise UnsupportedError(f"unknown critical chunk {chunk.kind.decode()}")
+            yield chunk
+            offset, serial = chunk.end, serial + 1
+            if chunk.kind == b"HEND":
+                break
+        if offset != self.size:
+            raise FileError(f"{self.size - offset} bytes follow the end chunk", offset=offset)
+
+    # Index
+
+    def _read_index(self) -> list[IndexEntry]:
+        """Index and end chunk from the back of the file."""
+        try:
+            end = self._chunk_at(max(self.size - END_SIZE, self._body))
+            if end.kind != b"HEND" or end.end != self.size:
+                raise FileError("no end chunk")
+        except FileError as error:
+            # Walk from the front: either the walk finds what is wrong, or bytes follow the end.
+            for _ in self.chunks():
+                pass
+            raise FileError("the end chunk is missing", offset=self.size) from error
+        r = ByteReader(self.payload(end), end.payload_offset)
+        index_offset, frame_count = r.u64("index_offset"), r.u32("frame_count", 1)
+        r.end("HEND")
+        if not self._body <= index_offset <= end.offset - CHUNK_OVERHEAD:
+            raise FileError(f"index offset {index_offset} lies outside the file", element="HEND")
+        chunk = self._chunk_at(index_offset)
+        if chunk.kind != b"INDX":
+            raise FileError("no INDX chunk here", element="HEND.index_offset", offset=index_offset)
+        r = ByteReader(self.payload(chunk), chunk.payload_offset)
+        entries: list[IndexEntry] = []
+        position, frame = self._body, 0
+        for _ in range(r.u32("segment_count", 1, MAX_INDEX_ENTRIES)):
+            at = r.offset
+            entry = IndexEntry(
+                r.u64("offset"), r.u32("length"), r.u32("first_frame"), r.u16("frame_count", 1)
+            )
+            if entry.first_frame != frame:
+                raise FileError(
+                    f"starts at frame {entry.first_frame}, expected {frame}",
+                    element="INDX.first_frame", offset=at,
+                )  # fmt: skip
+            stop = entry.offset + CHUNK_OVERHEAD + entry.length
+            if entry.offset < position or stop > end.offset:
+                raise FileError("segments overlap or leave the file", element="INDX", offset=at)
+            position, frame = stop, entry.frames.stop
+            entries.append(entry)
+        r.end("INDX")
+        if frame != frame_count:
+            raise FileError(f"{frame_count} frames announced, {frame} indexed", element="HEND")
+        return entries
+
+    def _find_segments(self) -> list[IndexEntry]:
+        """Intact segments in file order, found without the index."""
+        entries: list[IndexEntry] = []
+        offset = self._body
+        while offset + CHUNK_OVERHEAD <= self.size:
+            try:
+                chunk = self._chunk_at(offset)
+            except FileError as error:
+                self.damage.append(str(error))
+                break
+            offset = chunk.end
+            if chunk.kind != b"SEGM":
+                continue
+            try:
+                r = ByteReader(self.payload(chunk), chunk.payload_offset)
+                first_frame, frame_count, _ = syntax.read_segment_start(r)
+            except FileError as error:
+                self.damage.append(str(error))
+                continue
+            if not entries or first_frame >= entries[-1].frames.stop:
+                entries.append(IndexEntry(chunk.offset, chunk.length, first_frame, frame_count))
+        if not entries:
+            raise FileError("no intact segment: " + self.damage[0])
+        return entries
+
+    def segment_payload(self, entry: IndexEntry) -> bytes:
+        """The payload of the segment that `entry` points to, checked against its CRCs."""
+        chunk = self._chunk_at(entry.offset)
+        if chunk.kind != b"SEGM" or chunk.length != entry.length:
+            raise FileError("no such SEGM chunk", element="INDX.offset", offset=entry.offset)
+        payload = self.payload(chunk)
+        r = ByteReader(payload, chunk.payload_offset)
+        frames = r.u32("first_frame"), r.u16("frame_count")
+        if frames != (entry.first_frame, entry.frame_count):
+            raise FileError(
+                "segment and index disagree about its frames",
+                element="first_frame", offset=chunk.payload_offset,
+            )  # fmt: skip
+        return payload
