@@ -1,0 +1,337 @@
+"""Fits a network and embeddings to the frames of one segment.
+
+Phase one trains the analysis and synthesis networks together in float. Phase two keeps the
+embeddings as free parameters and trains with every quantizer in the loop and the rate in the
+loss, holding the estimated size at the budget.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hnervcodec.analysis import AnalysisNetwork, embed_all
+from hnervcodec.architecture import ModelConfig
+from hnervcodec.network import EMBED_ZERO, Quantizers, SynthesisNetwork
+from hnervcodec.ratecontrol import estimated_bits, scale_steps
+from hnervcodec.requantization import GAIN_SHIFT, UNIT
+from hnervcodec.syntax import VideoHeader
+
+
+@dataclass(frozen=True, slots=True)
+class FitConfig:
+    """How to fit; never enters the file."""
+
+    epochs: int
+    batch_size: int = 4  # frames
+    matrix_rate: float = 0.02  # Muon's learning rate, for the convolution kernels
+    other_rate: float = 2e-3  # Adam's, for everything else
+    step_rate: float = 1e-2  # Adam's, for the logarithms of the quantizer steps
+    warmup: float = 0.05  # share of all steps
+    quantize_from: float = 0.5  # share of all steps after which the quantizers are in the loop
+    prune: float = 0.0  # share of the weights set to zero (global magnitude)
+    rate_weight: float = 0.7  # lambda in units of distortion / rate
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """One report from a running fit."""
+
+    phase: str  # "fit" | "quantize"
+    step: int
+    steps: int
+    seconds: float  # since the fit began
+    psnr: float  # dB, over the samples of the last epoch's worth of batches
+    bytes: float | None  # predicted size of the segment, once the quantizers run
+
+
+@dataclass(frozen=True, slots=True)
+class FittedSegment:
+    """The float side of the waist: arrays and the steps they are to be quantized with."""
+
+    model: ModelConfig
+    weights: list[np.ndarray]  # float32, `LayerSpec.weight_shape`
+    biases: list[np.ndarray]  # float32 [out]
+    steps: list[float]  # of each weight tensor
+    gains: list[int]  # of each hidden layer; a level is worth 64 / gain
+    zero_points: list[int]
+    embedding: np.ndarray  # float32 [T, C, h, w]
+    embed_step: float
+
+
+def bf16_pays(device: torch.device) -> bool:
+    """Whether this device multiplies bfloat16 in hardware (elsewhere it is emulated)."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    if device.type != "cpu":
+        return False
+    names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(getattr(torch.cpu, name, lambda: False)() for name in names)
+
+
+class _Fit:
+    """State of one fit; `run` is the only entry."""
+
+    def __init__(
+        self,
+        frames: np.ndarray,
+        video: VideoHeader,
+        model: ModelConfig,
+        config: FitConfig,
+        target_bits: float,
+        device: torch.device,
+        report: Callable[[Progress], None],
+    ):
+        torch.manual_seed(config.seed)
+        self.config, self.model, self.device, self.report = config, model, device, report
+        self.target_bits = target_bits
+        self.pixels = len(frames) * video.width * video.height
+        samples = torch.from_numpy(frames if frames.dtype == np.uint8 else frames.astype(np.int16))
+        self.frames = samples.to(device).contiguous(memory_format=torch.channels_last)
+        self.white = float(video.max_sample)
+        self.order = torch.Generator().manual_seed(config.seed)
+        specs = video.layers(model)
+        self.synthesis = SynthesisNetwork(specs).to(device)
+        self.analysis = AnalysisNetwork(model, video.packed_channels).to(
+            device, memory_format=torch.channels_last
+        )
+        self.quantizers: Quantizers | None = None
+        self.embedding: torch.nn.Parameter | None = None
+        self.masks: list[Tensor] | None = None
+        self.bf16 = bf16_pays(device)
+        batches = math.ceil(len(frames) / config.batch_size)
+        self.per_epoch = batches
+        self.steps = max(config.epochs * batches, 20)
+        self.quantize_at = round(self.steps * config.quantize_from)
+        self.prune_at = round(self.steps * 0.8 * config.quantize_from)
+        hidden = range(1, len(specs) - 1)
+        matrices = [self.synthesis.weights[n] for n in hidden]
+        others = [
+            *self.synthesis.biases, self.synthesis.weights[0], self.synthesis.weights[-1],
+            *self.analysis.parameters(),
+        ]  # fmt: skip
+        self.optimizers: list[torch.optim.Optimizer] = [
+            torch.optim.Muon(
+                matrices, lr=config.matrix_rate, weight_decay=0.0, momentum=0.95, nesterov=True,
+                ns_steps=5, adjust_lr_fn="original",
+            ),
+            torch.optim.Adam(others, lr=config.other_rate),
+        ]  # fmt: skip
+        self.distortion = 0.0
+
+    def autocast(self) -> AbstractContextManager[None]:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
+
+    def batch(self, index: Tensor) -> Tensor:
+        """[B, channels, H, W] float32 in 0..1."""
+        return self.frames[index].float().div_(self.white)
+
+    def run(self) -> FittedSegment:
+        start = time.monotonic()
+        queue: list[Tensor] = []
+        recent: list[float] = []
+        for step in range(self.steps):
+            if step == self.prune_at and self.config.prune:
+                self.begin_pruning()
+            if step == self.quantize_at:
+                self.begin_quantizing()
+            if not queue:
+                shuffled = torch.randperm(len(self.frames), generator=self.order)
+                queue = list(shuffled.split(self.config.batch_size))
+            self.set_rates(step)
+            recent = [*recent, self.train_step(queue.pop().to(self.device), step)]
+            recent = recent[-self.per_epoch :]
+            self.distortion = sum(recent) / len(recent)
+            size = None
+            if self.quantizers is not None:
+                with torch.no_grad():
+                    size = self.current_bits(step) / 8
+            phase = "fit" if self.quantizers is None else "quantize"
+            psnr = -10 * math.log10(max(self.distortion, 1e-10))
+            seconds = time.monotonic() - start
+            self.report(Progress(phase, step + 1, self.steps, seconds, psnr, size))
+        return self.result()
+
+    def set_rates(self, step: int) -> None:
+        """Linear warm-up, then half a cosine to zero."""
+        warmup = max(1, round(self.steps * self.config.warmup))
+        if step < warmup:
+            factor = (step + 1) / warmup
+        else:
+            factor = 0.5 * (1 + math.cos(math.pi * (step - warmup) / (self.steps - warmup)))
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group.setdefault("peak", group["lr"])
+                group["lr"] = group["peak"] * max(factor, 1e-3)
+
+    def train_step(self, index: Tensor, step: int) -> float:
+        """One update; returns the batch's squared error per sample of 0..1."""
+        target = self.batch(index)
+        with self.autocast():
+            if self.embedding is None:
+                embedding = self.analysis(target)
+            else:
+                embedding = self.embedding[index]
+            decoded = self.synthesis(embedding, self.quantizers)
+        distortion = (decoded.float() - target).square().mean()
+        loss = distortion
+        if self.quantizers is not None and step % RATE_EVERY == 0:
+            loss = distortion + self.rate_term(step)
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        for optimizer in self.optimizers:
+            optimizer.step()
+        if self.masks is not None:
+            with torch.no_grad():
+                for weight, mask in zip(self.synthesis.weights, self.masks, strict=True):
+                    weight.mul_(mask)
+        if self.quantizers is not None:
+            self.hold_budget(step)
+        return float(distortion.detach())
+
+    # Pruning and quantizers
+
+    @torch.no_grad()
+    def begin_pruning(self) -> None:
+        """Global unstructured magnitude pruning (HNeRV section 3.4); the rest is retrained."""
+        weights = list(self.synthesis.weights)
+        magnitudes = torch.cat([weight.abs().flatten() for weight in weights])
+        cut = magnitudes.kthvalue(max(1, round(len(magnitudes) * self.config.prune))).values
+        self.masks = [(weight.abs() > cut).float() for weight in weights]
+
+    @torch.no_grad()
+    def begin_quantizing(self) -> None:
+        """Freezes the embeddings into parameters and calibrates every quantizer."""
+        everything = torch.arange(len(self.frames), device=self.device)
+        chunks = everything.split(self.config.batch_size)
+        with self.autocast():
+            embedding = embed_all(self.analysis, [self.batch(index) for index in chunks])
+            stride = max(1, len(chunks) // 16)
+            ranges = [
+                self.synthesis.activation_ranges(embedding[index]) for index in chunks[::stride]
+            ]
+        lows = [min(r[n][0] for r in ranges) for n in range(len(ranges[0]))]
+        highs = [max(r[n][1] for r in ranges) for n in range(len(ranges[0]))]
+        gains, zero_points = activation_scales(self.synthesis, lows, highs)
+        self.embedding = torch.nn.Parameter(embedding)
+        spread = [weight.std() / 8 for weight in self.synthesis.weights]
+        steps = torch.stack([*spread, embedding.std() / 12]).clamp(min=1e-6).log()
+        self.quantizers = Quantizers(steps, gains, zero_points).to(self.device)
+        self.hold_budget(self.quantize_at, limit=64.0)
+        adam = self.optimizers[1]
+        adam.add_param_group({"params": [self.embedding], "lr": self.config.other_rate})
+        adam.add_param_group(
+            {"params": [self.quantizers.log_steps], "lr": self.config.step_rate}
+        )
+        for group in adam.param_groups[1:]:
+            group["peak"] = group["lr"]
+        for parameter in self.analysis.parameters():
+            parameter.requires_grad_(False)
+            parameter.grad = None
+
+    # Rate
+
+    def phase_share(self, step: int) -> float:
+        """How much of the quantized phase has passed, 0..1."""
+        return (step - self.quantize_at) / max(1, self.steps - self.quantize_at)
+
+    def current_bits(self, step: int) -> float:
+        assert self.quantizers is not None and self.embedding is not None
+        return float(estimated_bits(self.synthesis, self.quantizers, self.embedding))
+
+    def rate_term(self, step: int) -> Tensor:
+        """lambda * bits per pixel. lambda = distortion / rate is the slope of a curve along which
+        twice the bytes halve the distortion; being scale-free it suits every clip and budget."""
+        assert self.quantizers is not None and self.embedding is not None
+        bits = estimated_bits(self.synthesis, self.quantizers, self.embedding)
+        slope = self.config.rate_weight * self.distortion / self.target_bits
+        ramp = min(1.0, 0.2 + 2 * self.phase_share(step))
+        # After the steps have come to rest, only this slope still holds the size.
+        excess = float(bits.detach()) / self.target_bits - 1
+        correction = math.exp(min(max(20 * excess, -3.0), 3.0))
+        return RATE_EVERY * ramp * correction * slope * bits
+
+    def hold_budget(self, step: int, limit: float = 1.02) -> None:
+        """Rescales all steps towards the budget: 30 % above it at first, then down to it. In the
+        last part the steps rest, so that the weights settle on their levels."""
+        assert self.quantizers is not None and self.embedding is not None
+        share = self.phase_share(step)
+        if step % RATE_EVERY or share > STEPS_REST_FROM:
+            if share > STEPS_REST_FROM:
+                self.quantizers.log_steps.requires_grad_(False)
+                self.quantizers.log_steps.grad = None
+            return
+        surplus = 0.3 * max(0.0, 1 - share / 0.4)
+        target = self.target_bits * (1 + surplus)
+        scale_steps(self.synthesis, self.quantizers, self.embedding.detach(), target, limit)
+
+    @torch.no_grad()
+    def result(self) -> FittedSegment:
+        assert self.quantizers is not None and self.embedding is not None
+        specs, steps = self.synthesis.specs, self.quantizers.log_steps.exp().tolist()
+        weights = [
+            weight.view(spec.weight_shape).float().cpu().numpy()
+            for weight, spec in zip(self.synthesis.weights, specs, strict=True)
+        ]
+        return FittedSegment(
+            self.model,
+            weights,
+            [bias.float().cpu().numpy() for bias in self.synthesis.biases],
+            steps[:-1],
+            self.quantizers.gains,
+            self.quantizers.zero_points,
+            self.embedding.float().cpu().numpy(),
+            steps[-1],
+        )
+
+
+RATE_EVERY = 4  # steps between evaluations of the rate term, which then counts as many times
+STEPS_REST_FROM = 0.8  # share of the quantized phase
+
+
+def activation_scales(
+    network: SynthesisNetwork, lows: list[float], highs: list[float]
+) -> tuple[list[int], list[int]]:
+    """Gain and zero point of each hidden layer's output; residual layers share their input's."""
+    gains: list[int] = []
+    zero_points: list[int] = []
+    kinds = [spec.kind for spec in network.specs[:-1]]
+    for n, kind in enumerate(kinds):
+        if kind == "residual":
+            gains.append(gains[-1])
+            zero_points.append(zero_points[-1])
+            continue
+        stop = n + 1
+        while stop < len(kinds) and kinds[stop] == "residual":
+            stop += 1
+        low, high = min(lows[n:stop]), max(highs[n:stop])
+        gain = int((1 << GAIN_SHIFT) / UNIT * 255 / (high - low))
+        gain = min(max(gain, 1), 65535)
+        gains.append(gain)
+        zero_points.append(min(max(round(-low * UNIT * gain / (1 << GAIN_SHIFT)), 0), 255))
+    return gains, zero_points
+
+
+def fit(
+    frames: np.ndarray,
+    video: VideoHeader,
+    model: ModelConfig,
+    config: FitConfig,
+    target_bits: float,
+    *,
+    device: torch.device,
+    report: Callable[[Progress], None] = lambda progress: None,
+) -> FittedSegment:
+    """Fits `frames`, packed samples [T, channels, H, W] padded to the model's stride, so that
+    weights and embeddings cost about `target_bits`. Deterministic for a seed on one machine with
+    one number of threads."""
+    return _Fit(frames, video, model, config, target_bits, device, report).run()

@@ -1,0 +1,44 @@
+"""PSNR of planes, as ffmpeg's psnr filter defines it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from hnervcodec.planes import Planes
+
+
+def psnr(mse: float, max_sample: int) -> float:
+    """dB; infinite for identical samples."""
+    return math.inf if mse == 0 else 10 * math.log10(max_sample**2 / mse)
+
+
+@dataclass
+class PlaneError:
+    """Squared error summed over frames, plane by plane."""
+
+    max_sample: int
+    squared: list[float] = field(default_factory=list)
+    samples: list[int] = field(default_factory=list)
+
+    def add(self, reference: Planes, distorted: Planes) -> None:
+        if not self.squared:
+            self.squared, self.samples = [0.0] * len(reference), [0] * len(reference)
+        for n, (a, b) in enumerate(zip(reference, distorted, strict=True)):
+            difference = a.astype(np.int32) - b.astype(np.int32)
+            self.squared[n] += float(np.square(difference, dtype=np.int64).sum())
+            self.samples[n] += a.size
+
+    @property
+    def per_plane(self) -> list[float]:
+        """PSNR in dB of Y, or of Y, Cb and Cr."""
+        return [
+            psnr(s / n, self.max_sample) for s, n in zip(self.squared, self.samples, strict=True)
+        ]
+
+    @property
+    def average(self) -> float:
+        """PSNR in dB over all samples (ffmpeg's `average`)."""
+        return psnr(sum(self.squared) / sum(self.samples), self.max_sample)

@@ -1,0 +1,126 @@
+"""The synthesis network in floating point, as the encoder trains it.
+
+The float twin of `synthesis`: same layers, and with `Quantizers` the same roundings, passed
+straight through by the gradient. Nothing here is normative.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hnervcodec.architecture import LayerSpec
+from hnervcodec.requantization import GAIN_SHIFT, UNIT
+
+EMBED_ZERO = 128  # the encoder's choice of embed_zero_point
+# Largest weight magnitude: 127 keeps a layer on the int8 path; stem and head are small and
+# sensitive, and may use more.
+MAX_WEIGHT = {"stem": 2047, "up": 127, "residual": 127, "head": 2047}
+
+
+class _RoundClip(torch.autograd.Function):
+    """round, then clip; the gradient passes where nothing was clipped."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, low: float, high: float) -> Tensor:
+        levels = x.round()
+        ctx.save_for_backward((levels >= low) & (levels <= high))
+        return levels.clamp_(low, high)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        (inside,) = ctx.saved_tensors
+        return grads[0] * inside, None, None
+
+
+def round_clip(x: Tensor, low: float, high: float) -> Tensor:
+    return _RoundClip.apply(x, low, high)  # type: ignore[no-any-return]
+
+
+class Quantizers(nn.Module):
+    """Learned steps of weights and embeddings, fixed scales of the activations.
+
+    log_steps: [layers + 1], natural logarithm of each weight tensor's step, the embeddings' last.
+    gains: the integer `gain` of each layer; a level of its output is worth 64 / gain.
+    zero_points: the level that means 0 in each layer's output.
+    """
+
+    def __init__(self, log_steps: Tensor, gains: list[int], zero_points: list[int]):
+        super().__init__()
+        self.log_steps = nn.Parameter(log_steps)
+        self.gains, self.zero_points = gains, zero_points
+
+    def step(self, layer: int) -> Tensor:
+        return self.log_steps[layer].exp()
+
+    def level_value(self, layer: int) -> float:
+        """What one output level of the layer is worth."""
+        return (1 << GAIN_SHIFT) / (UNIT * self.gains[layer])
+
+
+class SynthesisNetwork(nn.Module):
+    """Embeddings [B, C, h, w] -> packed samples [B, channels, H, W], black 0 .. white 1."""
+
+    def __init__(self, specs: tuple[LayerSpec, ...]):
+        super().__init__()
+        self.specs = specs
+        # Kernels are stored as matrices [out, in * k * k], the shape Muon orthogonalizes.
+        self.weights = nn.ParameterList(
+            torch.empty(s.weight_shape[0], s.weights // s.weight_shape[0]) for s in specs
+        )
+        self.biases = nn.ParameterList(torch.zeros(s.out_channels) for s in specs)
+        for weight in self.weights:
+            nn.init.kaiming_uniform_(weight, a=math.sqrt(5))
+        nn.init.constant_(self.biases[-1], 0.5)
+
+    def weight_levels(self, layer: int, quantizers: Quantizers) -> Tensor:
+        """The layer's weights in steps, rounded."""
+        limit = MAX_WEIGHT[self.specs[layer].kind]
+        return round_clip(self.weights[layer] / quantizers.step(layer), -limit, limit)
+
+    def forward(self, x: Tensor, quantizers: Quantizers | None = None) -> Tensor:
+        """With `quantizers`, activations run in levels relative to their zero point."""
+        value = 1.0  # of one input level
+        if quantizers is not None:
+            value = quantizers.step(-1)
+            x = round_clip(x / value, -EMBED_ZERO, 255 - EMBED_ZERO)
+        for n, spec in enumerate(self.specs):
+            weight = self.weights[n] if quantizers is None else self.weight_levels(n, quantizers)
+            v = F.conv2d(x, weight.view(spec.weight_shape), padding=spec.kernel // 2)
+            if spec.shuffle > 1:
+                v = F.pixel_shuffle(v, spec.shuffle)
+            bias = self.biases[n].view(1, -1, 1, 1)
+            if quantizers is None:
+                v = v + bias.to(v.dtype)
+            else:
+                v = torch.addcmul(bias.to(v.dtype), v, (quantizers.step(n) * value).to(v.dtype))
+            if spec.kind == "head":
+                return v
+            y = F.gelu(v)
+            if quantizers is not None:
+                value = quantizers.level_value(n)
+                zero = quantizers.zero_points[n]
+                y = y / value
+                x = round_clip(x + y if spec.kind == "residual" else y, -zero, 255 - zero)
+            else:
+                x = x + y if spec.kind == "residual" else y
+        raise AssertionError("a network ends with its head")
+
+    @torch.no_grad()
+    def activation_ranges(self, x: Tensor) -> list[tuple[float, float]]:
+        """(low, high) that hold all but 1e-4 of each hidden layer's outputs, in float."""
+        ranges = []
+        for n, spec in enumerate(self.specs[:-1]):
+            weight = self.weights[n].view(spec.weight_shape)
+            v = F.conv2d(x, weight, padding=spec.kernel // 2)
+            v = F.pixel_shuffle(v, spec.shuffle) + self.biases[n].view(1, -1, 1, 1)
+            x = x + F.gelu(v) if spec.kind == "residual" else F.gelu(v)
+            values = x.flatten()
+            top = max(1, values.numel() // 10_000)
+            high = float(values.topk(top).values[-1])
+            ranges.append((float(values.amin()), max(high, 0.1)))
+        return ranges

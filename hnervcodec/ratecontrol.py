@@ -1,0 +1,188 @@
+"""Bytes: the rate the fit is trained against, and the network that a byte budget affords."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from hnervcodec import profiles
+from hnervcodec.architecture import ModelConfig, StageConfig, macs_per_frame, weight_count
+from hnervcodec.errors import UsageError
+from hnervcodec.network import Quantizers, SynthesisNetwork
+from hnervcodec.planes import packed_size
+from hnervcodec.syntax import VideoHeader
+
+# Bits a weight costs in the networks we choose (range-coded levels of about 5 bits).
+BITS_PER_WEIGHT = 5.0
+# Bits an embedding value costs after temporal prediction; DESIGN measured 1.5 on bunny.
+BITS_PER_EMBEDDING = 1.5
+MIN_CHANNELS, MAX_CHANNELS = 4, 256
+
+
+def tensor_bits(levels: Tensor) -> Tensor:
+    """Estimated bits of range-coded `levels` (any shape, unrounded), one table for them all.
+
+    The two-sided geometric distribution of `entropy.Table`, with its two parameters measured on
+    the rounded levels and its cost interpolated linearly between integers, so that the gradient
+    is each level's marginal cost.
+    """
+    with torch.no_grad():
+        magnitudes = levels.detach().round().abs()
+        count = magnitudes.numel()
+        nonzero = torch.count_nonzero(magnitudes).clamp(1, max(count - 1, 1))
+        ratio = (1 - nonzero / magnitudes.sum().clamp(min=1)).clamp(1 / 32, 1 - 2.0**-12)
+        zero_bits = -torch.log2(1 - nonzero / count).clamp(max=-1e-3)
+        one_bits = -torch.log2(nonzero / count * (1 - ratio) / 2)
+        slope = -torch.log2(ratio)
+    magnitudes = levels.abs()
+    first, rest = magnitudes.clamp(max=1), (magnitudes - 1).clamp(min=0)
+    climb = (one_bits - zero_bits).clamp(min=0)
+    return zero_bits * count + climb * first.sum() + slope * rest.sum()
+
+
+def embedding_bits(levels: Tensor) -> Tensor:
+    """Estimated bits of temporally predicted embeddings [T, C, h, w], in unrounded levels."""
+    bits = tensor_bits(levels[0])
+    if len(levels) > 1:
+        deltas = levels[1:] - levels[:-1]
+        for channel in range(levels.shape[1]):
+            bits = bits + tensor_bits(deltas[:, channel])
+    return bits
+
+
+def estimated_bits(
+    network: SynthesisNetwork, quantizers: Quantizers, embedding: Tensor
+) -> Tensor:
+    """Bits of all weights and embeddings under the present steps; differentiable."""
+    steps = quantizers.log_steps.exp()
+    bits = embedding_bits(embedding / steps[-1])
+    for weight, step in zip(network.weights, steps, strict=False):
+        bits = bits + tensor_bits(weight / step)
+    return bits
+
+
+@torch.no_grad()
+def scale_steps(
+    network: SynthesisNetwork, quantizers: Quantizers, embedding: Tensor, target_bits: float,
+    limit: float = 64.0,
+) -> None:
+    """Multiplies all steps by one factor (1 / limit .. limit), so that the estimate meets the
+    target."""  # fmt: skip
+    original = quantizers.log_steps.clone()
+    low, high = -math.log(limit), math.log(limit)
+    for _ in range(12):
+        middle = (low + high) / 2
+        quantizers.log_steps.copy_(original + middle)
+        if float(estimated_bits(network, quantizers, embedding)) > target_bits:
+            low = middle
+        else:
+            high = middle
+    quantizers.log_steps.copy_(original + high)
+
+
+# ---------------------------------------------------------------- choice of the network
+
+
+@dataclass(frozen=True, slots=True)
+class ShapeLimits:
+    """What a preset allows a network."""
+
+    macs_per_pixel: int  # multiplications per luma sample of the frame
+    residuals: int  # residual convolutions after each of the last two upsamplings
+    embed_channels: int
+
+
+def _strides(width: int, height: int) -> tuple[int, ...]:
+    """Upsampling factors, largest first, whose product wastes the least padding among those that
+    leave an embedding of 4 to 160 positions."""
+    packed = packed_size(width, height)
+
+    def positions(strides: tuple[int, ...]) -> int:
+        s = math.prod(strides)
+        return -(-packed[0] // s) * -(-packed[1] // s)
+
+    def padded(strides: tuple[int, ...]) -> int:
+        return positions(strides) * math.prod(strides) ** 2
+
+    candidates = [
+        (first, *[2] * twos) for first in (2, 3, 4, 5) for twos in range(0, 8)
+    ]  # fmt: skip
+    usable = [s for s in candidates if 4 <= positions(s) <= 160] or [
+        min(candidates, key=lambda s: (abs(positions(s) - 16), math.prod(s)))
+    ]
+    # Among equal padding fewer positions, down to 8: embeddings cost bits, stages hardly any.
+    return min(usable, key=lambda s: (padded(s), abs(math.log2(positions(s) / 8))))
+
+
+def _model(strides: tuple[int, ...], width: float, ratio: float, limits: ShapeLimits,
+           embed_channels: int) -> ModelConfig:  # fmt: skip
+    """A network that ends with about `width` channels and shrinks by `ratio` per stage."""
+    count = len(strides)
+
+    def channels(stage: int) -> int:
+        value = width * ratio ** (count - 1 - stage)
+        # Above 16 channels, multiples of 4 keep the vector units full.
+        grain = 4 if value >= 16 else 1
+        return int(min(max(grain * round(value / grain), MIN_CHANNELS), MAX_CHANNELS))
+
+    stages = tuple(
+        StageConfig(
+            stride,
+            1 if n == 0 else 3,
+            channels(n),
+            limits.residuals if n >= count - 2 else 0,
+        )
+        for n, stride in enumerate(strides)
+    )
+    return ModelConfig(embed_channels, channels(-1) if count > 1 else channels(0), stages, 3)
+
+
+def segment_overhead(model: ModelConfig, video: VideoHeader, frames: int) -> int:
+    """Bytes of a segment besides weights and embeddings: header, tables, biases, CRCs."""
+    specs = video.layers(model)
+    biases = sum(spec.out_channels for spec in specs)  # about one byte each
+    return 24 + 5 * len(model.stages) + 4 * (model.embed_channels + 1) + 16 * len(specs) + (
+        biases + 4 * frames
+    )
+
+
+def choose_model(
+    video: VideoHeader, frames: int, budget: int, limits: ShapeLimits, level: profiles.Level
+) -> ModelConfig:
+    """The network to fit for a segment of `frames` frames in `budget` bytes.
+
+    Widths as even as the preset's arithmetic allows (r = 1.0 was best at equal parameters), and
+    as many weights as the budget pays for.
+    """
+    strides = _strides(video.width, video.height)
+    pixels = video.width * video.height
+    best: tuple[int, ModelConfig] | None = None
+    for embed_channels in (limits.embed_channels, 8, 4, 2):
+        for ratio in (1.0, 1.15, 1.3, 1.5, 1.75, 2.0):
+            fitting: tuple[int, ModelConfig] | None = None
+            for quarter in range(4 * MIN_CHANNELS, 4 * MAX_CHANNELS):
+                model = _model(strides, quarter / 4, ratio, limits, embed_channels)
+                specs = video.layers(model)
+                weights = weight_count(specs)
+                stem = specs[0]
+                embedding = frames * embed_channels * stem.height * stem.width
+                bits = 8 * (budget - segment_overhead(model, video, frames))
+                bits -= BITS_PER_EMBEDDING * embedding
+                if weights * BITS_PER_WEIGHT > bits or weights > level.weights:
+                    break
+                if macs_per_frame(specs) > limits.macs_per_pixel * pixels:
+                    break
+                fitting = (weights, model)
+            if fitting and (best is None or fitting[0] > 1.1 * best[0]):
+                best = fitting
+        if best:
+            return best[1]
+    smallest = _model(strides, MIN_CHANNELS, 1.0, limits, 2)
+    need = segment_overhead(smallest, video, frames) + weight_count(video.layers(smallest)) // 2
+    raise UsageError(
+        f"{budget} bytes for {frames} frames of {video.width}x{video.height} are too few: the "
+        f"smallest network needs about {need} bytes ({8 * need / pixels / frames:.4f} bpp)"
+    )

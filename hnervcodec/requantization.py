@@ -1,0 +1,51 @@
+"""Normative per-layer tables in integers (spec section "Re-quantization"); no torch.
+
+    t = (acc + 2^(shift-1)) >> shift                   clipped to the table's range
+    u = (t * multiplier + 2^9) >> 10                   pre-activation, 1/1024 per unit
+    g = max(u, 0) - gelu[min(|u|, 4095)]               GELU(u), 1/1024 per unit
+    offset = (g * gain + 2^15) >> 16                   output levels relative to the zero point
+
+The head has neither GELU nor gain: sample = (t * multiplier + 2^15) >> 16, clipped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cache
+from importlib.resources import files
+
+import numpy as np
+
+from hnervcodec.syntax import Requant
+
+GELU_SHA256 = "627dc8435d2e313498b2ab3521b1077797d8d2c146063ce9deee5e95307e8f67"
+HIDDEN_HALF = 2048  # table indices t of a hidden layer: -2048..2047
+HEAD_HALF = 8192  # and of the head: -8192..8191
+UNIT = 1024  # fixed-point units per 1.0
+MULTIPLIER_SHIFT = 10
+GAIN_SHIFT = 16
+
+
+@cache
+def gelu_table() -> np.ndarray:
+    """int64 [4096]: max(x, 0) - GELU(x) at x = m / 1024, in 1/1024."""
+    data = files("hnervcodec").joinpath("data/gelu.bin").read_bytes()
+    if hashlib.sha256(data).hexdigest() != GELU_SHA256:
+        raise RuntimeError("hnervcodec/data/gelu.bin is damaged: reinstall hnervcodec")
+    return np.frombuffer(data, np.uint8).astype(np.int64)
+
+
+def hidden_table(requant: Requant) -> np.ndarray:
+    """int64 [4096]: the output offset of each table index t = -2048..2047."""
+    t = np.arange(-HIDDEN_HALF, HIDDEN_HALF, dtype=np.int64)
+    u = (t * requant.multiplier + (1 << MULTIPLIER_SHIFT - 1)) >> MULTIPLIER_SHIFT
+    table = gelu_table()
+    g = np.maximum(u, 0) - table[np.minimum(np.abs(u), len(table) - 1)]
+    return (g * requant.gain + (1 << GAIN_SHIFT - 1)) >> GAIN_SHIFT
+
+
+def head_table(requant: Requant, max_sample: int) -> np.ndarray:
+    """int64 [16384]: the sample of each table index t = -8192..8191."""
+    t = np.arange(-HEAD_HALF, HEAD_HALF, dtype=np.int64)
+    samples = (t * requant.multiplier + (1 << GAIN_SHIFT - 1)) >> GAIN_SHIFT
+    return np.clip(samples, 0, max_sample)

@@ -1,0 +1,247 @@
+"""Embeddings -> frames: the normative integer network (spec section "Synthesis"), in torch.
+
+Every convolution is computed by the fastest kernel that proves itself exact on this machine:
+
+    int8      oneDNN's u8 x s8 convolution (VNNI, AMX), for weights of at most 127
+    float32   exact, because the conformance bound keeps every partial sum below 2^24
+    float64   exact everywhere; the reference for the others
+
+All of them give the same bits. A kernel is chosen per layer at load, by a known-answer test with
+the layer's own shape and the largest operands it can meet, because what saturates or rounds
+depends on processor, environment and library (u8 x s8 without VNNI, TF32, Winograd ...).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from hnervcodec.architecture import LayerSpec
+from hnervcodec.errors import UsageError
+from hnervcodec.requantization import HEAD_HALF, HIDDEN_HALF, head_table, hidden_table
+from hnervcodec.segment import ACCUMULATOR_LIMIT, QuantizedSegment
+from hnervcodec.syntax import VideoHeader
+
+PATHS = ("int8", "float32", "float64")
+
+# uint8 levels [B, C, h, w] (channels last) -> exact accumulators [B, O, h, w], floating point
+Convolution = Callable[[torch.Tensor], torch.Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class _Operands:
+    """What a convolution kernel is built from."""
+
+    weight: torch.Tensor  # int32 [O, I, k, k]
+    bias: torch.Tensor  # int64 [O]
+    zero_point: int  # of the input levels
+
+    @property
+    def padding(self) -> int:
+        return self.weight.shape[-1] // 2
+
+
+def _float_kernel(operands: _Operands, dtype: torch.dtype) -> Convolution:
+    weight = operands.weight.to(dtype).contiguous(memory_format=torch.channels_last)
+    bias = operands.bias.to(dtype)
+
+    def convolve(levels: torch.Tensor) -> torch.Tensor:
+        centred = levels.to(dtype).sub_(operands.zero_point)
+        return F.conv2d(centred, weight, bias, padding=operands.padding)
+
+    return convolve
+
+
+def _int8_kernel(operands: _Operands) -> Convolution:
+    outputs = len(operands.weight)
+    scales, zeros = torch.ones(outputs), torch.zeros(outputs, dtype=torch.int64)
+    weight, bias = operands.weight.to(torch.int8), operands.bias.float()
+    ones, padding = [1, 1], [operands.padding] * 2
+    packed = torch.ops.onednn.qconv_prepack(
+        weight, scales, 1.0, operands.zero_point, ones, padding, ones, 1, None
+    )
+
+    def convolve(levels: torch.Tensor) -> torch.Tensor:
+        return torch.ops.onednn.qconv2d_pointwise(
+            levels, 1.0, operands.zero_point, packed, scales, zeros, bias, ones, padding, ones, 1,
+            1.0, 0, torch.float32, "none", [], "",
+        )  # fmt: skip
+
+    return convolve
+
+
+def _kernel(path: str, operands: _Operands) -> Convolution:
+    if path == "int8":
+        return _int8_kernel(operands)
+    return _float_kernel(operands, torch.float32 if path == "float32" else torch.float64)
+
+
+def _is_exact(path: str, operands: _Operands, size: tuple[int, int]) -> bool:
+    """Known-answer test: the largest weights and levels the conformance bound leaves room for."""
+    if path == "float64":
+        return True
+    device, shape = operands.weight.device, operands.weight.shape
+    largest = int(operands.weight.abs().max())
+    if path == "int8" and (device.type != "cpu" or largest > 127):
+        return False
+    generator = torch.Generator().manual_seed(0)
+    largest = max(largest, 127)
+    reach = largest * max(operands.zero_point, 255 - operands.zero_point)
+    # Runs of neighbouring input channels: where kernels add pairs in 16 bits, these saturate.
+    taps = shape[1] * shape[2] * shape[3]
+    run = min(taps, (ACCUMULATOR_LIMIT - 1) // reach)
+    start = torch.randint(0, taps - run + 1, (shape[0], 1), generator=generator)
+    position = torch.arange(taps)
+    inside = (position >= start) & (position < start + run)
+    values = largest - torch.randint(0, 4, (shape[0], taps), generator=generator)
+    signs = torch.randint(0, 2, (shape[0], taps), generator=generator) * 2 - 1
+    signs[::2] = 1
+    weight = (values * signs * inside).reshape(shape[0], shape[2], shape[3], shape[1])
+    test = _Operands(
+        weight.permute(0, 3, 1, 2).int().to(device),
+        torch.zeros(shape[0], dtype=torch.int64, device=device),
+        operands.zero_point,
+    )
+    levels = torch.randint(0, 256, (2, shape[1], *size), generator=generator, dtype=torch.uint8)
+    levels[0] = 255
+    levels = levels.to(device).contiguous(memory_format=torch.channels_last)
+    exact = _kernel("float64", test)(levels)
+    try:
+        return bool((_kernel(path, test)(levels).double() == exact).all())
+    except (RuntimeError, AttributeError, NotImplementedError):  # not built, or no such operator
+        return False
+
+
+class _Layer:
+    """One convolution with its table and, for "up" layers, its pixel shuffle."""
+
+    def __init__(
+        self,
+        spec: LayerSpec,
+        operands: _Operands,
+        shift: int,
+        table: np.ndarray,
+        zero_point: int,
+        path: str,
+        max_sample: int,
+    ):
+        self.spec = spec
+        self.path = path
+        self._half = HEAD_HALF if spec.kind == "head" else HIDDEN_HALF
+        self._scale = 2.0**-shift
+        # `table` gives offsets; a residual layer adds them to its input, the others to zero_point.
+        if spec.kind == "residual":
+            dtype, table = torch.int16, table.clip(-255, 255)
+        elif spec.kind == "head":
+            dtype = torch.uint8 if max_sample <= 255 else torch.int16
+        else:
+            dtype, table = torch.uint8, (table + zero_point).clip(0, 255)
+        self._table = torch.from_numpy(table).to(dtype).to(operands.weight.device)
+        # The shuffle's phases become the slow output channels, so that it is a plain copy.
+        self._weight_shape = operands.weight.shape
+        self._convolve = _kernel(path, self._phases_first(operands))
+
+    def _phases_first(self, operands: _Operands) -> _Operands:
+        shuffle = self.spec.shuffle
+        if shuffle == 1:
+            return operands
+        order = torch.arange(len(operands.weight)).view(-1, shuffle**2).t().reshape(-1)
+        return _Operands(operands.weight[order], operands.bias[order], operands.zero_point)
+
+    def __call__(self, levels: torch.Tensor) -> torch.Tensor:
+        """[B, I, h, w] -> [B, O, h * shuffle, w * shuffle], both channels last."""
+        accumulators = self._convolve(levels).permute(0, 2, 3, 1).contiguous()
+        index = accumulators.mul_(self._scale).floor_().clamp_(-self._half, self._half - 1)
+        index = index.to(torch.int32).add_(self._half)
+        out = self._table.index_select(0, index.view(-1)).view(index.shape)
+        if self.spec.kind == "residual":
+            out = out.add_(levels.permute(0, 2, 3, 1)).clamp_(0, 255).to(torch.uint8)
+        elif self.spec.kind == "up":
+            batch, height, width, _ = out.shape
+            s, channels = self.spec.shuffle, self.spec.out_channels
+            out = out.view(batch, height, width, s, s, channels).transpose(2, 3)
+            out = out.reshape(batch, height * s, width * s, channels)
+        return out.permute(0, 3, 1, 2)
+
+
+class Synthesis:
+    """A segment's network, ready to run.
+
+    `path`: "auto", or one of `PATHS` to force it (a layer that cannot use it exactly falls back
+    to the next). `device`: any torch device; CPU by default. The samples never depend on either.
+    """
+
+    def __init__(
+        self,
+        segment: QuantizedSegment,
+        video: VideoHeader,
+        *,
+        path: str = "auto",
+        device: str | torch.device = "cpu",
+    ):
+        if path != "auto" and path not in PATHS:
+            raise UsageError(f"unknown arithmetic path {path!r}: choose from {', '.join(PATHS)}")
+        self.device = torch.device(device)
+        candidates = PATHS if path == "auto" else PATHS[PATHS.index(path) :]
+        self._embedding = torch.from_numpy(segment.embedding)
+        self._max_sample = video.max_sample
+        self._layers = []
+        zero_points = segment.input_zero_points()
+        with _exact_mode():
+            for spec, layer, zero in zip(segment.specs, segment.layers, zero_points, strict=True):
+                operands = _Operands(
+                    torch.from_numpy(layer.weight).to(self.device),
+                    torch.from_numpy(layer.accumulator_bias(spec)).to(self.device),
+                    zero,
+                )
+                size = min(spec.height, 16), min(spec.width, 16)
+                exact = next(name for name in candidates if _is_exact(name, operands, size))
+                if spec.kind == "head":
+                    table = head_table(layer.requant, video.max_sample)
+                else:
+                    table = hidden_table(layer.requant)
+                self._layers.append(
+                    _Layer(
+                        spec, operands, layer.requant.shift, table, layer.requant.zero_point,
+                        exact, video.max_sample,
+                    )
+                )  # fmt: skip
+
+    @property
+    def paths(self) -> dict[str, str]:
+        """The arithmetic path each layer uses."""
+        return {layer.spec.name: layer.path for layer in self._layers}
+
+    @property
+    def batch_size(self) -> int:
+        """Frames per forward pass that keep the largest layer's values near 16 MiB."""
+        largest = max(layer.spec.features for layer in self._layers)
+        return max(1, min(16, (1 << 22) // largest))
+
+    @torch.inference_mode()
+    def packed(self, frames: Sequence[int]) -> np.ndarray:
+        """Packed samples [B, channels, h, w] of the segment's frames; uint8, or uint16 above 8
+        bits."""
+        levels = self._embedding[list(frames)].to(self.device)
+        levels = levels.contiguous(memory_format=torch.channels_last)
+        with _exact_mode():
+            for layer in self._layers:
+                levels = layer(levels)
+        samples = levels.contiguous().cpu().numpy()
+        return samples if self._max_sample <= 255 else samples.astype(np.uint16)
+
+    def batches(self, frames: Sequence[int]) -> Iterator[np.ndarray]:
+        """`packed` for any number of frames, a bounded batch at a time."""
+        for start in range(0, len(frames), self.batch_size):
+            yield self.packed(frames[start : start + self.batch_size])
+
+
+def _exact_mode():  # type: ignore[no-untyped-def]  # torch's context managers carry no types
+    """Turns off what trades exactness for speed on GPUs; has no effect on a CPU."""
+    return torch.backends.cudnn.flags(
+        enabled=True, benchmark=False, deterministic=True, allow_tf32=False
+    )
