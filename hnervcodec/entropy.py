@@ -87,7 +87,9 @@ def cost_bits(table: Table, levels: np.ndarray) -> float:
 def _model(table: Table) -> constriction.stream.model.Categorical:
     # f - 1 with perfect=False makes constriction use exactly f (it gives each symbol one count
     # and shares the rest); perfect=True, the default, prints a warning to stdout.
-    return constriction.stream.model.Categorical((frequencies(table) - 1).astype(np.float64), perfect=False)
+    return constriction.stream.model.Categorical(
+        (frequencies(table) - 1).astype(np.float64), perfect=False
+    )
 
 
 def encode(pieces: Sequence[tuple[Table, np.ndarray]]) -> bytes:

@@ -17,10 +17,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hnervcodec import segment
 from hnervcodec.analysis import AnalysisNetwork, embed_all
 from hnervcodec.architecture import ModelConfig
-from hnervcodec.network import EMBED_ZERO, Quantizers, SynthesisNetwork
-from hnervcodec.ratecontrol import estimated_bits, scale_steps
+from hnervcodec.network import Quantizers, SynthesisNetwork
+from hnervcodec.planes import packed_size
+from hnervcodec.quantization import EMBED_ZERO, MAX_WEIGHT, FittedSegment, quantize
+from hnervcodec.ratecontrol import estimated_bits, scale_steps, segment_overhead
 from hnervcodec.requantization import GAIN_SHIFT, UNIT
 from hnervcodec.syntax import VideoHeader
 
@@ -53,20 +56,6 @@ class Progress:
     bytes: float | None  # predicted size of the segment, once the quantizers run
 
 
-@dataclass(frozen=True, slots=True)
-class FittedSegment:
-    """The float side of the waist: arrays and the steps they are to be quantized with."""
-
-    model: ModelConfig
-    weights: list[np.ndarray]  # float32, `LayerSpec.weight_shape`
-    biases: list[np.ndarray]  # float32 [out]
-    steps: list[float]  # of each weight tensor
-    gains: list[int]  # of each hidden layer; a level is worth 64 / gain
-    zero_points: list[int]
-    embedding: np.ndarray  # float32 [T, C, h, w]
-    embed_step: float
-
-
 def bf16_pays(device: torch.device) -> bool:
     """Whether this device multiplies bfloat16 in hardware (elsewhere it is emulated)."""
     if device.type == "cuda":
@@ -86,14 +75,16 @@ class _Fit:
         video: VideoHeader,
         model: ModelConfig,
         config: FitConfig,
-        target_bits: float,
+        budget: int,
         device: torch.device,
         report: Callable[[Progress], None],
     ):
         torch.manual_seed(config.seed)
         self.config, self.model, self.device, self.report = config, model, device, report
-        self.target_bits = target_bits
-        self.pixels = len(frames) * video.width * video.height
+        self.video, self.budget = video, budget
+        # Bits of what `estimated_bits` leaves out; measured once the quantizers run.
+        self.overhead = 8.0 * segment_overhead(model, video, len(frames))
+        self.size = packed_size(video.width, video.height)
         samples = torch.from_numpy(frames if frames.dtype == np.uint8 else frames.astype(np.int16))
         self.frames = samples.to(device).contiguous(memory_format=torch.channels_last)
         self.white = float(video.max_sample)
@@ -152,8 +143,9 @@ class _Fit:
             self.distortion = sum(recent) / len(recent)
             size = None
             if self.quantizers is not None:
-                with torch.no_grad():
-                    size = self.current_bits(step) / 8
+                if (step - self.quantize_at) % self.per_epoch == 0:
+                    self.measure()
+                size = (self.estimate() + self.overhead) / 8
             phase = "fit" if self.quantizers is None else "quantize"
             psnr = -10 * math.log10(max(self.distortion, 1e-10))
             seconds = time.monotonic() - start
@@ -181,7 +173,9 @@ class _Fit:
             else:
                 embedding = self.embedding[index]
             decoded = self.synthesis(embedding, self.quantizers)
-        distortion = (decoded.float() - target).square().mean()
+        height, width = self.size  # padding is not worth any bits
+        error = decoded.float()[..., :height, :width] - target[..., :height, :width]
+        distortion = error.square().mean()
         loss = distortion
         if self.quantizers is not None and step % RATE_EVERY == 0:
             loss = distortion + self.rate_term(step)
@@ -229,9 +223,7 @@ class _Fit:
         self.hold_budget(self.quantize_at, limit=64.0)
         adam = self.optimizers[1]
         adam.add_param_group({"params": [self.embedding], "lr": self.config.other_rate})
-        adam.add_param_group(
-            {"params": [self.quantizers.log_steps], "lr": self.config.step_rate}
-        )
+        adam.add_param_group({"params": [self.quantizers.log_steps], "lr": self.config.step_rate})
         for group in adam.param_groups[1:]:
             group["peak"] = group["lr"]
         for parameter in self.analysis.parameters():
@@ -244,9 +236,20 @@ class _Fit:
         """How much of the quantized phase has passed, 0..1."""
         return (step - self.quantize_at) / max(1, self.steps - self.quantize_at)
 
-    def current_bits(self, step: int) -> float:
+    @property
+    def target_bits(self) -> float:
+        """What `estimated_bits` may reach; a little room is left for the last steps' drift."""
+        return max(8 * self.budget * 0.992 - self.overhead, 8.0 * self.budget / 4)
+
+    @torch.no_grad()
+    def estimate(self) -> float:
         assert self.quantizers is not None and self.embedding is not None
         return float(estimated_bits(self.synthesis, self.quantizers, self.embedding))
+
+    def measure(self) -> None:
+        """Compares the estimate with the bytes that would really be written now."""
+        payload = segment.write(quantize(self.result(), self.video, 0))
+        self.overhead = 8 * len(payload) - self.estimate()
 
     def rate_term(self, step: int) -> Tensor:
         """lambda * bits per pixel. lambda = distortion / rate is the slope of a curve along which
@@ -273,6 +276,18 @@ class _Fit:
         surplus = 0.3 * max(0.0, 1 - share / 0.4)
         target = self.target_bits * (1 + surplus)
         scale_steps(self.synthesis, self.quantizers, self.embedding.detach(), target, limit)
+        self.keep_levels_in_range()
+
+    @torch.no_grad()
+    def keep_levels_in_range(self) -> None:
+        """A generous budget must not make steps so fine that levels would be clipped."""
+        assert self.quantizers is not None and self.embedding is not None
+        largest = [weight.abs().max() for weight in self.synthesis.weights]
+        limits = [MAX_WEIGHT[spec.kind] for spec in self.synthesis.specs]
+        floors = [m / limit for m, limit in zip(largest, limits, strict=True)]
+        floors.append(self.embedding.abs().max() / (255 - EMBED_ZERO))
+        floor = torch.stack(floors).clamp(min=1e-8).log()
+        self.quantizers.log_steps.copy_(torch.maximum(self.quantizers.log_steps, floor))
 
     @torch.no_grad()
     def result(self) -> FittedSegment:
@@ -326,12 +341,12 @@ def fit(
     video: VideoHeader,
     model: ModelConfig,
     config: FitConfig,
-    target_bits: float,
+    budget: int,
     *,
     device: torch.device,
     report: Callable[[Progress], None] = lambda progress: None,
 ) -> FittedSegment:
     """Fits `frames`, packed samples [T, channels, H, W] padded to the model's stride, so that
-    weights and embeddings cost about `target_bits`. Deterministic for a seed on one machine with
+    the segment's payload takes about `budget` bytes. Deterministic for a seed on one machine with
     one number of threads."""
-    return _Fit(frames, video, model, config, target_bits, device, report).run()
+    return _Fit(frames, video, model, config, budget, device, report).run()

@@ -14,12 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hnervcodec.architecture import LayerSpec
+from hnervcodec.quantization import EMBED_ZERO, MAX_WEIGHT
 from hnervcodec.requantization import GAIN_SHIFT, UNIT
-
-EMBED_ZERO = 128  # the encoder's choice of embed_zero_point
-# Largest weight magnitude: 127 keeps a layer on the int8 path; stem and head are small and
-# sensitive, and may use more.
-MAX_WEIGHT = {"stem": 2047, "up": 127, "residual": 127, "head": 2047}
 
 
 class _RoundClip(torch.autograd.Function):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 
-from hnervcodec.fitting import FittedSegment
-from hnervcodec.network import EMBED_ZERO, MAX_WEIGHT
+from hnervcodec.architecture import ModelConfig
 from hnervcodec.requantization import GAIN_SHIFT, HEAD_HALF, HIDDEN_HALF, MULTIPLIER_SHIFT, UNIT
 from hnervcodec.segment import (
     ACCUMULATOR_LIMIT,
@@ -17,8 +17,26 @@ from hnervcodec.segment import (
 )
 from hnervcodec.syntax import Requant, VideoHeader
 
+EMBED_ZERO = 128  # the encoder's choice of embed_zero_point
+# Largest weight magnitude: 127 keeps a layer on the int8 path; stem and head are small and
+# sensitive, and may use more.
+MAX_WEIGHT = {"stem": 2047, "up": 127, "residual": 127, "head": 2047}
 # A bias need not be finer than a quarter of an output level.
 BIAS_FINENESS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class FittedSegment:
+    """The float side of the waist: arrays and the steps they are to be quantized with."""
+
+    model: ModelConfig
+    weights: list[np.ndarray]  # float32, `LayerSpec.weight_shape`
+    biases: list[np.ndarray]  # float32 [out]
+    steps: list[float]  # of each weight tensor
+    gains: list[int]  # of each hidden layer; a level is worth 64 / gain
+    zero_points: list[int]
+    embedding: np.ndarray  # float32 [T, C, h, w]
+    embed_step: float
 
 
 def quantize(

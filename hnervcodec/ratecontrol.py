@@ -25,22 +25,24 @@ MIN_CHANNELS, MAX_CHANNELS = 4, 256
 def tensor_bits(levels: Tensor) -> Tensor:
     """Estimated bits of range-coded `levels` (any shape, unrounded), one table for them all.
 
-    The two-sided geometric distribution of `entropy.Table`, with its two parameters measured on
-    the rounded levels and its cost interpolated linearly between integers, so that the gradient
-    is each level's marginal cost.
+    The value is the cost of the rounded levels under the two-sided geometric distribution of
+    `entropy.Table`, its two parameters measured on them; the gradient is each level's marginal
+    cost, the slope between the integers around it.
     """
+    magnitudes = levels.abs()
     with torch.no_grad():
-        magnitudes = levels.detach().round().abs()
-        count = magnitudes.numel()
-        nonzero = torch.count_nonzero(magnitudes).clamp(1, max(count - 1, 1))
-        ratio = (1 - nonzero / magnitudes.sum().clamp(min=1)).clamp(1 / 32, 1 - 2.0**-12)
-        zero_bits = -torch.log2(1 - nonzero / count).clamp(max=-1e-3)
+        rounded = magnitudes.round()
+        count = rounded.numel()
+        nonzero = torch.count_nonzero(rounded).clamp(1, max(count - 1, 1))
+        ratio = (1 - nonzero / rounded.sum().clamp(min=1)).clamp(1 / 32, 1 - 2.0**-12)
+        zero_bits = -torch.log2(1 - nonzero / count)
         one_bits = -torch.log2(nonzero / count * (1 - ratio) / 2)
         slope = -torch.log2(ratio)
-    magnitudes = levels.abs()
-    first, rest = magnitudes.clamp(max=1), (magnitudes - 1).clamp(min=0)
+        bits = zero_bits * (count - nonzero) + one_bits * nonzero
+        bits += slope * (rounded.sum() - nonzero).clamp(min=0)
     climb = (one_bits - zero_bits).clamp(min=0)
-    return zero_bits * count + climb * first.sum() + slope * rest.sum()
+    gradient = climb * magnitudes.clamp(max=1).sum() + slope * (magnitudes - 1).clamp(min=0).sum()
+    return bits + gradient - gradient.detach()
 
 
 def embedding_bits(levels: Tensor) -> Tensor:
@@ -53,9 +55,7 @@ def embedding_bits(levels: Tensor) -> Tensor:
     return bits
 
 
-def estimated_bits(
-    network: SynthesisNetwork, quantizers: Quantizers, embedding: Tensor
-) -> Tensor:
+def estimated_bits(network: SynthesisNetwork, quantizers: Quantizers, embedding: Tensor) -> Tensor:
     """Bits of all weights and embeddings under the present steps; differentiable."""
     steps = quantizers.log_steps.exp()
     bits = embedding_bits(embedding / steps[-1])
@@ -66,7 +66,10 @@ def estimated_bits(
 
 @torch.no_grad()
 def scale_steps(
-    network: SynthesisNetwork, quantizers: Quantizers, embedding: Tensor, target_bits: float,
+    network: SynthesisNetwork,
+    quantizers: Quantizers,
+    embedding: Tensor,
+    target_bits: float,
     limit: float = 64.0,
 ) -> None:
     """Multiplies all steps by one factor (1 / limit .. limit), so that the estimate meets the
@@ -144,8 +147,12 @@ def segment_overhead(model: ModelConfig, video: VideoHeader, frames: int) -> int
     """Bytes of a segment besides weights and embeddings: header, tables, biases, CRCs."""
     specs = video.layers(model)
     biases = sum(spec.out_channels for spec in specs)  # about one byte each
-    return 24 + 5 * len(model.stages) + 4 * (model.embed_channels + 1) + 16 * len(specs) + (
-        biases + 4 * frames
+    return (
+        24
+        + 5 * len(model.stages)
+        + 4 * (model.embed_channels + 1)
+        + 16 * len(specs)
+        + (biases + 4 * frames)
     )
 
 

@@ -1,0 +1,29 @@
+"""hnervcodec: a standalone neural video codec on HNeRV (arXiv 2304.02633).
+
+    Decoder        random access to the frames of a .hnv file
+    encode         frames -> .hnv
+    VideoHeader    geometry, colour and time of a video
+    HnervError     base of every error raised on purpose
+
+Names are imported on first use: reading headers (`hnervcodec.container`) never loads torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from hnervcodec.decoder import Decoder as Decoder
+    from hnervcodec.encoder import encode as encode
+    from hnervcodec.errors import HnervError as HnervError
+    from hnervcodec.syntax import VideoHeader as VideoHeader
+
+_HOME = {"Decoder": "decoder", "encode": "encoder", "HnervError": "errors", "VideoHeader": "syntax"}
+__all__ = [*_HOME, "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(f"hnervcodec.{_HOME[name]}"), name)
+    raise AttributeError(f"module 'hnervcodec' has no attribute {name!r}")

@@ -1,0 +1,6 @@
+"""`python -m hnervcodec` is `hnv`."""
+
+from hnervcodec.cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,580 @@
+"""The `hnv` command: the only place that prints. Errors become one line and an exit code.
+
+Heavy modules are imported inside the commands that need them: `hnv info` never loads torch.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
+
+import click
+
+import hnervcodec
+from hnervcodec.container import MAJOR, MINOR, Reader
+from hnervcodec.errors import FileError, HnervError, OutputError, UsageError
+
+if TYPE_CHECKING:
+    from hnervcodec.decoder import Decoder
+    from hnervcodec.encoder import EncodeResult
+    from hnervcodec.fitting import Progress
+    from hnervcodec.syntax import VideoHeader
+
+PRESET_NAMES = ("ultrafast", "fast", "medium", "slow", "veryslow")
+OUTPUT_FORMATS = ("y4m", "raw", "framemd5", "png", "mp4", "mkv")
+
+
+def main() -> NoReturn:
+    """Entry point of `hnv`: runs a command and maps every failure to an exit code."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        code = cli.main(standalone_mode=False)
+        sys.stdout.flush()
+        sys.exit(code if isinstance(code, int) else 0)
+    except (KeyboardInterrupt, click.Abort):
+        _fail("interrupted", 130)
+    except BrokenPipeError:
+        # The reader has seen enough. Nothing more may be flushed into the closed pipe.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+    except click.ClickException as error:
+        _fail(error.format_message(), error.exit_code)
+    except HnervError as error:
+        _fail(str(error), error.exit_code)
+    except MemoryError:
+        _fail("not enough memory", 1)
+    except OSError as error:
+        name = f"{error.filename}: " if error.filename else ""
+        _fail(f"{name}{error.strerror or error}", OutputError.exit_code)
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    click.echo(f"hnv: {message}", err=True)
+    sys.exit(code)
+
+
+def _version(context: click.Context, _: click.Parameter, value: bool) -> None:
+    if not value or context.resilient_parsing:
+        return
+    from hnervcodec.synthesis import fastest_path
+    from hnervcodec.video import library_versions
+
+    click.echo(
+        f"hnv {hnervcodec.__version__}, format {MAJOR}.{MINOR}, torch {version('torch')}, "
+        f"{library_versions()}, constriction {version('constriction')}, "
+        f"arithmetic {fastest_path()}"
+    )
+    context.exit()
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_version,
+    help="Versions of the program, the format and the libraries, and the arithmetic in use.",
+)  # fmt: skip
+def cli() -> None:
+    """A neural video codec: one small network per video, any frame in one forward pass.
+
+    \b
+    hnv encode in.mp4 -o out.hnv --bpp 0.05       minutes to hours, by --preset
+    hnv decode out.hnv -o - | ffmpeg -i - out.mp4
+    hnv decode out.hnv --frames 10-20 -o frames/%05d.png
+    hnv info out.hnv                              where every byte went
+    hnv verify out.hnv                            checksums of the file and of every frame
+
+    Exit codes: 0 success, 2 wrong usage, 3 damaged file, 4 needs a newer version, 5 beyond a
+    limit, 6 unusable source, 7 cannot write, 130 interrupted, 141 closed pipe.
+    """
+
+
+# ---------------------------------------------------------------- encode
+
+
+class _Amount(click.ParamType):
+    """A positive number with an optional k, M or G (powers of 1000)."""
+
+    name = "number"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        match = re.fullmatch(r"(\d+\.?\d*|\.\d+)([kKMG]?)", str(value))
+        number = (
+            float(match[1]) * {"": 1, "k": 1e3, "m": 1e6, "g": 1e9}[match[2].lower()]
+            if match
+            else 0
+        )
+        if number <= 0:
+            self.fail(f"{value!r} is not a positive number such as 500k or 1.5M", param, ctx)
+        return number
+
+
+@cli.command()
+@click.argument("source", metavar="IN")
+@click.option("-o", "--output", required=True, metavar="OUT", help="The .hnv file; - for a pipe.")
+@click.option("--bpp", type=click.FloatRange(0, min_open=True), help="Bits per pixel of the file.")
+@click.option("--bitrate", type=_Amount(), help="Bits per second: 500k, 1.5M.")
+@click.option("--size", type=_Amount(), help="Bytes of the whole file: 300k, 1M.")
+@click.option(
+    "--preset",
+    type=click.Choice(PRESET_NAMES),
+    default="medium",
+    show_default=True,
+    help="Slower presets fit longer and look better at the same size.",
+)
+@click.option(
+    "--segment",
+    type=click.IntRange(1, 2048),
+    default=256,
+    show_default=True,
+    help="Frames per network; each segment decodes on its own.",
+)
+@click.option("--skip", type=click.IntRange(0), default=0, help="Frames to leave out at the start.")
+@click.option("--limit", type=click.IntRange(1), help="Frames to encode at most.")
+@click.option(
+    "--prune",
+    type=click.FloatRange(0, 0.9),
+    default=0.0,
+    help="Share of the weights to set to zero, the rest retrained (0.1: the paper's).",
+)
+@click.option("--seed", type=int, default=0, help="Same seed, machine and threads: same file.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
+@click.option("--threads", type=click.IntRange(1), help="CPU threads (default: all cores).")
+@click.option("-y", "--yes", is_flag=True, help="Overwrite OUT without asking.")
+@click.option("-n", "--no", is_flag=True, help="Never overwrite OUT.")
+@click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
+def encode(
+    source: str, output: str, bpp: float | None, bitrate: float | None, size: float | None,
+    preset: str, segment: int, skip: int, limit: int | None, prune: float, seed: int, device: str,
+    threads: int | None, yes: bool, no: bool, quiet: bool,
+) -> None:  # fmt: skip
+    """Fit a network to the video IN and write it to OUT.
+
+    IN is anything ffmpeg's libraries open, or - for Y4M on standard input. Choose the size of
+    the result by one of --bpp, --bitrate and --size; the file comes out just below it.
+
+    \b
+    hnv encode in.mp4 -o out.hnv --bpp 0.05 --preset slow
+    ffmpeg -i in.mov -f yuv4mpegpipe - | hnv encode - -o out.hnv --size 1M
+    """
+    if sum(rate is not None for rate in (bpp, bitrate, size)) != 1:
+        raise UsageError("choose the rate by exactly one of --bpp, --bitrate and --size")
+    _check_overwrite(source, output, yes, no)
+    with _open_output(output) as file:
+        from hnervcodec import encoder
+        from hnervcodec.video import VideoSource, count_frames
+
+        _use_threads(threads)
+        with VideoSource(source, skip=skip, limit=limit) as video:
+            header = video.header
+            if bpp is not None:
+                bytes_per_frame = bpp * header.width * header.height / 8
+            elif bitrate is not None:
+                bytes_per_frame = bitrate / 8 / float(header.frame_rate)
+            else:
+                assert size is not None
+                if source == "-":
+                    raise UsageError(
+                        "--size needs a file, as a pipe's length is unknown: use --bpp or --bitrate"
+                    )
+                count = max(0, count_frames(source) - skip)
+                bytes_per_frame = size / max(1, min(count, limit or count))
+            progress = _EncodeProgress(header, preset, quiet)
+            result = encoder.encode(
+                header, video.frames(), file, bytes_per_frame=bytes_per_frame, preset=preset,
+                segment_frames=segment, seed=seed, prune=prune, device=device,
+                report=progress,
+            )  # fmt: skip
+    progress.done(output, result)
+
+
+class _EncodeProgress:
+    """One line that rewrites itself on a terminal, a line now and then elsewhere."""
+
+    def __init__(self, header: VideoHeader, preset: str, quiet: bool):
+        self._quiet, self._terminal = quiet, sys.stderr.isatty()
+        self._interval = 0.2 if self._terminal else 10.0
+        self._last = 0.0
+        self._phase: tuple[int, str] = (-1, "")
+        if not quiet:
+            click.echo(
+                f"{header.width}x{header.height}, {float(header.frame_rate):.5g} frames/s, "
+                f"{header.bit_depth}-bit {_chroma_name(header)}, preset {preset}",
+                err=True,
+            )
+
+    def __call__(self, number: int, progress: Progress) -> None:
+        now, phase = time.monotonic(), (number, progress.phase)
+        finished = progress.step == progress.steps
+        due = now - self._last >= self._interval or phase != self._phase or finished
+        if self._quiet or not due:
+            return
+        self._last, self._phase = now, phase
+        rate = progress.step / max(progress.seconds, 1e-9)
+        left = (progress.steps - progress.step) / rate
+        size = f"  {progress.bytes:,.0f} bytes" if progress.bytes else ""
+        line = (
+            f"segment {number + 1}  {progress.phase:8} {100 * progress.step / progress.steps:5.1f} %"
+            f"  {rate:.1f} steps/s  {progress.psnr:.2f} dB{size}  {_duration(left)} left"
+        )
+        if self._terminal:
+            click.echo(f"\r\x1b[K{line}", err=True, nl=finished)
+        else:
+            click.echo(line, err=True)
+
+    def done(self, output: str, result: EncodeResult) -> None:
+        if self._quiet:
+            return
+        names = ("Y", "Cb", "Cr")
+        planes = "  ".join(
+            f"{n} {p:.2f}" for n, p in zip(names, result.error.per_plane, strict=False)
+        )
+        share = 100 * result.bytes / result.target_bytes
+        click.echo(
+            f"{output}: {result.frames} frames in {result.bytes:,} bytes "
+            f"({result.bits_per_pixel:.4f} bpp, {share:.1f} % of the target)\n"
+            f"PSNR {result.error.average:.2f} dB  ({planes})\n"
+            f"{result.segments} segment{'s' * (result.segments > 1)}, {result.weights:,} weights "
+            f"in the last, {result.macs_per_pixel / 1000:.1f} kMAC per pixel, "
+            f"{_duration(result.seconds)}",
+            err=True,
+        )
+        if share < 95:
+            click.echo(
+                "note: the preset's largest network does not need more bytes; a slower preset "
+                "or fewer frames per --segment can use them",
+                err=True,
+            )
+
+
+# ---------------------------------------------------------------- decode
+
+
+_ARITHMETIC = click.option(
+    "--arithmetic",
+    type=click.Choice(("auto", "int8", "float32", "float64")),
+    default="auto",
+    help="Arithmetic path; the result is the same bits for all of them.",
+)
+
+
+@cli.command()
+@click.argument("source", metavar="IN")
+@click.option(
+    "-o",
+    "--output",
+    default="-",
+    metavar="OUT",
+    help="A file, a pattern such as frames/%05d.png, or - for a pipe (the default).",
+)
+@click.option(
+    "--frames",
+    "selection",
+    metavar="SELECTION",
+    help="7, 10-20 (both included), 10:20:2 (a Python slice) or a list: 3,9,20-22.",
+)
+@click.option(
+    "--format",
+    "name",
+    type=click.Choice(OUTPUT_FORMATS),
+    help="Default: by OUT's name; y4m on a pipe.",
+)
+@click.option("--recover", is_flag=True, help="Decode what is intact of a damaged file (exit 3).")
+@_ARITHMETIC
+@click.option("--device", default="cpu", show_default=True, help="cpu, cuda or mps.")
+@click.option("--threads", type=click.IntRange(1), help="CPU threads (default: all cores).")
+@click.option("-y", "--yes", is_flag=True, help="Overwrite OUT without asking.")
+@click.option("-n", "--no", is_flag=True, help="Never overwrite OUT.")
+@click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
+def decode(
+    source: str, output: str, selection: str | None, name: str | None, recover: bool,
+    arithmetic: str, device: str, threads: int | None, yes: bool, no: bool, quiet: bool,
+) -> None:  # fmt: skip
+    """Reconstruct frames of the .hnv file IN, each checked against its checksum.
+
+    \b
+    hnv decode x.hnv -o - | ffmpeg -i - x.mp4      Y4M on a pipe
+    hnv decode x.hnv --frames 10-20 -o part.mkv    lossless FFV1 of eleven frames
+    hnv decode x.hnv --format framemd5 -o -        a line "INDEX, MD5" per frame
+    """
+    with _open_decoder(source, recover, arithmetic, device, threads) as decoder:
+        from hnervcodec import video
+        from hnervcodec.decoder import parse_frames
+
+        name = name or ("y4m" if output == "-" else video.format_of(output))
+        available = {n for entry in decoder.reader.index for n in entry.frames}
+        wanted = parse_frames(selection, len(decoder)) if selection else list(range(len(decoder)))
+        lost = [n for n in wanted if n not in available]
+        wanted = [n for n in wanted if n in available]
+        if not wanted:
+            raise FileError("none of the selected frames is intact")
+        if name == "png" and output != "-" and "%" not in output and len(wanted) > 1:
+            raise UsageError(
+                f"{len(wanted)} frames do not fit into one PNG: write a pattern like %05d.png"
+            )
+        _check_overwrite(source, output, yes, no)
+        start = time.monotonic()
+        with _open_sink(output, name, decoder.video) as sink:
+            for done, (index, planes) in enumerate(decoder.frames(wanted), 1):
+                sink.write(index, planes)
+                if not quiet and sys.stderr.isatty() and (done % 10 == 0 or done == len(wanted)):
+                    rate = done / (time.monotonic() - start)
+                    click.echo(f"\r\x1b[K{done}/{len(wanted)} frames  {rate:.1f} frames/s",
+                               err=True, nl=done == len(wanted))  # fmt: skip
+        if decoder.reader.damage:
+            missing = f"; frames {_ranges(lost)} are missing" if lost else ""
+            raise FileError(decoder.reader.damage[0] + missing)
+
+
+@contextmanager
+def _open_sink(output: str, name: str, header: VideoHeader) -> Iterator[Any]:
+    from hnervcodec import video
+    from hnervcodec.files import complete_or_absent, open_complete_or_absent
+
+    if output == "-" and name not in video.STREAMED:
+        raise UsageError(f"{name} cannot be written to a pipe: use y4m, raw or framemd5")
+    if output == "-" and name != "framemd5" and sys.stdout.isatty():
+        raise UsageError("video is not written to a terminal: use -o FILE, or pipe it on")
+    if output == "-":
+        sink: video.Sink = video.open_stream_sink(sys.stdout.buffer, header, name)
+        yield sink
+        sink.close()
+    elif name in video.STREAMED:
+        with open_complete_or_absent(output) as file:
+            sink = video.open_stream_sink(file, header, name)
+            yield sink
+            sink.close()
+    elif name == "png":
+        sink = video.PngSink(output, header)
+        yield sink
+    else:
+        with complete_or_absent(output) as path:
+            sink = video.LibavSink(path, header, name)
+            yield sink
+            sink.close()
+
+
+# ---------------------------------------------------------------- info, verify
+
+
+@cli.command()
+@click.argument("source", metavar="IN")
+@click.option("--json", "as_json", is_flag=True, help="For programs; the same facts.")
+def info(source: str, as_json: bool) -> None:
+    """Say what the .hnv file IN holds and where every byte of it went."""
+    with _open_file(source) as file:
+        facts = describe(Reader(file))
+    facts = {"file": source, **facts}
+    click.echo(json.dumps(facts, indent=2) if as_json else _as_text(facts))
+
+
+def describe(reader: Reader) -> dict[str, Any]:
+    """Facts of a file as plain JSON types; `bytes` adds up to the file's size."""
+    from hnervcodec import segment as segments
+    from hnervcodec.container import CHUNK_OVERHEAD, PREFIX_SIZE
+
+    video = reader.video
+    spent: dict[str, float] = {"prefix": PREFIX_SIZE}
+    rows = []
+    for chunk in reader.chunks():
+        payload = reader.payload(chunk)
+        if chunk.kind != b"SEGM":
+            spent[chunk.kind.decode()] = CHUNK_OVERHEAD + chunk.length
+            continue
+        usage = segments.usage(payload, video, reader.level)
+        entry = next(e for e in reader.index if e.offset == chunk.offset)
+        segment = segments.read(payload, video, reader.level)
+        stem = segment.specs[0]
+        rows.append({
+            "first_frame": entry.first_frame,
+            "frames": entry.frame_count,
+            "bytes": CHUNK_OVERHEAD + chunk.length,
+            "chunk": CHUNK_OVERHEAD,
+            **asdict(usage),
+            "embedding_shape": [stem.in_channels, stem.height, stem.width],
+            "weights": {spec.name: list(spec.weight_shape) for spec in segment.specs},
+            "macs_per_pixel": sum(s.macs for s in segment.specs) / (video.width * video.height),
+        })  # fmt: skip
+    spent["segments"] = sum(row["bytes"] for row in rows)
+    pixels = video.width * video.height * video.frame_count
+    return {
+        "size": reader.size,
+        "format": f"{reader.prefix.major}.{reader.prefix.minor}",
+        "profile": reader.prefix.profile,
+        "level": reader.level.number,
+        "video": {**asdict(video), "frame_rate": str(video.frame_rate)},
+        "seconds": float(video.frame_count / video.frame_rate),
+        "bits_per_pixel": 8 * reader.size / pixels,
+        "bits_per_second": 8 * reader.size * float(video.frame_rate) / video.frame_count,
+        "bytes": spent,
+        "segments": rows,
+    }
+
+
+def _as_text(facts: dict[str, Any]) -> str:
+    video = facts["video"]
+    total = facts["size"]
+    lines = [
+        f"{facts['file']}: {video['width']}x{video['height']}, {video['frame_count']} frames at "
+        f"{video['frame_rate']} frames/s ({facts['seconds']:.2f} s), {video['bit_depth']}-bit "
+        f"{_CHROMA[video['chroma_format']]}{', full range' if video['full_range'] else ''}",
+        f"format {facts['format']}, profile {facts['profile']}, level {facts['level']}; "
+        f"{total:,} bytes, {facts['bits_per_pixel']:.4f} bpp, "
+        f"{facts['bits_per_second'] / 1000:.1f} kbit/s",
+        "",
+        f"{'bytes':>12} {'share':>7}",
+    ]
+
+    def row(name: str, size: float, note: str = "") -> None:
+        lines.append(f"{size:12,.1f} {100 * size / total:6.2f} %  {name:28}{note}".rstrip())
+
+    for name, size in facts["bytes"].items():
+        if name != "segments":
+            row(name, size)
+    for n, segment in enumerate(facts["segments"]):
+        last = segment["first_frame"] + segment["frames"] - 1
+        row(f"segment {n}", segment["bytes"],
+            f"frames {segment['first_frame']}-{last}, {segment['macs_per_pixel'] / 1000:.1f} "
+            "kMAC per pixel")  # fmt: skip
+        row("  chunk", segment["chunk"])
+        row("  header and tables", segment["header"])
+        shape = "x".join(map(str, segment["embedding_shape"]))
+        row("  embeddings", segment["embedding"], f"{shape} per frame")
+        for name, size in segment["layers"].items():
+            shape = segment["weights"][name]
+            count = shape[0] * shape[1] * shape[2] * shape[3]
+            note = f"{'x'.join(map(str, shape))}, {8 * size / count:.2f} bits per weight"
+            row(f"  {name}", size, note)
+        row("  range coder's end", segment["coder"])
+        row("  frame checksums", segment["frame_crcs"])
+    return "\n".join(lines)
+
+
+@cli.command()
+@click.argument("source", metavar="IN")
+@_ARITHMETIC
+@click.option("--device", default="cpu", show_default=True, help="cpu, cuda or mps.")
+@click.option("--threads", type=click.IntRange(1), help="CPU threads (default: all cores).")
+@click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
+def verify(source: str, arithmetic: str, device: str, threads: int | None, quiet: bool) -> None:
+    """Check every checksum of IN, of its bytes and of every decoded frame."""
+    with _open_decoder(source, False, arithmetic, device, threads) as decoder:
+        for chunk in decoder.reader.chunks():
+            decoder.reader.payload(chunk)
+        start = time.monotonic()
+        count = sum(1 for _ in decoder.frames(range(len(decoder))))
+        rate = count / (time.monotonic() - start)
+        paths = "/".join(sorted(set(decoder.arithmetic().values())))
+        segments = len(decoder.reader.index)
+    if not quiet:
+        click.echo(
+            f"{source}: {count} frames in {segments} segment{'s' * (segments > 1)} verified "
+            f"({rate:.1f} frames/s, {paths} arithmetic)"
+        )
+
+
+# ---------------------------------------------------------------- helpers
+
+
+_CHROMA = ("4:0:0", "4:2:0", "4:2:2", "4:4:4")
+
+
+def _chroma_name(header: VideoHeader) -> str:
+    return _CHROMA[header.chroma_format]
+
+
+def _duration(seconds: float) -> str:
+    seconds = round(seconds)
+    if seconds < 60:
+        return f"{seconds} s"
+    if seconds < 3600:
+        return f"{seconds // 60}:{seconds % 60:02} min"
+    return f"{seconds // 3600}:{seconds % 3600 // 60:02} h"
+
+
+def _ranges(numbers: list[int]) -> str:
+    """1-3,7 for 1, 2, 3, 7."""
+    parts: list[list[int]] = []
+    for n in numbers:
+        if parts and n == parts[-1][-1] + 1:
+            parts[-1][1:] = [n]
+        else:
+            parts.append([n])
+    return ",".join("-".join(map(str, part)) for part in parts)
+
+
+def _use_threads(threads: int | None) -> None:
+    if threads:
+        import torch
+
+        torch.set_num_threads(threads)
+
+
+@contextmanager
+def _open_file(source: str) -> Iterator[BinaryIO]:
+    """The .hnv file, seekable; - reads all of standard input."""
+    if source == "-":
+        yield io.BytesIO(sys.stdin.buffer.read())
+        return
+    try:
+        file = open(source, "rb")
+    except OSError as error:
+        raise FileError(f"cannot open {source}: {error.strerror}") from error
+    with file:
+        try:
+            yield file
+        except FileError as error:
+            error.args = (f"{source}: {error}",)
+            raise
+
+
+@contextmanager
+def _open_decoder(
+    source: str, recover: bool, arithmetic: str, device: str, threads: int | None
+) -> Iterator[Decoder]:
+    with _open_file(source) as file:
+        Reader(file, recover=recover)  # a wrong file fails before torch is loaded
+        from hnervcodec.decoder import Decoder
+
+        _use_threads(threads)
+        yield Decoder(file, recover=recover, path=arithmetic, device=device)
+
+
+def _check_overwrite(source: str, output: str, yes: bool, no: bool) -> None:
+    if output == "-" or not os.path.exists(output):
+        return
+    if source != "-" and os.path.exists(source) and os.path.samefile(source, output):
+        raise UsageError(f"input and output are the same file, {output}")
+    if not os.path.isfile(output) or yes:
+        return
+    if no or not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise UsageError(f"{output} exists: use -y to overwrite it")
+    if not click.confirm(f"{output} exists. Overwrite?", err=True):
+        raise UsageError(f"{output} was left as it is")
+
+
+@contextmanager
+def _open_output(output: str) -> Iterator[BinaryIO]:
+    if output == "-":
+        if sys.stdout.isatty():
+            raise UsageError("a .hnv file is not written to a terminal: use -o FILE")
+        with nullcontext():
+            yield sys.stdout.buffer
+        return
+    from hnervcodec.files import open_complete_or_absent
+
+    if not Path(output).absolute().parent.is_dir():
+        raise OutputError(f"cannot write {output}: no such folder")
+    with open_complete_or_absent(output) as file:
+        yield file

@@ -1,0 +1,155 @@
+"""File -> any frame, in any order, checked against its CRC."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import BinaryIO
+
+import torch
+
+from hnervcodec import segment as segments
+from hnervcodec.bitstream import crc32
+from hnervcodec.container import IndexEntry, Reader
+from hnervcodec.errors import FileError, UsageError
+from hnervcodec.planes import Planes, plane_bytes, unpack
+from hnervcodec.segment import QuantizedSegment
+from hnervcodec.syntax import VideoHeader
+from hnervcodec.synthesis import Synthesis
+
+CACHED_SEGMENTS = 2
+
+
+class Decoder:
+    """Random access to the frames of a `.hnv` file.
+
+    `source`: a path, the file's bytes, or a seekable binary file. `path` and `device` choose the
+    arithmetic (see `synthesis`); the frames are the same for all of them.
+
+    >>> with Decoder("bunny.hnv") as decoder:
+    ...     y, cb, cr = decoder[10]          # uint8 [H, W], [ceil(H/2), ceil(W/2)] twice
+    """
+
+    def __init__(
+        self,
+        source: str | Path | bytes | BinaryIO,
+        *,
+        recover: bool = False,
+        path: str = "auto",
+        device: str | torch.device = "cpu",
+    ):
+        if isinstance(source, bytes):
+            self._file: BinaryIO = io.BytesIO(source)
+        elif isinstance(source, str | Path):
+            self._file = open(source, "rb")
+        else:
+            self._file = source
+        self._owned = isinstance(source, str | Path)
+        try:
+            self.reader = Reader(self._file, recover=recover)
+        except BaseException:
+            self.close()
+            raise
+        self._path, self._device = path, device
+        self._cache: OrderedDict[int, tuple[QuantizedSegment, Synthesis]] = OrderedDict()
+
+    def __enter__(self) -> Decoder:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        if self._owned:
+            self._file.close()
+
+    @property
+    def video(self) -> VideoHeader:
+        return self.reader.video
+
+    def __len__(self) -> int:
+        """Frames of the video, whether or not `recover` found all of them."""
+        return self.video.frame_count
+
+    def __getitem__(self, index: int) -> Planes:
+        """The planes of one frame; negative indices count from the end."""
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"frame {index} of {len(self)}")
+        return next(self.frames([index % len(self)]))[1]
+
+    def frames(self, indices: Sequence[int]) -> Iterator[tuple[int, Planes]]:
+        """(index, planes) of each requested frame, in the requested order.
+
+        Frames of one segment that are asked for in a row share forward passes.
+        """
+        for entry, group in groupby(indices, key=self._entry_of):
+            segment, synthesis = self._load(entry)
+            wanted = [index - entry.first_frame for index in group]
+            position = 0
+            for batch in synthesis.batches(wanted):
+                for packed in batch:
+                    local = wanted[position]
+                    position += 1
+                    video = self.video
+                    planes = unpack(packed, video.chroma_format, video.width, video.height)
+                    if crc32(plane_bytes(planes)) != int(segment.frame_crcs[local]):
+                        raise FileError(
+                            f"frame {entry.first_frame + local} does not decode to its checksum",
+                            element="frame_crc",
+                        )
+                    yield entry.first_frame + local, planes
+
+    def arithmetic(self, index: int = 0) -> dict[str, str]:
+        """The arithmetic path of each layer in the segment that holds frame `index`."""
+        return self._load(self._entry_of(index))[1].paths
+
+    def _entry_of(self, index: int) -> IndexEntry:
+        for entry in self.reader.index:
+            if index in entry.frames:
+                return entry
+        raise FileError(f"frame {index} is lost: its segment is damaged or missing")
+
+    def _load(self, entry: IndexEntry) -> tuple[QuantizedSegment, Synthesis]:
+        if entry.offset in self._cache:
+            self._cache.move_to_end(entry.offset)
+            return self._cache[entry.offset]
+        payload = self.reader.segment_payload(entry)
+        segment = segments.read(payload, self.video, self.reader.level)
+        synthesis = Synthesis(segment, self.video, path=self._path, device=self._device)
+        self._cache[entry.offset] = segment, synthesis
+        if len(self._cache) > CACHED_SEGMENTS:
+            self._cache.popitem(last=False)
+        return segment, synthesis
+
+
+_RANGE = re.compile(r"(\d+)(?:-(\d+))?")
+_SLICE = re.compile(r"(-?\d+)?:(-?\d+)?(?::(-?\d+))?")
+
+
+def parse_frames(text: str, count: int) -> list[int]:
+    """Frame numbers of a selection such as `7`, `10-20` (inclusive), `10:20:2` (a Python slice)
+    or a list of these, `3,9,20-22`, in the order written. `count`: frames in the file."""
+    selected: list[int] = []
+    for part in text.split(","):
+        part = part.strip()
+        if match := _RANGE.fullmatch(part):
+            first, last = int(match[1]), int(match[2] or match[1])
+            if last < first:
+                raise UsageError(f"frames {part!r}: the range ends before it starts")
+            if last >= count:
+                raise UsageError(f"frames {part!r}: the last frame is {count - 1}")
+            selected += range(first, last + 1)
+        elif match := _SLICE.fullmatch(part):
+            start, stop, step = (int(field) if field else None for field in match.groups())
+            if step == 0:
+                raise UsageError(f"frames {part!r}: the step is 0")
+            selected += range(count)[start:stop:step]
+        else:
+            raise UsageError(f"frames {part!r}: write 7, 10-20, 10:20:2 or a list of these")
+    if not selected:
+        raise UsageError(f"frames {text!r} select nothing of {count} frames")
+    return selected

@@ -1,0 +1,47 @@
+"""Output files that appear under their name only when complete."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from hnervcodec.errors import OutputError
+
+
+@contextmanager
+def complete_or_absent(path: str | Path) -> Iterator[Path]:
+    """Yields a temporary name in the folder of `path`; renames it at the end of the block, or
+    removes it if the block fails. Devices and pipes are given as they are."""
+    path = Path(path)
+    if path.exists() and not path.is_file():
+        if path.is_dir():
+            raise OutputError(f"cannot write {path}: it is a folder")
+        yield path
+        return
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        partial.touch(exist_ok=False)
+        if path.exists() and not os.access(path, os.W_OK):
+            raise OutputError(f"cannot write {path}: permission denied")
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror}") from error
+    try:
+        yield partial
+        os.replace(partial, path)
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def open_complete_or_absent(path: str | Path) -> Iterator[BinaryIO]:
+    """The same as an open binary file, flushed to the disk before it gets its name."""
+    with complete_or_absent(path) as name, open(name, "w+b") as file:
+        yield file
+        file.flush()
+        if name != Path(path):
+            os.fsync(file.fileno())
