@@ -101,7 +101,7 @@ def cli() -> None:
 # ---------------------------------------------------------------- encode
 
 
-class _Amount(click.ParamType):
+class _Amount(click.ParamType[float]):
     """A positive number with an optional k, M or G (powers of 1000)."""
 
     name = "number"
@@ -110,14 +110,10 @@ class _Amount(click.ParamType):
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
         match = re.fullmatch(r"(\d+\.?\d*|\.\d+)([kKMG]?)", str(value))
-        number = (
-            float(match[1]) * {"": 1, "k": 1e3, "m": 1e6, "g": 1e9}[match[2].lower()]
-            if match
-            else 0
-        )
-        if number <= 0:
+        if not match or float(match[1]) == 0:
             self.fail(f"{value!r} is not a positive number such as 500k or 1.5M", param, ctx)
-        return number
+        factor = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9}[match[2].lower()]
+        return float(match[1]) * factor
 
 
 @cli.command()
@@ -224,8 +220,9 @@ class _EncodeProgress:
         rate = progress.step / max(progress.seconds, 1e-9)
         left = (progress.steps - progress.step) / rate
         size = f"  {progress.bytes:,.0f} bytes" if progress.bytes else ""
+        percent = 100 * progress.step / progress.steps
         line = (
-            f"segment {number + 1}  {progress.phase:8} {100 * progress.step / progress.steps:5.1f} %"
+            f"segment {number + 1}  {progress.phase:8} {percent:5.1f} %"
             f"  {rate:.1f} steps/s  {progress.psnr:.2f} dB{size}  {_duration(left)} left"
         )
         if self._terminal:
@@ -528,7 +525,7 @@ def _open_file(source: str) -> Iterator[BinaryIO]:
         yield io.BytesIO(sys.stdin.buffer.read())
         return
     try:
-        file = open(source, "rb")
+        file = open(source, "rb")  # noqa: SIM115  (closed below)
     except OSError as error:
         raise FileError(f"cannot open {source}: {error.strerror}") from error
     with file:

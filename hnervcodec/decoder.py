@@ -45,7 +45,7 @@ class Decoder:
         if isinstance(source, bytes):
             self._file: BinaryIO = io.BytesIO(source)
         elif isinstance(source, str | Path):
-            self._file = open(source, "rb")
+            self._file = open(source, "rb")  # noqa: SIM115  (closed by `close`)
         else:
             self._file = source
         self._owned = isinstance(source, str | Path)

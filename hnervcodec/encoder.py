@@ -157,7 +157,7 @@ def encode_segment(
     # What the file says is what counts: decode the bytes themselves, in normative arithmetic.
     quantized = segment.read(payload, video, level)
     synthesis = Synthesis(quantized, video)
-    crcs = []
+    crcs: list[int] = []
     for batch in synthesis.batches(range(len(frames))):
         for samples in batch:
             decoded = unpack(samples, video.chroma_format, video.width, video.height)

@@ -50,7 +50,7 @@ def frequencies(table: Table) -> np.ndarray:
     spare = ((1 << PRECISION) - ((2 * table.zero + 1) << 15)) // 2 - table.max_level
     side = [1 + w * spare // total for w in weights]
     centre = (1 << PRECISION) - 2 * sum(side)
-    return np.array(side[::-1] + [centre] + side, dtype=np.int64)
+    return np.array([*side[::-1], centre, *side], dtype=np.int64)
 
 
 def fit_table(levels: np.ndarray) -> Table:
@@ -87,9 +87,8 @@ def cost_bits(table: Table, levels: np.ndarray) -> float:
 def _model(table: Table) -> constriction.stream.model.Categorical:
     # f - 1 with perfect=False makes constriction use exactly f (it gives each symbol one count
     # and shares the rest); perfect=True, the default, prints a warning to stdout.
-    return constriction.stream.model.Categorical(
-        (frequencies(table) - 1).astype(np.float64), perfect=False
-    )
+    weights = (frequencies(table) - 1).astype(np.float64)
+    return constriction.stream.model.Categorical(weights, perfect=False)
 
 
 def encode(pieces: Sequence[tuple[Table, np.ndarray]]) -> bytes:
@@ -99,7 +98,7 @@ def encode(pieces: Sequence[tuple[Table, np.ndarray]]) -> bytes:
         if table.max_level and levels.size:
             symbols = (levels.ravel() + table.max_level).astype(np.int32)
             coder.encode(symbols, _model(table))
-    return coder.get_compressed().astype("<u4").tobytes()
+    return bytes(coder.get_compressed().astype("<u4").tobytes())
 
 
 class LevelDecoder:

@@ -59,7 +59,7 @@ class Progress:
 def bf16_pays(device: torch.device) -> bool:
     """Whether this device multiplies bfloat16 in hardware (elsewhere it is emulated)."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
+        return bool(torch.cuda.is_bf16_supported())
     if device.type != "cpu":
         return False
     names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
@@ -91,9 +91,7 @@ class _Fit:
         self.order = torch.Generator().manual_seed(config.seed)
         specs = video.layers(model)
         self.synthesis = SynthesisNetwork(specs).to(device)
-        self.analysis = AnalysisNetwork(model, video.packed_channels).to(
-            device, memory_format=torch.channels_last
-        )
+        self.analysis = AnalysisNetwork(model, video.packed_channels).to(device)
         self.quantizers: Quantizers | None = None
         self.embedding: torch.nn.Parameter | None = None
         self.masks: list[Tensor] | None = None
@@ -136,7 +134,7 @@ class _Fit:
                 self.begin_quantizing()
             if not queue:
                 shuffled = torch.randperm(len(self.frames), generator=self.order)
-                queue = list(shuffled.split(self.config.batch_size))
+                queue = list(torch.split(shuffled, self.config.batch_size))
             self.set_rates(step)
             recent = [*recent, self.train_step(queue.pop().to(self.device), step)]
             recent = recent[-self.per_epoch :]
@@ -168,10 +166,8 @@ class _Fit:
         """One update; returns the batch's squared error per sample of 0..1."""
         target = self.batch(index)
         with self.autocast():
-            if self.embedding is None:
-                embedding = self.analysis(target)
-            else:
-                embedding = self.embedding[index]
+            free = self.embedding
+            embedding = self.analysis(target) if free is None else free[index]
             decoded = self.synthesis(embedding, self.quantizers)
         height, width = self.size  # padding is not worth any bits
         error = decoded.float()[..., :height, :width] - target[..., :height, :width]
@@ -206,7 +202,7 @@ class _Fit:
     def begin_quantizing(self) -> None:
         """Freezes the embeddings into parameters and calibrates every quantizer."""
         everything = torch.arange(len(self.frames), device=self.device)
-        chunks = everything.split(self.config.batch_size)
+        chunks = torch.split(everything, self.config.batch_size)
         with self.autocast():
             embedding = embed_all(self.analysis, [self.batch(index) for index in chunks])
             stride = max(1, len(chunks) // 16)

@@ -34,7 +34,7 @@ class _RoundClip(torch.autograd.Function):
 
 
 def round_clip(x: Tensor, low: float, high: float) -> Tensor:
-    return _RoundClip.apply(x, low, high)  # type: ignore[no-any-return]
+    return _RoundClip.apply(x, low, high)  # type: ignore[no-untyped-call,no-any-return]
 
 
 class Quantizers(nn.Module):
@@ -80,7 +80,7 @@ class SynthesisNetwork(nn.Module):
 
     def forward(self, x: Tensor, quantizers: Quantizers | None = None) -> Tensor:
         """With `quantizers`, activations run in levels relative to their zero point."""
-        value = 1.0  # of one input level
+        value: Tensor | float = 1.0  # of one input level
         if quantizers is not None:
             value = quantizers.step(-1)
             x = round_clip(x / value, -EMBED_ZERO, 255 - EMBED_ZERO)

@@ -177,7 +177,7 @@ def choose_model(
                 stem = specs[0]
                 embedding = frames * embed_channels * stem.height * stem.width
                 bits = 8 * (budget - segment_overhead(model, video, frames))
-                bits -= BITS_PER_EMBEDDING * embedding
+                bits -= math.ceil(BITS_PER_EMBEDDING * embedding)
                 if weights * BITS_PER_WEIGHT > bits or weights > level.weights:
                     break
                 if macs_per_frame(specs) > limits.macs_per_pixel * pixels:

@@ -41,11 +41,13 @@ def hidden_table(requant: Requant) -> np.ndarray:
     u = (t * requant.multiplier + (1 << MULTIPLIER_SHIFT - 1)) >> MULTIPLIER_SHIFT
     table = gelu_table()
     g = np.maximum(u, 0) - table[np.minimum(np.abs(u), len(table) - 1)]
-    return (g * requant.gain + (1 << GAIN_SHIFT - 1)) >> GAIN_SHIFT
+    offsets: np.ndarray = (g * requant.gain + (1 << GAIN_SHIFT - 1)) >> GAIN_SHIFT
+    return offsets
 
 
 def head_table(requant: Requant, max_sample: int) -> np.ndarray:
     """int64 [16384]: the sample of each table index t = -8192..8191."""
     t = np.arange(-HEAD_HALF, HEAD_HALF, dtype=np.int64)
     samples = (t * requant.multiplier + (1 << GAIN_SHIFT - 1)) >> GAIN_SHIFT
-    return np.clip(samples, 0, max_sample)
+    clipped: np.ndarray = np.clip(samples, 0, max_sample)
+    return clipped

@@ -14,6 +14,7 @@ depends on processor, environment and library (u8 x s8 without VNNI, TF32, Winog
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,10 +67,11 @@ def _int8_kernel(operands: _Operands) -> Convolution:
     )
 
     def convolve(levels: torch.Tensor) -> torch.Tensor:
-        return torch.ops.onednn.qconv2d_pointwise(
+        out: torch.Tensor = torch.ops.onednn.qconv2d_pointwise(
             levels, 1.0, operands.zero_point, packed, scales, zeros, bias, ones, padding, ones, 1,
             1.0, 0, torch.float32, "none", [], "",
         )  # fmt: skip
+        return out
 
     return convolve
 
@@ -248,8 +250,9 @@ class Synthesis:
             yield self.packed(frames[start : start + self.batch_size])
 
 
-def _exact_mode():  # type: ignore[no-untyped-def]  # torch's context managers carry no types
+def _exact_mode() -> AbstractContextManager[None]:
     """Turns off what trades exactness for speed on GPUs; has no effect on a CPU."""
-    return torch.backends.cudnn.flags(
+    flags: AbstractContextManager[None] = torch.backends.cudnn.flags(
         enabled=True, benchmark=False, deterministic=True, allow_tf32=False
     )
+    return flags

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol
 
 import av
 import numpy as np
@@ -65,9 +65,9 @@ class VideoSource:
         self._skip, self._limit = skip, limit
         try:
             if str(source) == "-":
-                self._container = av.open(sys.stdin.buffer, format="yuv4mpegpipe")
+                self._container = av.open(sys.stdin.buffer, "r", format="yuv4mpegpipe")
             else:
-                self._container = av.open(str(source))
+                self._container = av.open(str(source), "r")
         except (av.error.FFmpegError, OSError, ValueError) as error:
             raise SourceError(f"cannot open {self.name}: {_reason(error)}") from error
         if not self._container.streams.video:
@@ -164,11 +164,11 @@ def _code(value: object) -> int:
     return number if 0 <= number <= 255 else UNSPECIFIED
 
 
-def _planes(frame: VideoFrame, shapes: list[tuple[int, int]], dtype: np.dtype) -> Planes:  # type: ignore[type-arg]
+def _planes(frame: VideoFrame, shapes: list[tuple[int, int]], dtype: np.dtype[Any]) -> Planes:
     # Plane by plane, because VideoFrame.to_ndarray fails on odd widths.
     planes = []
     for plane, (height, width) in zip(frame.planes, shapes, strict=False):
-        rows = np.frombuffer(plane, np.uint8)[: height * plane.line_size]
+        rows = np.frombuffer(memoryview(plane), np.uint8)[: height * plane.line_size]
         rows = rows.reshape(height, plane.line_size)[:, : width * dtype.itemsize]
         planes.append(np.ascontiguousarray(rows).view(dtype))
     return tuple(planes)
@@ -259,16 +259,16 @@ class Y4mSink:
         self._file.flush()
 
 
-# libav's enumerations are H.273's codes; range is 1 for limited and 2 for full
 def _to_frame(header: VideoHeader, planes: Planes) -> VideoFrame:
     frame = VideoFrame(
         header.width, header.height, pixel_format(header.chroma_format, header.bit_depth)
     )
     for target, plane in zip(frame.planes, planes, strict=True):
-        rows = np.frombuffer(target, np.uint8)[: plane.shape[0] * target.line_size]
+        rows = np.frombuffer(memoryview(target), np.uint8)[: plane.shape[0] * target.line_size]
         rows = rows.reshape(plane.shape[0], target.line_size)
         samples = np.ascontiguousarray(plane).view(np.uint8)
         rows[:, : samples.shape[1]] = samples
+    # libav's enumerations are H.273's codes; range is 1 for limited and 2 for full.
     frame.color_range = 2 if header.full_range else 1
     frame.colorspace = header.matrix_coefficients
     frame.color_primaries = header.colour_primaries
@@ -293,9 +293,10 @@ class LibavSink:
             muxer = "matroska"
         try:
             self._container = av.open(str(path), "w", format=muxer)
-            self._stream = self._container.add_stream(codec, rate=header.frame_rate)
+            stream: Any = self._container.add_stream(codec, rate=header.frame_rate)
         except (av.error.FFmpegError, OSError, ValueError) as error:
             raise OutputError(f"cannot write {path}: {_reason(error)}") from error
+        self._stream = stream
         self._stream.width, self._stream.height = header.width, header.height
         self._stream.pix_fmt = self._format
         self._stream.options = options
