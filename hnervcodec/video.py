@@ -129,8 +129,6 @@ class VideoSource:
 
     def frames(self) -> Iterator[Planes]:
         """Planes of each selected frame."""
-        shapes = plane_shapes(*self._size, self.header.chroma_format)
-        dtype = np.dtype(np.uint8 if self.header.bit_depth == 8 else "<u2")
         for index, frame in enumerate(self._all_frames()):
             if index < self._skip:
                 continue
@@ -141,7 +139,7 @@ class VideoSource:
                     f"{self.name}: frame {index} is {frame.width}x{frame.height}, the first was "
                     f"{self._size[0]}x{self._size[1]}"
                 )
-            yield _planes(self._to_native(frame), shapes, dtype)
+            yield from_frame(self._to_native(frame), self.header)
 
     def _all_frames(self) -> Iterator[VideoFrame]:
         if self._first is not None:
@@ -164,9 +162,12 @@ def _code(value: object) -> int:
     return number if 0 <= number <= 255 else UNSPECIFIED
 
 
-def _planes(frame: VideoFrame, shapes: list[tuple[int, int]], dtype: np.dtype[Any]) -> Planes:
+def from_frame(frame: VideoFrame, header: VideoHeader) -> Planes:
+    """The planes of a libav frame that has the header's size and pixel format."""
     # Plane by plane, because VideoFrame.to_ndarray fails on odd widths.
+    dtype = np.dtype(np.uint8 if header.bit_depth == 8 else "<u2")
     planes = []
+    shapes = plane_shapes(header.width, header.height, header.chroma_format)
     for plane, (height, width) in zip(frame.planes, shapes, strict=False):
         rows = np.frombuffer(memoryview(plane), np.uint8)[: height * plane.line_size]
         rows = rows.reshape(height, plane.line_size)[:, : width * dtype.itemsize]
@@ -259,7 +260,8 @@ class Y4mSink:
         self._file.flush()
 
 
-def _to_frame(header: VideoHeader, planes: Planes) -> VideoFrame:
+def to_frame(header: VideoHeader, planes: Planes) -> VideoFrame:
+    """A libav frame with the header's colour tags."""
     frame = VideoFrame(
         header.width, header.height, pixel_format(header.chroma_format, header.bit_depth)
     )
@@ -311,7 +313,7 @@ class LibavSink:
         self._count = 0
 
     def write(self, index: int, planes: Planes) -> None:
-        frame = _to_frame(self._header, planes)
+        frame = to_frame(self._header, planes)
         if frame.format.name != self._format:
             frame = frame.reformat(format=self._format)
         frame.pts, frame.time_base = self._count, 1 / self._header.frame_rate
@@ -344,7 +346,7 @@ class PngSink:
 def encode_png(header: VideoHeader, planes: Planes) -> bytes:
     """The frame as an RGB PNG file (BT.601 where the matrix is unspecified, as players assume)."""
     matrix = Colorspace.ITU709 if header.matrix_coefficients == 1 else Colorspace.ITU601
-    frame = _to_frame(header, planes).reformat(
+    frame = to_frame(header, planes).reformat(
         format="rgb24" if header.bit_depth == 8 else "rgb48be", src_colorspace=matrix
     )
     encoder = av.CodecContext.create("png", "w")
