@@ -1,0 +1,116 @@
+"""Frequency tables and the range coder."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hnervcodec import entropy
+from hnervcodec.entropy import MAX_DECAY, MAX_LEVEL, LevelDecoder, Table
+from hnervcodec.errors import FileError
+
+tables = st.builds(
+    Table, st.integers(0, MAX_LEVEL), st.integers(0, 255), st.integers(0, MAX_DECAY)
+)
+
+
+def spec_decode(data: bytes, symbols: list[np.ndarray]) -> list[int]:
+    """The range decoder exactly as the specification writes it, one cdf per symbol."""
+    words = [int.from_bytes(data[n : n + 4], "little") for n in range(0, len(data), 4)]
+    position = 0
+
+    def next_word() -> int:
+        nonlocal position
+        position += 1
+        return words[position - 1] if position <= len(words) else 0
+
+    low, span = 0, 2**64 - 1
+    point = next_word() << 32 | next_word()
+    decoded = []
+    for frequencies in symbols:
+        cdf = [0, *np.cumsum(frequencies).tolist()]
+        scale = span >> 24
+        q = ((point - low) % 2**64) // scale
+        assert q < 2**24
+        k = max(n for n in range(len(cdf)) if cdf[n] <= q)
+        low = (low + scale * cdf[k]) % 2**64
+        span = scale * (cdf[k + 1] - cdf[k])
+        if span < 2**32:
+            low, span = (low << 32) % 2**64, span << 32
+            point = (point << 32) % 2**64 | next_word()
+        decoded.append(k)
+    return decoded
+
+
+@given(tables)
+def test_frequencies_are_a_distribution(table: Table) -> None:
+    frequencies = entropy.frequencies(table)
+    assert len(frequencies) == 2 * table.max_level + 1
+    assert frequencies.min() >= 1
+    assert frequencies.sum() == 2**24
+    assert (frequencies == frequencies[::-1]).all()
+
+
+def test_golden_frequencies() -> None:
+    assert entropy.frequencies(Table(3, 63, 40)).tolist() == [
+        1702463, 2075384, 2529991, 4161540, 2529991, 2075384, 1702463,
+    ]  # fmt: skip
+
+
+def test_golden_stream() -> None:
+    levels = np.array([0, 1, -1, 3, 0, 0, -3, 2, 1, 0, 0, -2], np.int32)
+    wide = np.array([-8191, 0, 8191], np.int32)
+    data = entropy.encode([(Table(3, 63, 40), levels), (Table(8191, 0, 191), wide)])
+    assert data.hex() == "4816668bf07b638a408b5a79"
+
+
+@pytest.mark.parametrize("scale", [0.05, 0.4, 3, 40, 900])
+def test_round_trip_agrees_with_the_specification(scale: float) -> None:
+    rng = np.random.default_rng(7)
+    levels = np.clip(np.rint(rng.laplace(0, scale, 400)), -MAX_LEVEL, MAX_LEVEL).astype(np.int32)
+    table = entropy.fit_table(levels)
+    data = entropy.encode([(table, levels)])
+    decoder = LevelDecoder(data)
+    assert (decoder.decode(table, levels.size) == levels).all()
+    decoder.end()
+    if table.max_level:
+        symbols = spec_decode(data, [entropy.frequencies(table)] * levels.size)
+        assert (np.array(symbols) - table.max_level == levels).all()
+
+
+def test_fitted_table_is_close_to_the_entropy() -> None:
+    rng = np.random.default_rng(3)
+    for scale in (0.3, 2, 20):
+        levels = np.rint(rng.laplace(0, scale, 20_000)).astype(np.int32)
+        counts = np.unique(levels, return_counts=True)[1] / levels.size
+        ideal = -(counts * np.log2(counts)).sum()
+        cost = entropy.cost_bits(entropy.fit_table(levels), levels) / levels.size
+        assert ideal <= cost < 1.01 * ideal + 0.01
+
+
+def test_fitted_table_beats_its_neighbours() -> None:
+    levels = np.rint(np.random.default_rng(5).laplace(0, 6, 5000)).astype(np.int32)
+    best = entropy.fit_table(levels)
+    for decay in range(MAX_DECAY + 1):
+        other = Table(best.max_level, best.zero, decay)
+        assert entropy.cost_bits(best, levels) <= entropy.cost_bits(other, levels)
+
+
+def test_all_zero_levels_cost_nothing() -> None:
+    table = entropy.fit_table(np.zeros(1000, np.int32))
+    assert table.max_level == 0
+    assert entropy.encode([(table, np.zeros(1000, np.int32))]) == b""
+    assert (LevelDecoder(b"").decode(table, 5) == 0).all()
+
+
+def test_empty_data_decodes_only_what_is_declared() -> None:
+    assert len(LevelDecoder(b"").decode(Table(7, 10, 10), 100)) == 100
+
+
+def test_surplus_words_are_refused() -> None:
+    levels = np.array([1, -1, 0, 1] * 20, np.int32)
+    table = entropy.fit_table(levels)
+    decoder = LevelDecoder(entropy.encode([(table, levels)]) + bytes(8))
+    decoder.decode(table, levels.size)
+    with pytest.raises(FileError, match="longer"):
+        decoder.end()
