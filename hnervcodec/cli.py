@@ -329,6 +329,15 @@ def decode(
                     rate = done / (time.monotonic() - start)
                     click.echo(f"\r\x1b[K{done}/{len(wanted)} frames  {rate:.1f} frames/s",
                                err=True, nl=done == len(wanted))  # fmt: skip
+        header = decoder.video
+        if name == "mkv" and header.sample_aspect[1] and not quiet:
+            num, den = header.sample_aspect
+            aspect = f"{header.width * num}:{header.height * den}"
+            click.echo(
+                f"note: {output} does not carry the sample aspect {num}:{den}; "
+                f"restore it with ffmpeg -aspect {aspect} -c copy",
+                err=True,
+            )
         if decoder.reader.damage:
             missing = f"; frames {_ranges(lost)} are missing" if lost else ""
             raise FileError(decoder.reader.damage[0] + missing)

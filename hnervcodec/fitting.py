@@ -34,7 +34,7 @@ class FitConfig:
 
     epochs: int
     batch_size: int = 4  # frames
-    matrix_rate: float = 0.02  # Muon's learning rate, for the convolution kernels
+    matrix_rate: float = 0.04  # Muon's learning rate, for the convolution kernels
     other_rate: float = 2e-3  # Adam's, for everything else
     step_rate: float = 1e-2  # Adam's, for the logarithms of the quantizer steps
     warmup: float = 0.05  # share of all steps
@@ -127,6 +127,7 @@ class _Fit:
         start = time.monotonic()
         queue: list[Tensor] = []
         recent: list[float] = []
+        size: float | None = None
         for step in range(self.steps):
             if step == self.prune_at and self.config.prune:
                 self.begin_pruning()
@@ -139,11 +140,11 @@ class _Fit:
             recent = [*recent, self.train_step(queue.pop().to(self.device), step)]
             recent = recent[-self.per_epoch :]
             self.distortion = sum(recent) / len(recent)
-            size = None
             if self.quantizers is not None:
                 if (step - self.quantize_at) % self.per_epoch == 0:
                     self.measure()
-                size = (self.estimate() + self.overhead) / 8
+                if step % RATE_EVERY == 0 or step == self.steps - 1:
+                    size = (self.estimate() + self.overhead) / 8
             phase = "fit" if self.quantizers is None else "quantize"
             psnr = -10 * math.log10(max(self.distortion, 1e-10))
             seconds = time.monotonic() - start

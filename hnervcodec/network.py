@@ -24,8 +24,9 @@ class _RoundClip(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, low: float, high: float) -> Tensor:
         levels = x.round()
-        ctx.save_for_backward((levels >= low) & (levels <= high))
-        return levels.clamp_(low, high)
+        clipped = levels.clamp(low, high)
+        ctx.save_for_backward(levels == clipped)
+        return clipped
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
@@ -85,15 +86,13 @@ class SynthesisNetwork(nn.Module):
             value = quantizers.step(-1)
             x = round_clip(x / value, -EMBED_ZERO, 255 - EMBED_ZERO)
         for n, spec in enumerate(self.specs):
-            weight = self.weights[n] if quantizers is None else self.weight_levels(n, quantizers)
-            v = F.conv2d(x, weight.view(spec.weight_shape), padding=spec.kernel // 2)
-            if spec.shuffle > 1:
-                v = F.pixel_shuffle(v, spec.shuffle)
-            bias = self.biases[n].view(1, -1, 1, 1)
-            if quantizers is None:
-                v = v + bias.to(v.dtype)
-            else:
-                v = torch.addcmul(bias.to(v.dtype), v, (quantizers.step(n) * value).to(v.dtype))
+            weight, bias = self.weights[n], self.biases[n]
+            if quantizers is not None:
+                unit = quantizers.step(n) * value
+                weight, bias = self.weight_levels(n, quantizers), bias / unit
+            v = self.convolve(n, x, weight, bias)
+            if quantizers is not None:
+                v = v * unit.to(v.dtype)
             if spec.kind == "head":
                 return v
             y = F.gelu(v)
@@ -106,14 +105,19 @@ class SynthesisNetwork(nn.Module):
                 x = x + y if spec.kind == "residual" else y
         raise AssertionError("a network ends with its head")
 
+    def convolve(self, layer: int, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        """Convolution with one bias per output channel, then the pixel shuffle."""
+        spec = self.specs[layer]
+        bias = bias.repeat_interleave(spec.shuffle**2)
+        v = F.conv2d(x, weight.view(spec.weight_shape), bias, padding=spec.kernel // 2)
+        return F.pixel_shuffle(v, spec.shuffle) if spec.shuffle > 1 else v
+
     @torch.no_grad()
     def activation_ranges(self, x: Tensor) -> list[tuple[float, float]]:
         """(low, high) that hold all but 1e-4 of each hidden layer's outputs, in float."""
         ranges = []
         for n, spec in enumerate(self.specs[:-1]):
-            weight = self.weights[n].view(spec.weight_shape)
-            v = F.conv2d(x, weight, padding=spec.kernel // 2)
-            v = F.pixel_shuffle(v, spec.shuffle) + self.biases[n].view(1, -1, 1, 1)
+            v = self.convolve(n, x, self.weights[n], self.biases[n])
             x = x + F.gelu(v) if spec.kind == "residual" else F.gelu(v)
             values = x.flatten()
             top = max(1, values.numel() // 10_000)

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from hnervcodec import profiles
@@ -20,10 +21,11 @@ BITS_PER_WEIGHT = 5.0
 # Bits an embedding value costs after temporal prediction; DESIGN measured 1.5 on bunny.
 BITS_PER_EMBEDDING = 1.5
 MIN_CHANNELS, MAX_CHANNELS = 4, 256
+RATIOS = (1.0, 1.15, 1.3, 1.5, 1.75, 2.0)  # of a stage's width to the next one's
 
 
 def tensor_bits(levels: Tensor) -> Tensor:
-    """Estimated bits of range-coded `levels` (any shape, unrounded), one table for them all.
+    """Estimated bits of range-coded `levels` [tables, n] (unrounded), one table per row.
 
     The value is the cost of the rounded levels under the two-sided geometric distribution of
     `entropy.Table`, its two parameters measured on them; the gradient is each level's marginal
@@ -32,26 +34,26 @@ def tensor_bits(levels: Tensor) -> Tensor:
     magnitudes = levels.abs()
     with torch.no_grad():
         rounded = magnitudes.round()
-        count = rounded.numel()
-        nonzero = torch.count_nonzero(rounded).clamp(1, max(count - 1, 1))
-        ratio = (1 - nonzero / rounded.sum().clamp(min=1)).clamp(1 / 32, 1 - 2.0**-12)
+        count = rounded.shape[1]
+        total = rounded.sum(1)
+        nonzero = torch.count_nonzero(rounded, 1).clamp(1, max(count - 1, 1))
+        ratio = (1 - nonzero / total.clamp(min=1)).clamp(1 / 32, 1 - 2.0**-12)
         zero_bits = -torch.log2(1 - nonzero / count)
         one_bits = -torch.log2(nonzero / count * (1 - ratio) / 2)
         slope = -torch.log2(ratio)
         bits = zero_bits * (count - nonzero) + one_bits * nonzero
-        bits += slope * (rounded.sum() - nonzero).clamp(min=0)
-    climb = (one_bits - zero_bits).clamp(min=0)
-    gradient = climb * magnitudes.clamp(max=1).sum() + slope * (magnitudes - 1).clamp(min=0).sum()
-    return bits + gradient - gradient.detach()
+        bits += slope * (total - nonzero).clamp(min=0)
+        climb = (one_bits - zero_bits).clamp(min=0)
+    gradient = climb * magnitudes.clamp(max=1).sum(1) + slope * F.relu(magnitudes - 1).sum(1)
+    return (bits + gradient - gradient.detach()).sum()
 
 
 def embedding_bits(levels: Tensor) -> Tensor:
     """Estimated bits of temporally predicted embeddings [T, C, h, w], in unrounded levels."""
-    bits = tensor_bits(levels[0])
+    bits = tensor_bits(levels[0].reshape(1, -1))
     if len(levels) > 1:
         deltas = levels[1:] - levels[:-1]
-        for channel in range(levels.shape[1]):
-            bits = bits + tensor_bits(deltas[:, channel])
+        bits = bits + tensor_bits(deltas.transpose(0, 1).flatten(1))
     return bits
 
 
@@ -60,7 +62,7 @@ def estimated_bits(network: SynthesisNetwork, quantizers: Quantizers, embedding:
     steps = quantizers.log_steps.exp()
     bits = embedding_bits(embedding / steps[-1])
     for weight, step in zip(network.weights, steps, strict=False):
-        bits = bits + tensor_bits(weight / step)
+        bits = bits + tensor_bits((weight / step).view(1, -1))
     return bits
 
 
@@ -120,15 +122,14 @@ def _strides(width: int, height: int) -> tuple[int, ...]:
     return min(usable, key=lambda s: (padded(s), abs(math.log2(positions(s) / 8))))
 
 
-def _model(strides: tuple[int, ...], width: float, ratio: float, limits: ShapeLimits,
+def _model(strides: tuple[int, ...], width: int, ratio: float, limits: ShapeLimits,
            embed_channels: int) -> ModelConfig:  # fmt: skip
     """A network that ends with about `width` channels and shrinks by `ratio` per stage."""
     count = len(strides)
 
     def channels(stage: int) -> int:
         value = width * ratio ** (count - 1 - stage)
-        # Above 16 channels, multiples of 4 keep the vector units full.
-        grain = 4 if value >= 16 else 1
+        grain = 2 if value >= 16 else 1
         return int(min(max(grain * round(value / grain), MIN_CHANNELS), MAX_CHANNELS))
 
     stages = tuple(
@@ -166,27 +167,29 @@ def choose_model(
     """
     strides = _strides(video.width, video.height)
     pixels = video.width * video.height
-    best: tuple[int, ModelConfig] | None = None
+    candidates: list[tuple[int, ModelConfig]] = []  # (weights, model), evenest and richest first
     for embed_channels in (limits.embed_channels, 8, 4, 2):
-        for ratio in (1.0, 1.15, 1.3, 1.5, 1.75, 2.0):
-            fitting: tuple[int, ModelConfig] | None = None
-            for quarter in range(4 * MIN_CHANNELS, 4 * MAX_CHANNELS):
-                model = _model(strides, quarter / 4, ratio, limits, embed_channels)
+        for ratio in RATIOS:
+            best = None
+            for width in range(MIN_CHANNELS, MAX_CHANNELS):
+                model = _model(strides, width, ratio, limits, embed_channels)
                 specs = video.layers(model)
                 weights = weight_count(specs)
-                stem = specs[0]
-                embedding = frames * embed_channels * stem.height * stem.width
+                embedding = frames * embed_channels * specs[0].height * specs[0].width
                 bits = 8 * (budget - segment_overhead(model, video, frames))
                 bits -= math.ceil(BITS_PER_EMBEDDING * embedding)
                 if weights * BITS_PER_WEIGHT > bits or weights > level.weights:
                     break
                 if macs_per_frame(specs) > limits.macs_per_pixel * pixels:
                     break
-                fitting = (weights, model)
-            if fitting and (best is None or fitting[0] > 1.1 * best[0]):
-                best = fitting
-        if best:
-            return best[1]
+                best = weights, model
+            if best:
+                candidates.append(best)
+        if candidates:
+            break
+    if candidates:
+        most = max(weights for weights, _ in candidates)
+        return next(model for weights, model in candidates if weights >= 0.8 * most)
     smallest = _model(strides, MIN_CHANNELS, 1.0, limits, 2)
     need = segment_overhead(smallest, video, frames) + weight_count(video.layers(smallest)) // 2
     raise UsageError(

@@ -9,9 +9,7 @@ from hnervcodec import entropy
 from hnervcodec.entropy import MAX_DECAY, MAX_LEVEL, LevelDecoder, Table
 from hnervcodec.errors import FileError
 
-tables = st.builds(
-    Table, st.integers(0, MAX_LEVEL), st.integers(0, 255), st.integers(0, MAX_DECAY)
-)
+tables = st.builds(Table, st.integers(0, MAX_LEVEL), st.integers(0, 255), st.integers(0, MAX_DECAY))
 
 
 def spec_decode(data: bytes, symbols: list[np.ndarray]) -> list[int]:

@@ -1,0 +1,165 @@
+"""The encoder's half: it learns, it hits its budget, it repeats itself."""
+
+from dataclasses import replace
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+from conftest import EXCERPT, LEVEL
+
+from hnervcodec import segment
+from hnervcodec.encoder import land, split
+from hnervcodec.errors import LimitError, UsageError
+from hnervcodec.fitting import FitConfig, Progress, fit
+from hnervcodec.metrics import psnr
+from hnervcodec.planes import pack
+from hnervcodec.presets import PRESETS
+from hnervcodec.profiles import LEVELS
+from hnervcodec.quantization import FittedSegment, quantize
+from hnervcodec.ratecontrol import choose_model, embedding_bits, tensor_bits
+from hnervcodec.syntax import VideoHeader
+from hnervcodec.synthesis import Synthesis
+from hnervcodec.video import VideoSource
+
+CPU = torch.device("cpu")
+VIDEO = VideoHeader(64, 48, 1, Fraction(25))
+
+
+@pytest.fixture(scope="module")
+def frames() -> np.ndarray:
+    """[12, 6, 24, 32]: a 64x48 window of the real excerpt, packed."""
+    with VideoSource(EXCERPT, skip=60, limit=12) as source:
+        cut = [
+            (y[40:88, 100:164], cb[20:44, 50:82], cr[20:44, 50:82]) for y, cb, cr in source.frames()
+        ]
+    return np.stack([pack(planes, 1, 24, 32) for planes in cut])
+
+
+def small_fit(
+    frames: np.ndarray, budget: int = 5000, **changes: object
+) -> tuple[FittedSegment, list[Progress]]:
+    model = choose_model(VIDEO, len(frames), budget, PRESETS["ultrafast"].limits, LEVEL)
+    config = replace(FitConfig(epochs=60), **changes)  # type: ignore[arg-type]
+    reports: list[Progress] = []
+    fitted = fit(frames, VIDEO, model, config, budget, device=CPU, report=reports.append)
+    return fitted, reports
+
+
+def quality(fitted: FittedSegment, frames: np.ndarray) -> float:
+    quantized = quantize(fitted, VIDEO, 0)
+    decoded = Synthesis(quantized, VIDEO).packed(range(len(frames)))[..., :24, :32]
+    return psnr(float(np.square(decoded.astype(float) - frames).mean()), 255)
+
+
+def test_a_fit_learns_and_meets_its_budget(frames: np.ndarray) -> None:
+    fitted, reports = small_fit(frames)
+    payload = segment.write(quantize(fitted, VIDEO, 0))
+    assert 0.93 * 5000 < len(payload) <= 1.02 * 5000
+    assert len(land(fitted, VIDEO, 0, 5000)) <= 5000
+    flat = psnr(float(np.square(frames - frames.mean((0, 2, 3), keepdims=True)).mean()), 255)
+    assert quality(fitted, frames) > flat + 6
+    assert {r.phase for r in reports} == {"fit", "quantize"}
+    assert reports[-1].step == reports[-1].steps == len(reports)
+    assert reports[-1].bytes == pytest.approx(len(payload), rel=0.03)
+    # what training believed is what the integer machine does
+    assert quality(fitted, frames) == pytest.approx(reports[-1].psnr, abs=0.5)
+
+
+def test_the_same_seed_gives_the_same_bytes(frames: np.ndarray) -> None:
+    first, second, other = (
+        segment.write(quantize(small_fit(frames, epochs=8, seed=seed)[0], VIDEO, 0))
+        for seed in (1, 1, 2)
+    )
+    assert first == second != other
+
+
+def test_pruned_weights_stay_zero(frames: np.ndarray) -> None:
+    shares = []
+    for prune in (0.0, 0.5):
+        fitted, _ = small_fit(frames, epochs=20, prune=prune)
+        levels = np.concatenate(
+            [layer.weight.ravel() for layer in quantize(fitted, VIDEO, 0).layers]
+        )
+        shares.append(float((levels == 0).mean()))
+    assert shares[1] >= 0.5 > shares[0]
+
+
+def test_land_coarsens_until_it_fits(frames: np.ndarray) -> None:
+    fitted, _ = small_fit(frames, epochs=8)
+    for budget in (4500, 3000, 1500):
+        size = len(land(fitted, VIDEO, 0, budget))
+        assert 0.9 * budget < size <= budget
+    with pytest.raises(UsageError, match="too few"):
+        land(fitted, VIDEO, 0, 60)
+
+
+def test_estimated_bits_match_the_range_coder() -> None:
+    from hnervcodec import entropy
+
+    rng = np.random.default_rng(1)
+    for scale in (0.2, 1, 5, 30):
+        levels = rng.laplace(0, scale, 5000)
+        estimate = float(tensor_bits(torch.tensor(levels).view(1, -1)))
+        rounded = np.rint(levels).astype(np.int32)
+        table = entropy.fit_table(rounded)
+        actual = 8 * len(entropy.encode([(table, rounded)]))
+        assert estimate == pytest.approx(actual, rel=0.01, abs=64)
+
+
+def test_rate_gradient_pulls_towards_zero_and_towards_the_past() -> None:
+    levels = torch.tensor([[3.2, -2.7, 0.4, 0.0, 1.0]], requires_grad=True)
+    tensor_bits(levels).backward()
+    assert levels.grad is not None
+    assert levels.grad[0, 0] > 0 > levels.grad[0, 1]
+    still = torch.zeros(5, 1, 2, 2)
+    moving = torch.arange(5.0).view(5, 1, 1, 1).expand(5, 1, 2, 2) ** 2 * 3
+    assert embedding_bits(still) < embedding_bits(moving)
+
+
+def test_choose_model_spends_the_budget_within_the_limits() -> None:
+    video = VideoHeader(320, 160, 1, Fraction(25))
+    sizes = []
+    for budget in (15_000, 30_000, 60_000, 120_000):
+        limits = PRESETS["slow"].limits
+        specs = video.layers(choose_model(video, 132, budget, limits, LEVELS[10]))
+        weights = sum(spec.weights for spec in specs)
+        assert sum(spec.macs for spec in specs) <= limits.macs_per_pixel * 320 * 160
+        assert weights * 4 / 8 < budget
+        sizes.append(weights)
+    assert sizes == sorted(sizes)
+    with pytest.raises(UsageError, match="smallest network needs about"):
+        choose_model(video, 132, 900, limits, LEVELS[10])
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 2), (17, 3), (63, 47), (1280, 720), (4096, 2160)])
+def test_every_frame_size_has_a_network(size: tuple[int, int]) -> None:
+    from hnervcodec.profiles import check_segment, lowest_level
+
+    video = VideoHeader(*size, 1, Fraction(25))
+    level = lowest_level(*size)
+    budget = max(6000, size[0] * size[1])
+    model = choose_model(video, 8, budget, PRESETS["ultrafast"].limits, level)
+    specs = video.layers(model)
+    check_segment(level, specs, 8)
+    assert specs[-1].height * 2 >= size[1] and specs[-1].width * 2 >= size[0]
+
+
+def test_split_leaves_no_short_rest() -> None:
+    def lengths(count: int) -> list[int]:
+        return [len(group) for group in split([()] * count, 10)]
+
+    assert lengths(9) == [9]
+    assert lengths(14) == [14]
+    assert lengths(15) == [10, 5]
+    assert lengths(34) == [10, 10, 14]
+    assert lengths(35) == [10, 10, 10, 5]
+    assert lengths(0) == []
+
+
+def test_levels_limit_the_encoder_too() -> None:
+    from hnervcodec.profiles import lowest_level
+
+    with pytest.raises(LimitError):
+        lowest_level(60_000, 60_000)
+    assert max(LEVELS) == 60
