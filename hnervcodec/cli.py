@@ -13,11 +13,11 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
+from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn, cast
 
 import click
 
@@ -186,7 +186,8 @@ def encode(
                     )
                 count = max(0, count_frames(source) - skip)
                 bytes_per_frame = size / max(1, min(count, limit or count))
-            progress = _EncodeProgress(header, preset, quiet)
+            segments = video.expected and encoder.segment_count(video.expected, segment)
+            progress = _EncodeProgress(header, preset, segments, quiet)
             result = encoder.encode(
                 header, video.frames(), file, bytes_per_frame=bytes_per_frame, preset=preset,
                 segment_frames=segment, seed=seed, prune=prune, device=device,
@@ -198,7 +199,8 @@ def encode(
 class _EncodeProgress:
     """One line that rewrites itself on a terminal, a line now and then elsewhere."""
 
-    def __init__(self, header: VideoHeader, preset: str, quiet: bool):
+    def __init__(self, header: VideoHeader, preset: str, segments: int | None, quiet: bool):
+        self._segments = segments
         self._quiet, self._terminal = quiet, sys.stderr.isatty()
         self._interval = 0.2 if self._terminal else 10.0
         self._last = 0.0
@@ -219,10 +221,14 @@ class _EncodeProgress:
         self._last, self._phase = now, phase
         rate = progress.step / max(progress.seconds, 1e-9)
         left = (progress.steps - progress.step) / rate
+        total = ""
+        if self._segments:
+            total = f"/{self._segments}"
+            left += (self._segments - number - 1) * progress.steps / rate
         size = f"  {progress.bytes:,.0f} bytes" if progress.bytes else ""
         percent = 100 * progress.step / progress.steps
         line = (
-            f"segment {number + 1}  {progress.phase:8} {percent:5.1f} %"
+            f"segment {number + 1}{total}  {progress.phase:8} {percent:5.1f} %"
             f"  {rate:.1f} steps/s  {progress.psnr:.2f} dB{size}  {_duration(left)} left"
         )
         if self._terminal:
@@ -557,6 +563,22 @@ def _open_decoder(
         yield Decoder(file, recover=recover, path=arithmetic, device=device)
 
 
+class _Pipe(io.RawIOBase):
+    """Standard output without seeking, even where it is a file that holds something already."""
+
+    def __init__(self, file: BinaryIO):
+        self._target = file
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        return self._target.write(data)
+
+    def flush(self) -> None:
+        self._target.flush()
+
+
 def _check_overwrite(source: str, output: str, yes: bool, no: bool) -> None:
     if output == "-" or not os.path.exists(output):
         return
@@ -575,8 +597,7 @@ def _open_output(output: str) -> Iterator[BinaryIO]:
     if output == "-":
         if sys.stdout.isatty():
             raise UsageError("a .hnv file is not written to a terminal: use -o FILE")
-        with nullcontext():
-            yield sys.stdout.buffer
+        yield cast(BinaryIO, _Pipe(sys.stdout.buffer))
         return
     from hnervcodec.files import open_complete_or_absent
 

@@ -22,7 +22,7 @@ from hnervcodec.quantization import FittedSegment, quantize
 from hnervcodec.ratecontrol import choose_model
 from hnervcodec.segment import QuantizedSegment
 from hnervcodec.syntax import VideoHeader
-from hnervcodec.synthesis import Synthesis
+from hnervcodec.synthesis import Synthesis, resolve_device
 
 DEFAULT_SEGMENT_FRAMES = 256
 
@@ -47,21 +47,6 @@ class EncodeResult:
 
 
 Report = Callable[[int, Progress], None]  # segment number, progress within it
-
-
-def resolve_device(name: str) -> torch.device:
-    """ "auto" takes CUDA, then Apple's GPU, then the CPU."""
-    if name == "auto":
-        name = (
-            "cuda" if torch.cuda.is_available()
-            else "mps" if torch.backends.mps.is_available() else "cpu"
-        )  # fmt: skip
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise UsageError(f"device {name!r} is not available here") from error
-    return device
 
 
 def check_rate(video: VideoHeader, bytes_per_frame: float) -> None:
@@ -136,6 +121,11 @@ def split(frames: Iterable[Planes], length: int) -> Iterator[list[Planes]]:
         yield held
 
 
+def segment_count(frames: int, length: int) -> int:
+    """How many groups `split` makes."""
+    return max(1, (frames + length - (length + 1) // 2) // length)
+
+
 def encode_segment(
     frames: list[Planes],
     video: VideoHeader,
@@ -150,6 +140,7 @@ def encode_segment(
 ) -> tuple[bytes, QuantizedSegment]:
     """A SEGM payload of at most `budget` bytes; adds its distortion to `error`."""
     model = choose_model(video, len(frames), budget, preset.limits, level)
+    profiles.check_segment(level, video.layers(model), len(frames))
     height, width = (size * model.stride for size in model.embed_size(video.width, video.height))
     packed = np.stack([pack(planes, video.chroma_format, height, width) for planes in frames])
     fitted = fit(packed, video, model, config, budget, device=device, report=report)

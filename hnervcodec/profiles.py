@@ -40,7 +40,7 @@ class Level:
     @property
     def embedding(self) -> int:
         """Embedding values per segment."""
-        return self.luma_samples << 3
+        return min(self.luma_samples << 5, 1 << 26)
 
     @property
     def frames(self) -> int:

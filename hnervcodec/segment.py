@@ -183,7 +183,7 @@ def _read_embedding(
     for channel, table in enumerate(rest):
         deltas = decoder.decode(table, residual[1:, channel].size)
         residual[1:, channel] = deltas.reshape(residual[1:, channel].shape)
-    levels = np.cumsum(residual, axis=0, dtype=np.int64)
+    levels = np.cumsum(residual, axis=0, dtype=np.int32)  # below 2048 * 8191
     if levels.min() < 0 or levels.max() > 255:
         raise FileError("a level is not in 0..255", element="embedding")
     return levels.astype(np.uint8)

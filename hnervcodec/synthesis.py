@@ -33,6 +33,21 @@ PATHS = ("int8", "float32", "float64")
 Convolution = Callable[[torch.Tensor], torch.Tensor]
 
 
+def resolve_device(name: str) -> torch.device:
+    """ "auto" takes CUDA, then Apple's GPU, then the CPU."""
+    if name == "auto":
+        name = (
+            "cuda" if torch.cuda.is_available()
+            else "mps" if torch.backends.mps.is_available() else "cpu"
+        )  # fmt: skip
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(f"device {name!r} is not available here") from error
+    return device
+
+
 @dataclass(frozen=True, slots=True)
 class _Operands:
     """What a convolution kernel is built from."""
@@ -195,7 +210,7 @@ class Synthesis:
     ):
         if path != "auto" and path not in PATHS:
             raise UsageError(f"unknown arithmetic path {path!r}: choose from {', '.join(PATHS)}")
-        self.device = torch.device(device)
+        self.device = resolve_device(str(device))
         candidates = PATHS if path == "auto" else PATHS[PATHS.index(path) :]
         self._embedding = torch.from_numpy(segment.embedding)
         self._max_sample = video.max_sample

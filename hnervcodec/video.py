@@ -58,6 +58,7 @@ class VideoSource:
     """Frames of the first video stream of `source`, a path or "-" for Y4M on standard input.
 
     `header` describes them (its `frame_count` is 0); `frames()` yields their planes once.
+    `expected`: how many, where the container claims to know.
     """
 
     def __init__(self, source: str | Path, *, skip: int = 0, limit: int | None = None):
@@ -81,6 +82,8 @@ class VideoSource:
             if first is None:
                 raise SourceError(f"{self.name} holds no video frames")
             self._first: VideoFrame | None = first
+            known = self._stream.frames
+            self.expected = max(0, min(known - skip, limit or known)) if known else None
             self._size = first.width, first.height
             self.header = self._describe(first)
         except BaseException:

@@ -119,7 +119,7 @@ def test_pruned_and_constant_tensors_round_trip() -> None:
 
 
 def test_truncation_at_every_byte(small_file: Path) -> None:
-    """Cut anywhere, a file is refused by name and place; --recover's reader gives whole segments."""
+    """Cut anywhere, a file is refused; with `recover` its whole segments still decode."""
     data = small_file.read_bytes()
     whole = dict(decode_all(data))
     seen = set()
@@ -286,5 +286,5 @@ def test_empty_and_short_files() -> None:
         decode_all(b"")
     with pytest.raises(TruncatedError, match="signature"):
         decode_all(b"\x89HN")
-    with pytest.raises(FileError, match="not a .hnv file"):
+    with pytest.raises(FileError, match=r"not a \.hnv file"):
         decode_all(b"\x89PNG\r\n\x1a\n" + bytes(100))

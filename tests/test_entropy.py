@@ -9,6 +9,10 @@ from hnervcodec import entropy
 from hnervcodec.entropy import MAX_DECAY, MAX_LEVEL, LevelDecoder, Table
 from hnervcodec.errors import FileError
 
+# The specification gives the same two examples.
+GOLDEN_FREQUENCIES = [1702463, 2075384, 2529991, 4161540, 2529991, 2075384, 1702463]
+GOLDEN_STREAM = "4816668bf07b638a408b5a79"
+
 tables = st.builds(Table, st.integers(0, MAX_LEVEL), st.integers(0, 255), st.integers(0, MAX_DECAY))
 
 
@@ -50,16 +54,14 @@ def test_frequencies_are_a_distribution(table: Table) -> None:
 
 
 def test_golden_frequencies() -> None:
-    assert entropy.frequencies(Table(3, 63, 40)).tolist() == [
-        1702463, 2075384, 2529991, 4161540, 2529991, 2075384, 1702463,
-    ]  # fmt: skip
+    assert entropy.frequencies(Table(3, 63, 40)).tolist() == GOLDEN_FREQUENCIES
 
 
 def test_golden_stream() -> None:
     levels = np.array([0, 1, -1, 3, 0, 0, -3, 2, 1, 0, 0, -2], np.int32)
     wide = np.array([-8191, 0, 8191], np.int32)
     data = entropy.encode([(Table(3, 63, 40), levels), (Table(8191, 0, 191), wide)])
-    assert data.hex() == "4816668bf07b638a408b5a79"
+    assert data.hex() == GOLDEN_STREAM
 
 
 @pytest.mark.parametrize("scale", [0.05, 0.4, 3, 40, 900])

@@ -9,7 +9,7 @@ import torch
 from conftest import EXCERPT, LEVEL
 
 from hnervcodec import segment
-from hnervcodec.encoder import land, split
+from hnervcodec.encoder import land, segment_count, split
 from hnervcodec.errors import LimitError, UsageError
 from hnervcodec.fitting import FitConfig, Progress, fit
 from hnervcodec.metrics import psnr
@@ -155,6 +155,11 @@ def test_split_leaves_no_short_rest() -> None:
     assert lengths(34) == [10, 10, 14]
     assert lengths(35) == [10, 10, 10, 5]
     assert lengths(0) == []
+    for count in range(1, 60):
+        assert segment_count(count, 10) == len(lengths(count))
+        assert [len(g) for g in split([()] * count, 7)] and segment_count(count, 7) == len(
+            list(split([()] * count, 7))
+        )
 
 
 def test_levels_limit_the_encoder_too() -> None:

@@ -1,7 +1,6 @@
 """Video edges: what ffmpeg reads from us, what we read from real encoders."""
 
 import hashlib
-
 import subprocess
 from dataclasses import replace
 from fractions import Fraction

@@ -1,0 +1,280 @@
+"""The command as people use it, and as it fails: one clear line, an exit code, nothing left."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import EXCERPT, ROOT, hnv
+
+from hnervcodec.decoder import parse_frames
+from hnervcodec.errors import UsageError
+
+
+def error_of(run: subprocess.CompletedProcess[bytes], code: int) -> str:
+    """The one line on stderr of a run that must have failed with `code`."""
+    text = run.stderr.decode()
+    assert run.returncode == code, text
+    assert "Traceback" not in text
+    assert len(text.strip().splitlines()) == 1, text
+    assert text.startswith("hnv: ")
+    return text
+
+
+def test_real_frames_there_and_back(real_file: Path, real_source: Path, tmp_path: Path) -> None:
+    pixels = 63 * 47 * 20
+    assert 0.95 <= 8 * real_file.stat().st_size / pixels / 0.9 <= 1.0
+    assert b"20 frames in 2 segments verified" in hnv("verify", real_file).stdout
+    facts = json.loads(hnv("info", "--json", real_file).stdout)
+    assert [s["first_frame"] for s in facts["segments"]] == [0, 12]
+    whole = hnv("decode", real_file, "--format", "framemd5", "-o", "-").stdout.splitlines()
+    assert [line.split(b", ")[0] for line in whole] == [b"%d" % n for n in range(20)]
+    for selection, picked in (
+        ("10-13", range(10, 14)), ("7", [7]), ("2:20:5", range(2, 20, 5)), ("15,3,3", [15, 3, 3]),
+        ("::-1", range(19, -1, -1)), ("-2:", [18, 19]),
+    ):  # fmt: skip
+        part = hnv("decode", real_file, "--frames", selection, "--format", "framemd5").stdout
+        assert part.splitlines() == [whole[n] for n in picked], selection
+
+
+def test_y4m_pipes_into_ffmpeg(real_file: Path, ffmpeg: str) -> None:
+    y4m = hnv("decode", real_file, "-o", "-").stdout
+    command = [ffmpeg, "-hide_banner", "-i", "-", "-f", "null", "-"]
+    log = subprocess.run(command, input=y4m, capture_output=True, check=True).stderr.decode()
+    assert "63x47" in log and re.search(r"frame= *20 ", log)
+
+
+def test_encode_reads_y4m_from_stdin_and_writes_to_stdout(
+    real_source: Path, ffmpeg: str, tmp_path: Path
+) -> None:
+    command = [ffmpeg, "-v", "error", "-i", real_source, "-f", "yuv4mpegpipe", "-"]
+    y4m = subprocess.run(command, capture_output=True, check=True).stdout
+    run = hnv("encode", "-", "-o", "-", "--bpp", "1", "--preset", "ultrafast", "--limit", "4",
+              "-q", input=y4m)  # fmt: skip
+    assert run.stderr == b""
+    path = tmp_path / "x.hnv"
+    path.write_bytes(run.stdout)
+    assert b"4 frames in 1 segment verified" in hnv("verify", path).stdout
+    assert hnv("decode", "-", "--format", "framemd5", input=run.stdout).stdout.count(b"\n") == 4
+
+
+def test_size_and_bitrate(real_source: Path, tmp_path: Path) -> None:
+    out = tmp_path / "x.hnv"
+    options = ["--preset", "ultrafast", "--limit", "8", "--skip", "2", "-y", "-q"]
+    hnv("encode", real_source, "-o", out, "--size", "3k", *options)
+    assert 0.95 * 3000 <= out.stat().st_size <= 3000
+    hnv("encode", real_source, "-o", out, "--bitrate", "80k", *options)
+    assert 0.95 <= out.stat().st_size / (80_000 / 8 * 8 / 25) <= 1.0
+
+
+def test_info_accounts_for_every_byte(real_file: Path) -> None:
+    facts = json.loads(hnv("info", "--json", real_file).stdout)
+    assert sum(facts["bytes"].values()) == facts["size"] == real_file.stat().st_size
+    for part in facts["segments"]:
+        spent = part["chunk"] + part["header"] + part["embedding"] + part["coder"]
+        spent += part["frame_crcs"] + sum(part["layers"].values())
+        assert spent == pytest.approx(part["bytes"])
+    text = hnv("info", real_file).stdout.decode()
+    assert "63x47, 20 frames" in text and "bits per weight" in text
+
+
+def test_outputs_by_name(real_file: Path, tmp_path: Path) -> None:
+    from hnervcodec.video import VideoSource
+
+    for name in ("x.y4m", "x.mkv", "x.mp4"):
+        hnv("decode", real_file, "-o", tmp_path / name, "--frames", "5-9")
+        with VideoSource(tmp_path / name) as source:
+            assert sum(1 for _ in source.frames()) == 5
+    hnv("decode", real_file, "-o", tmp_path / "x.yuv", "--frames", "5-9")
+    assert (tmp_path / "x.yuv").stat().st_size == 5 * (63 * 47 + 2 * 32 * 24)
+    hnv("decode", real_file, "-o", tmp_path / "%03d.png", "--frames", "5,12")
+    assert (tmp_path / "005.png").read_bytes()[:4] == b"\x89PNG"
+    assert (tmp_path / "012.png").exists()
+    hnv("decode", real_file, "-o", tmp_path / "x.framemd5")
+    assert (tmp_path / "x.framemd5").read_text().startswith("0, ")
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_version_names_what_matters() -> None:
+    text = hnv("--version").stdout.decode()
+    for word in (
+        "hnv ",
+        "format 1.0",
+        "torch ",
+        "PyAV ",
+        "libavcodec",
+        "constriction",
+        "arithmetic",
+    ):
+        assert word in text
+
+
+def test_help_teaches() -> None:
+    for command in ((), ("encode",), ("decode",), ("info",), ("verify",)):
+        text = hnv(*command, "--help").stdout.decode()
+        assert "hnv" in text and len(text.splitlines()) > 5
+
+
+# ---------------------------------------------------------------- failures
+
+
+@pytest.fixture(scope="module")
+def odd_files(tmp_path_factory: pytest.TempPathFactory, ffmpeg: str) -> Path:
+    """Files that are not what they should be."""
+    folder = tmp_path_factory.mktemp("odd")
+    (folder / "text.txt").write_text("hello, this is no video\n" * 50)
+    (folder / "empty").write_bytes(b"")
+    tone = ["-f", "lavfi", "-i", "sine=duration=1", "-c:a", "pcm_s16le", folder / "tone.wav"]
+    subprocess.run([ffmpeg, "-v", "error", *tone], check=True)
+    still = ["-i", EXCERPT, "-frames:v", "1", folder / "still.png"]
+    subprocess.run([ffmpeg, "-v", "error", *still], check=True)
+    (folder / "noframes.y4m").write_bytes(b"YUV4MPEG2 W64 H48 F25:1 Ip A0:0 C420jpeg\n")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "message"),
+    [
+        ("missing.hnv", 3, "missing.hnv: No such file"),
+        ("text.txt", 3, "text.txt: not a .hnv file"),
+        ("still.png", 3, "still.png: not a .hnv file"),
+        ("empty", 3, "empty: empty file"),
+        (".", 3, "directory"),
+    ],
+)
+def test_decode_of_what_is_not_ours(odd_files: Path, name: str, code: int, message: str) -> None:
+    for command in ("decode", "info", "verify"):
+        assert message in error_of(hnv(command, odd_files / name, check=False), code)
+
+
+@pytest.mark.parametrize(
+    ("offset", "value", "message"),
+    [(8, 2, "format version 2.0"), (10, 9, "unknown profile 9"), (12, 1, "unknown features")],
+)
+def test_decode_of_the_future(
+    small_file: Path, offset: int, value: int, message: str, tmp_path: Path
+) -> None:
+    from test_container import patched
+
+    newer = tmp_path / "newer.hnv"
+    newer.write_bytes(patched(small_file.read_bytes(), offset, bytes([value])))
+    out = tmp_path / "out.y4m"
+    assert message in error_of(hnv("decode", newer, "-o", out, check=False), 4)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("tone.wav", "-o", "x.hnv", "--bpp", "0.1"), 6, "no video stream"),
+        (("noframes.y4m", "-o", "x.hnv", "--bpp", "0.1"), 6, "no video frames"),
+        (("text.txt", "-o", "x.hnv", "--bpp", "0.1"), 6, "cannot open"),
+        (("missing.mp4", "-o", "x.hnv", "--bpp", "0.1"), 6, "No such file"),
+        (("still.png", "-o", "none/x.hnv", "--bpp", "0.1"), 7, "no such folder"),
+        (("still.png", "-o", "/proc/x.hnv", "--bpp", "0.1"), 7, "cannot write /proc/x.hnv"),
+        (("still.png", "-o", "still.png", "--bpp", "0.1", "-y"), 2, "same file"),
+        (("still.png", "-o", "text.txt", "--bpp", "0.1"), 2, "use -y"),
+        (("still.png", "-o", "x.hnv", "--bpp", "0"), 2, "0.0 is not in the range"),
+        (("still.png", "-o", "x.hnv", "--bpp", "50"), 2, "uncompressed"),
+        (("still.png", "-o", "x.hnv", "--bpp", "0.0001"), 2, "smallest network needs"),
+        (("still.png", "-o", "x.hnv", "--size", "-3"), 2, "-3"),
+        (("still.png", "-o", "x.hnv"), 2, "exactly one of --bpp"),
+        (("still.png", "-o", "x.hnv", "--bpp", "1", "--size", "3k"), 2, "exactly one of --bpp"),
+        (("still.png", "-o", "x.hnv", "--bpp", "1", "--skip", "4"), 6, "no frames in the selected"),
+        (("still.png", "-o", "x.hnv", "--bpp", "1", "--device", "cuda:77"), 2, "not available"),
+        (("still.png", "-o", "x.hnv", "--bpp", "1", "--preset", "warp"), 2, "warp"),
+        (("still.png", "--bpp", "1"), 2, "Missing option"),
+    ],
+)
+def test_encode_refuses(
+    odd_files: Path, arguments: tuple[str, ...], code: int, message: str
+) -> None:
+    before = sorted(odd_files.iterdir())
+    text = error_of(hnv("encode", *arguments, "-q", check=False, cwd=odd_files), code)
+    assert message in text
+    assert sorted(odd_files.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("--frames", "500-600"), 2, "the last frame is 4"),
+        (("--frames", "3-1"), 2, "ends before it starts"),
+        (("--frames", "x"), 2, "write 7, 10-20"),
+        (("--frames", "9:"), 2, "select nothing"),
+        (("-o", "x.avi"), 2, "cannot tell a format"),
+        (("-o", "x.png"), 2, "do not fit into one PNG"),
+        (("-o", "none/x.y4m"), 7, "cannot write"),
+        (("--format", "mp4"), 2, "cannot be written to a pipe"),
+        (("--device", "cuda:77"), 2, "not available"),
+    ],
+)
+def test_decode_refuses(
+    small_file: Path, arguments: tuple[str, ...], code: int, message: str
+) -> None:
+    run = hnv("decode", small_file, *arguments, check=False, cwd=small_file.parent)
+    assert message in error_of(run, code)
+    assert run.stdout == b""
+    assert [p.name for p in small_file.parent.iterdir()] == ["small.hnv"]
+
+
+def test_a_cut_file(small_file: Path, tmp_path: Path) -> None:
+    """Refused by default; with --recover its intact segments, exit 3 and what is missing."""
+    cut = tmp_path / "cut.hnv"
+    data = small_file.read_bytes()
+    cut.write_bytes(data[: data.rindex(b"SEGM") + 50])
+    out = tmp_path / "out.md5"
+    error_of(hnv("decode", cut, "-o", out, check=False), 3)
+    assert not out.exists()
+    run = hnv("decode", cut, "-o", "-", "--format", "framemd5", "--recover", check=False)
+    error_of(run, 3)
+    whole = hnv("decode", small_file, "--format", "framemd5").stdout
+    assert run.stdout.splitlines() == whole.splitlines()[:3]
+
+
+def test_a_closed_pipe_is_quiet(real_file: Path) -> None:
+    command = f"{sys.executable} -m hnervcodec decode {real_file} --frames {'0-19,' * 30}0 -o -"
+    script = f"{command} | head -c 100 >/dev/null; echo ${{PIPESTATUS[0]}}"
+    run = subprocess.run(["bash", "-c", script], capture_output=True, cwd=ROOT)
+    assert run.stdout == b"141\n" and run.stderr == b""
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
+def test_a_full_disk(real_file: Path) -> None:
+    run = subprocess.run(
+        f"{sys.executable} -m hnervcodec decode {real_file} -o - > /dev/full",
+        shell=True, capture_output=True,
+    )  # fmt: skip
+    assert "No space left" in error_of(run, 7)
+    run = hnv("decode", real_file, "-o", "/dev/full", "--format", "y4m", check=False)
+    assert "No space left" in error_of(run, 7)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_interrupting_an_encode_leaves_nothing(tmp_path: Path, number: int, code: int) -> None:
+    out = tmp_path / "x.hnv"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "hnervcodec", "encode", EXCERPT, "-o", out, "--bpp", "0.08"],
+        stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stderr is not None
+    while b"fit" not in process.stderr.readline():
+        assert process.poll() is None
+    time.sleep(0.5)
+    process.send_signal(number)
+    rest = process.communicate(timeout=60)[1].decode()
+    assert process.returncode == code
+    assert "Traceback" not in rest
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_parse_frames() -> None:
+    assert parse_frames("0, 2-4 ,-1:", 9) == [0, 2, 3, 4, 8]
+    for wrong in ("", "-", "1-", "a", "1::0", "9", "0-9", "--3", "1.5"):
+        with pytest.raises(UsageError):
+            parse_frames(wrong, 9)

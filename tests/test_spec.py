@@ -1,0 +1,46 @@
+"""The specification, its data and the code say the same."""
+
+import hashlib
+import math
+import re
+
+import pytest
+from conftest import ROOT
+
+from hnervcodec import container, profiles, requantization
+
+SPEC = (ROOT / "spec/bitstream.md").read_text()
+
+
+def test_activation_table_is_the_specification_s() -> None:
+    data = (ROOT / "spec/tables/gelu.bin").read_bytes()
+    assert data == (ROOT / "hnervcodec/data/gelu.bin").read_bytes()
+    digest = hashlib.sha256(data).hexdigest()
+    assert digest == requantization.GELU_SHA256 and digest in SPEC
+    for m in range(0, 4096, 7):
+        x = m / 1024
+        assert data[m] == pytest.approx(1024 * x * 0.5 * math.erfc(x / math.sqrt(2)), abs=0.51)
+
+
+def test_versions_and_signature() -> None:
+    assert f"version {container.MAJOR}.{container.MINOR}" in SPEC.splitlines()[0]
+    assert container.SIGNATURE.hex(" ").upper() in SPEC
+
+
+def test_levels() -> None:
+    rows = re.findall(r"^\| (\d0) \| 2\^(\d+) \| 2\^(\d+) \|$", SPEC, re.MULTILINE)
+    assert {int(n): (1 << int(luma), 1 << int(weights)) for n, luma, weights in rows} == {
+        level.number: (level.luma_samples, level.weights) for level in profiles.LEVELS.values()
+    }
+
+
+def test_examples() -> None:
+    from test_entropy import GOLDEN_FREQUENCIES, GOLDEN_STREAM
+
+    assert ", ".join(map(str, GOLDEN_FREQUENCIES)) in SPEC
+    assert bytes.fromhex(GOLDEN_STREAM).hex(" ") in SPEC
+
+
+def test_every_chunk_is_registered() -> None:
+    for kind in ("VHDR", "SEGM", "INDX", "HEND"):
+        assert f"| `{kind}` |" in SPEC
