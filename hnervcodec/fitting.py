@@ -257,18 +257,19 @@ class _Fit:
         ramp = min(1.0, 0.2 + 2 * self.phase_share(step))
         # After the steps have come to rest, only this slope still holds the size.
         excess = float(bits.detach()) / self.target_bits - 1
-        correction = math.exp(min(max(20 * excess, -3.0), 3.0))
+        correction = math.exp(min(max(100 * excess, -6.0), 3.0))
         return RATE_EVERY * ramp * correction * slope * bits
 
     def hold_budget(self, step: int, limit: float = 1.02) -> None:
-        """Rescales all steps towards the budget: 30 % above it at first, then down to it. In the
-        last part the steps rest, so that the weights settle on their levels."""
+        """Rescales all steps towards the budget: 30 % above it at first, then down to it. Later
+        they move little, and in the end they rest, so that the weights settle on their levels."""
         assert self.quantizers is not None and self.embedding is not None
         share = self.phase_share(step)
+        if share > STEPS_LEARN_UNTIL:
+            self.quantizers.log_steps.requires_grad_(False)
+            self.quantizers.log_steps.grad = None
+            limit = 1.002
         if step % RATE_EVERY or share > STEPS_REST_FROM:
-            if share > STEPS_REST_FROM:
-                self.quantizers.log_steps.requires_grad_(False)
-                self.quantizers.log_steps.grad = None
             return
         surplus = 0.3 * max(0.0, 1 - share / 0.4)
         target = self.target_bits * (1 + surplus)
@@ -307,7 +308,8 @@ class _Fit:
 
 
 RATE_EVERY = 4  # steps between evaluations of the rate term, which then counts as many times
-STEPS_REST_FROM = 0.8  # share of the quantized phase
+STEPS_LEARN_UNTIL = 0.75  # shares of the quantized phase
+STEPS_REST_FROM = 0.95
 
 
 def activation_scales(

@@ -101,8 +101,9 @@ class ShapeLimits:
 
 
 def _strides(width: int, height: int) -> tuple[int, ...]:
-    """Upsampling factors, largest first, whose product wastes the least padding among those that
-    leave an embedding of 4 to 160 positions."""
+    """Upsampling factors, largest first: an embedding of about ten positions, at no more than
+    15 % more padding than the best choice. (carphone at 0.15 bpp and 40 epochs: 12 positions gave
+    1.3 dB more than 99, whose embeddings took most of the bytes.)"""
     packed = packed_size(width, height)
 
     def positions(strides: tuple[int, ...]) -> int:
@@ -112,14 +113,15 @@ def _strides(width: int, height: int) -> tuple[int, ...]:
     def padded(strides: tuple[int, ...]) -> int:
         return positions(strides) * math.prod(strides) ** 2
 
+    # Doublings last, where the residual convolutions are; larger steps where pixels are few.
     candidates = [
-        (first, *[2] * twos) for first in (2, 3, 4, 5) for twos in range(0, 8)
+        (first, *[4] * fours, *[2] * twos)
+        for twos in (3, 2, 1, 0) for fours in range(5) for first in (2, 3, 4, 5)
     ]  # fmt: skip
-    usable = [s for s in candidates if 4 <= positions(s) <= 160] or [
-        min(candidates, key=lambda s: (abs(positions(s) - 16), math.prod(s)))
-    ]
-    # Among equal padding fewer positions, down to 8: embeddings cost bits, stages hardly any.
-    return min(usable, key=lambda s: (padded(s), abs(math.log2(positions(s) / 8))))
+    usable = [s for s in candidates if 4 <= positions(s) <= 160] or [(2,)]
+    least = min(map(padded, usable))
+    lean = [s for s in usable if padded(s) <= 1.15 * least]
+    return min(lean, key=lambda s: abs(math.log(positions(s) / 10)))
 
 
 def _model(strides: tuple[int, ...], width: int, ratio: float, limits: ShapeLimits,
