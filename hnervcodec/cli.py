@@ -39,12 +39,12 @@ def main() -> NoReturn:
     """Entry point of `hnv`: runs a command and maps every failure to an exit code."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
-        code = cli.main(standalone_mode=False)
+        code = cli.main(prog_name="hnv", standalone_mode=False)
         sys.stdout.flush()
         sys.exit(code if isinstance(code, int) else 0)
     except (KeyboardInterrupt, click.Abort):
         _fail("interrupted", 130)
-    except BrokenPipeError:
+    except (_ClosedPipe, BrokenPipeError):
         # The reader has seen enough. Nothing more may be flushed into the closed pipe.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
@@ -57,6 +57,18 @@ def main() -> NoReturn:
     except OSError as error:
         name = f"{error.filename}: " if error.filename else ""
         _fail(f"{name}{error.strerror or error}", OutputError.exit_code)
+
+
+class _ClosedPipe(Exception):
+    """Carries BrokenPipeError past click, which would turn it into exit code 1."""
+
+
+class _Group(click.Group):
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:
+            raise _ClosedPipe from error
 
 
 def _fail(message: str, code: int) -> NoReturn:
@@ -78,7 +90,9 @@ def _version(context: click.Context, _: click.Parameter, value: bool) -> None:
     context.exit()
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
 @click.option(
     "--version", is_flag=True, is_eager=True, expose_value=False, callback=_version,
     help="Versions of the program, the format and the libraries, and the arithmetic in use.",

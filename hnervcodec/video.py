@@ -71,7 +71,8 @@ class VideoSource:
                 self._container = av.open(str(source), "r")
         except (av.error.FFmpegError, OSError, ValueError) as error:
             raise SourceError(f"cannot open {self.name}: {_reason(error)}") from error
-        if not self._container.streams.video:
+        # libav "plays" text files as terminal art.
+        if not self._container.streams.video or self._container.format.name == "tty":
             self.close()
             raise SourceError(f"{self.name} holds no video stream")
         self._stream = self._container.streams.video[0]

@@ -173,7 +173,8 @@ def test_decode_of_the_future(
     [
         (("tone.wav", "-o", "x.hnv", "--bpp", "0.1"), 6, "no video stream"),
         (("noframes.y4m", "-o", "x.hnv", "--bpp", "0.1"), 6, "no video frames"),
-        (("text.txt", "-o", "x.hnv", "--bpp", "0.1"), 6, "cannot open"),
+        (("text.txt", "-o", "x.hnv", "--bpp", "0.1"), 6, "no video stream"),
+        (("empty", "-o", "x.hnv", "--bpp", "0.1"), 6, "cannot open"),
         (("missing.mp4", "-o", "x.hnv", "--bpp", "0.1"), 6, "No such file"),
         (("still.png", "-o", "none/x.hnv", "--bpp", "0.1"), 7, "no such folder"),
         (("still.png", "-o", "/proc/x.hnv", "--bpp", "0.1"), 7, "cannot write /proc/x.hnv"),
