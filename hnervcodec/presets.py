@@ -17,7 +17,7 @@ class Preset:
 
 PRESETS = {
     "ultrafast": Preset(epochs=12, limits=ShapeLimits(3_000, residuals=1, embed_channels=16)),
-    "fast": Preset(epochs=40, limits=ShapeLimits(5_000, residuals=3, embed_channels=16)),
+    "fast": Preset(epochs=60, limits=ShapeLimits(5_000, residuals=3, embed_channels=16)),
     "medium": Preset(epochs=120, limits=ShapeLimits(6_500, residuals=4, embed_channels=16)),
     "slow": Preset(epochs=400, limits=ShapeLimits(8_000, residuals=4, embed_channels=16)),
     "veryslow": Preset(epochs=1200, limits=ShapeLimits(12_000, residuals=6, embed_channels=16)),

@@ -47,7 +47,10 @@ def picture(
     font = ImageFont.load_default(16)
     sheet = Image.new(
         "RGB",
-        (len(SHOWN) * (width + margin) + margin, 2 * (height + line + margin) + 3 * line + margin),
+        (
+            len(SHOWN) * (width + margin) + margin,
+            2 * (height + line) + 3 * margin + len(caption) * line,
+        ),
         "white",
     )
     draw = ImageDraw.Draw(sheet)
