@@ -20,6 +20,7 @@ from torch import Tensor
 from hnervcodec import segment
 from hnervcodec.analysis import AnalysisNetwork, embed_all
 from hnervcodec.architecture import ModelConfig
+from hnervcodec.errors import HnervError
 from hnervcodec.network import Quantizers, SynthesisNetwork
 from hnervcodec.planes import packed_size
 from hnervcodec.quantization import EMBED_ZERO, MAX_WEIGHT, FittedSegment, quantize
@@ -140,6 +141,8 @@ class _Fit:
             recent = [*recent, self.train_step(queue.pop().to(self.device), step)]
             recent = recent[-self.per_epoch :]
             self.distortion = sum(recent) / len(recent)
+            if not math.isfinite(self.distortion):
+                raise HnervError(f"the fit diverged at step {step}: try another seed")
             if self.quantizers is not None:
                 if (step - self.quantize_at) % self.per_epoch == 0:
                     self.measure()
@@ -217,7 +220,9 @@ class _Fit:
         spread = [weight.std() / 8 for weight in self.synthesis.weights]
         steps = torch.stack([*spread, embedding.std() / 12]).clamp(min=1e-6).log()
         self.quantizers = Quantizers(steps, gains, zero_points).to(self.device)
-        self.hold_budget(self.quantize_at, limit=64.0)
+        target = self.target_bits * (1 + self.surplus(self.quantize_at))
+        scale_steps(self.synthesis, self.quantizers, self.embedding, target)
+        self.keep_levels_in_range()
         adam = self.optimizers[1]
         adam.add_param_group({"params": [self.embedding], "lr": self.config.other_rate})
         adam.add_param_group({"params": [self.quantizers.log_steps], "lr": self.config.step_rate})
@@ -253,27 +258,35 @@ class _Fit:
         twice the bytes halve the distortion; being scale-free it suits every clip and budget."""
         assert self.quantizers is not None and self.embedding is not None
         bits = estimated_bits(self.synthesis, self.quantizers, self.embedding)
+        target = self.target_bits * (1 + self.surplus(step))
         slope = self.config.rate_weight * self.distortion / self.target_bits
         ramp = min(1.0, 0.2 + 2 * self.phase_share(step))
         # After the steps have come to rest, only this slope still holds the size.
-        excess = float(bits.detach()) / self.target_bits - 1
+        excess = float(bits.detach()) / target - 1
         correction = math.exp(min(max(100 * excess, -6.0), 3.0))
         return RATE_EVERY * ramp * correction * slope * bits
 
-    def hold_budget(self, step: int, limit: float = 1.02) -> None:
-        """Rescales all steps towards the budget: 30 % above it at first, then down to it. Later
-        they move little, and in the end they rest, so that the weights settle on their levels."""
+    def surplus(self, step: int) -> float:
+        """The share of the budget by which the size may exceed it: the rate comes in gradually."""
+        return 0.3 * max(0.0, 1 - self.phase_share(step) / 0.4)
+
+    @torch.no_grad()
+    def hold_budget(self, step: int) -> None:
+        """Scales all steps towards the budget. Later in the phase they move little, and in the
+        end they rest, so that the weights settle on their levels."""
         assert self.quantizers is not None and self.embedding is not None
         share = self.phase_share(step)
         if share > STEPS_LEARN_UNTIL:
             self.quantizers.log_steps.requires_grad_(False)
             self.quantizers.log_steps.grad = None
-            limit = 1.002
         if step % RATE_EVERY or share > STEPS_REST_FROM:
             return
-        surplus = 0.3 * max(0.0, 1 - share / 0.4)
-        target = self.target_bits * (1 + surplus)
-        scale_steps(self.synthesis, self.quantizers, self.embedding.detach(), target, limit)
+        bits, target = self.estimate(), self.target_bits * (1 + self.surplus(step))
+        values = self.embedding.numel() + sum(w.numel() for w in self.synthesis.weights)
+        # A value costs a bit less when its step doubles.
+        change = (bits - target) / values * math.log(2)
+        limit = 0.02 if share <= STEPS_LEARN_UNTIL else 0.002
+        self.quantizers.log_steps.add_(min(max(change, -limit), limit))
         self.keep_levels_in_range()
 
     @torch.no_grad()

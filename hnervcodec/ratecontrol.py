@@ -68,17 +68,12 @@ def estimated_bits(network: SynthesisNetwork, quantizers: Quantizers, embedding:
 
 @torch.no_grad()
 def scale_steps(
-    network: SynthesisNetwork,
-    quantizers: Quantizers,
-    embedding: Tensor,
-    target_bits: float,
-    limit: float = 64.0,
+    network: SynthesisNetwork, quantizers: Quantizers, embedding: Tensor, target_bits: float
 ) -> None:
-    """Multiplies all steps by one factor (1 / limit .. limit), so that the estimate meets the
-    target."""  # fmt: skip
+    """Multiplies all steps by one factor (1/64 .. 64), so that the estimate meets the target."""
     original = quantizers.log_steps.clone()
-    low, high = -math.log(limit), math.log(limit)
-    for _ in range(12):
+    low, high = -math.log(64), math.log(64)
+    for _ in range(14):
         middle = (low + high) / 2
         quantizers.log_steps.copy_(original + middle)
         if float(estimated_bits(network, quantizers, embedding)) > target_bits:

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 from activation_cost import measure
 from reference import BIKES_320, BUNNY_320, ROOT, read_clip, x265_at
