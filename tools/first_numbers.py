@@ -71,7 +71,8 @@ def run(name: str, row: Row) -> str:
     anchor = x265_at(header, source, size)
     theirs = anchor.error
     return (
-        f"| {name}, {header.width}x{header.height}, {len(source)} frames | `{' '.join(row.arguments)}` "
+        f"| {name}, {header.width}x{header.height}, {len(source)} frames "
+        f"| `{' '.join(row.arguments)}` "
         f"| {size:,} | {bpp:.4f} | {100 * size / target:.1f} % "
         f"| {ours.per_plane[0]:.2f} / {ours.average:.2f} | {seconds:.0f} s "
         f"| {usage.ru_maxrss / 2**20:.2f} GiB | {rate:.1f} "
