@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -64,7 +66,7 @@ class AnalysisNetwork(nn.Module):
         return y
 
 
-def embed_all(network: AnalysisNetwork, batches: list[Tensor]) -> Tensor:
+def embed_all(network: AnalysisNetwork, batches: Iterable[Tensor]) -> Tensor:
     """Embeddings [T, C, h, w] of all frames, given in order."""
     with torch.no_grad():
         return torch.cat([network(batch).float() for batch in batches])

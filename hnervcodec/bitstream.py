@@ -11,9 +11,9 @@ import zlib
 from hnervcodec.errors import FileError, TruncatedError
 
 
-def crc32(data: bytes | bytearray | memoryview, start: int = 0) -> int:
+def crc32(data: bytes | bytearray | memoryview) -> int:
     """CRC-32 as in zlib, PNG and gzip (polynomial 0xEDB88320, reflected)."""
-    return zlib.crc32(data, start)
+    return zlib.crc32(data)
 
 
 class ByteReader:

@@ -23,7 +23,7 @@ import click
 
 import hnervcodec
 from hnervcodec.container import MAJOR, MINOR, Reader
-from hnervcodec.errors import FileError, HnervError, OutputError, UsageError
+from hnervcodec.errors import FileError, HnervError, OutputError, SourceError, UsageError
 
 if TYPE_CHECKING:
     from hnervcodec.decoder import Decoder
@@ -52,7 +52,10 @@ def main() -> NoReturn:
         _fail(error.format_message(), error.exit_code)
     except HnervError as error:
         _fail(str(error), error.exit_code)
-    except MemoryError:
+    except (MemoryError, RuntimeError) as error:
+        # torch reports a failed allocation as a RuntimeError.
+        if isinstance(error, RuntimeError) and "memory" not in str(error):
+            raise
         _fail("not enough memory", 1)
     except OSError as error:
         name = f"{error.filename}: " if error.filename else ""
@@ -72,7 +75,8 @@ class _Group(click.Group):
 
 
 def _fail(message: str, code: int) -> NoReturn:
-    click.echo(f"hnv: {message}", err=True)
+    line = "\r\x1b[K" if sys.stderr.isatty() else ""  # clears what progress left there
+    click.echo(f"{line}hnv: {message}", err=True)
     sys.exit(code)
 
 
@@ -108,7 +112,7 @@ def cli() -> None:
     hnv verify out.hnv                            checksums of the file and of every frame
 
     Exit codes: 0 success, 2 wrong usage, 3 damaged file, 4 needs a newer version, 5 beyond a
-    limit, 6 unusable source, 7 cannot write, 130 interrupted, 141 closed pipe.
+    limit, 6 cannot read, 7 cannot write, 130 interrupted, 141 closed pipe, 143 terminated.
     """
 
 
@@ -158,7 +162,12 @@ class _Amount(click.ParamType[float]):
     default=0.0,
     help="Share of the weights to set to zero, the rest retrained (0.1: the paper's).",
 )
-@click.option("--seed", type=int, default=0, help="Same seed, machine and threads: same file.")
+@click.option(
+    "--seed",
+    type=click.IntRange(0, (1 << 63) - 1),
+    default=0,
+    help="Same seed, machine and threads: same file.",
+)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
 @click.option("--threads", type=click.IntRange(1), help="CPU threads (default: all cores).")
 @click.option("-y", "--yes", is_flag=True, help="Overwrite OUT without asking.")
@@ -176,7 +185,8 @@ def encode(
 
     \b
     hnv encode in.mp4 -o out.hnv --bpp 0.05 --preset slow
-    ffmpeg -i in.mov -f yuv4mpegpipe - | hnv encode - -o out.hnv --size 1M
+    hnv encode in.mp4 -o out.hnv --size 1M --preset fast
+    ffmpeg -i in.mov -f yuv4mpegpipe - | hnv encode - -o out.hnv --bitrate 500k
     """
     if sum(rate is not None for rate in (bpp, bitrate, size)) != 1:
         raise UsageError("choose the rate by exactly one of --bpp, --bitrate and --size")
@@ -192,20 +202,21 @@ def encode(
                 bytes_per_frame = bpp * header.width * header.height / 8
             elif bitrate is not None:
                 bytes_per_frame = bitrate / 8 / float(header.frame_rate)
-            else:
-                assert size is not None
-                if source == "-":
-                    raise UsageError(
-                        "--size needs a file, as a pipe's length is unknown: use --bpp or --bitrate"
-                    )
+            elif size is not None and source != "-":
                 count = max(0, count_frames(source) - skip)
                 bytes_per_frame = size / max(1, min(count, limit or count))
-            segments = video.expected and encoder.segment_count(video.expected, segment)
-            progress = _EncodeProgress(header, preset, segments, quiet)
+            else:
+                raise UsageError(
+                    "--size needs a file, as a pipe's length is unknown: use --bpp or --bitrate"
+                )
+            groups = list(encoder.split(range(video.expected or 0), segment))
+            progress = _EncodeProgress(header, preset, len(groups) or None, quiet)
+            for note in [] if quiet else video.notes:
+                click.echo(f"note: {note}", err=True)
             result = encoder.encode(
                 header, video.frames(), file, bytes_per_frame=bytes_per_frame, preset=preset,
                 segment_frames=segment, seed=seed, prune=prune, device=device,
-                report=progress,
+                expected_frames=video.expected, report=progress,
             )  # fmt: skip
     progress.done(output, result)
 
@@ -330,17 +341,19 @@ def decode(
         from hnervcodec.decoder import parse_frames
 
         name = name or ("y4m" if output == "-" else video.format_of(output))
-        available = {n for entry in decoder.reader.index for n in entry.frames}
-        wanted = parse_frames(selection, len(decoder)) if selection else list(range(len(decoder)))
-        lost = [n for n in wanted if n not in available]
-        wanted = [n for n in wanted if n in available]
+        asked = parse_frames(selection, len(decoder)) if selection else range(len(decoder))
+        wanted = [n for n in asked if decoder.is_intact(n)]
+        lost = [n for n in asked if not decoder.is_intact(n)]
         if not wanted:
             raise FileError("none of the selected frames is intact")
         if name == "png" and output != "-" and "%" not in output and len(wanted) > 1:
             raise UsageError(
                 f"{len(wanted)} frames do not fit into one PNG: write a pattern like %05d.png"
             )
-        _check_overwrite(source, output, yes, no)
+        names = [video.png_name(output, n) for n in wanted] if name == "png" else [output]
+        existing = [file for file in names if os.path.exists(file)]
+        if existing:
+            _check_overwrite(source, existing[0], yes, no)
         start = time.monotonic()
         with _open_sink(output, name, decoder.video) as sink:
             for done, (index, planes) in enumerate(decoder.frames(wanted), 1):
@@ -413,18 +426,18 @@ def describe(reader: Reader) -> dict[str, Any]:
     video = reader.video
     spent: dict[str, float] = {"prefix": PREFIX_SIZE}
     rows = []
-    for chunk in reader.chunks():
-        payload = reader.payload(chunk)
+    for chunk in reader.check():
         if chunk.kind != b"SEGM":
-            spent[chunk.kind.decode()] = CHUNK_OVERHEAD + chunk.length
+            kind = chunk.kind.decode()
+            spent[kind] = spent.get(kind, 0) + CHUNK_OVERHEAD + chunk.length
             continue
-        usage = segments.usage(payload, video, reader.level)
-        entry = next(e for e in reader.index if e.offset == chunk.offset)
+        payload = reader.payload(chunk)
         segment = segments.read(payload, video, reader.level)
+        usage = segments.usage(payload, segment, video, reader.level)
         stem = segment.specs[0]
         rows.append({
-            "first_frame": entry.first_frame,
-            "frames": entry.frame_count,
+            "first_frame": segment.first_frame,
+            "frames": segment.frame_count,
             "bytes": CHUNK_OVERHEAD + chunk.length,
             "chunk": CHUNK_OVERHEAD,
             **asdict(usage),
@@ -496,8 +509,7 @@ def _as_text(facts: dict[str, Any]) -> str:
 def verify(source: str, arithmetic: str, device: str, threads: int | None, quiet: bool) -> None:
     """Check every checksum of IN, of its bytes and of every decoded frame."""
     with _open_decoder(source, False, arithmetic, device, threads) as decoder:
-        for chunk in decoder.reader.chunks():
-            decoder.reader.payload(chunk)
+        decoder.reader.check()
         start = time.monotonic()
         count = sum(1 for _ in decoder.frames(range(len(decoder))))
         rate = count / (time.monotonic() - start)
@@ -554,12 +566,12 @@ def _open_file(source: str) -> Iterator[BinaryIO]:
         yield io.BytesIO(sys.stdin.buffer.read())
         return
     try:
-        file = open(source, "rb")  # noqa: SIM115  (closed below)
+        file: BinaryIO = open(source, "rb")  # noqa: SIM115  (closed below)
     except OSError as error:
-        raise FileError(f"cannot open {source}: {error.strerror}") from error
+        raise SourceError(f"cannot open {source}: {error.strerror}") from error
     with file:
         try:
-            yield file
+            yield file if file.seekable() else io.BytesIO(file.read())
         except FileError as error:
             error.args = (f"{source}: {error}",)
             raise
@@ -570,11 +582,11 @@ def _open_decoder(
     source: str, recover: bool, arithmetic: str, device: str, threads: int | None
 ) -> Iterator[Decoder]:
     with _open_file(source) as file:
-        Reader(file, recover=recover)  # a wrong file fails before torch is loaded
+        reader = Reader(file, recover=recover)  # a wrong file fails before torch is loaded
         from hnervcodec.decoder import Decoder
 
         _use_threads(threads)
-        yield Decoder(file, recover=recover, path=arithmetic, device=device)
+        yield Decoder(reader, path=arithmetic, device=device)
 
 
 class _Pipe(io.RawIOBase):

@@ -27,6 +27,13 @@ END_PAYLOAD_SIZE = 12
 END_SIZE = CHUNK_OVERHEAD + END_PAYLOAD_SIZE
 VIDEO_HEADER_SIZE = 28
 MAX_INDEX_ENTRIES = 1 << 20
+# Which critical chunk may come before which.
+_PREDECESSORS = {
+    b"VHDR": (b"",),
+    b"SEGM": (b"VHDR", b"SEGM"),
+    b"INDX": (b"SEGM",),
+    b"HEND": (b"INDX",),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,7 +247,13 @@ class Reader:
                 f"{self.video.frame_count} frames announced, {count} in the index",
                 element="frame_count",
             )
-        self.video = replace(self.video, frame_count=max(self.video.frame_count, count))
+        if recover:
+            self._drop_damaged_segments()
+            # A cut file's frame count is believed as far as its size makes it plausible.
+            count = self.index[-1].frames.stop
+            if self.video.frame_count <= 16 * self.size:
+                count = max(count, self.video.frame_count)
+        self.video = replace(self.video, frame_count=count)
 
     # Chunks
 
@@ -284,22 +297,46 @@ class Reader:
         return payload
 
     def chunks(self) -> Iterator[Chunk]:
-        """Every chunk in file order; the file must end with HEND and hold nothing else."""
-        offset, serial = PREFIX_SIZE, 0
+        """Every chunk in file order: VHDR, SEGM ..., INDX, HEND and nothing else, but ancillary
+        chunks between them."""
+        offset, serial, previous = PREFIX_SIZE, 0, b""
         while True:
             chunk = self._chunk_at(offset)
             if chunk.serial != serial:
                 raise FileError(
                     f"serial {chunk.serial}, expected {serial}", element="serial", offset=offset + 8
                 )
-            if chunk.critical and chunk.kind not in (b"VHDR", b"SEGM", b"INDX", b"HEND"):
-                raise UnsupportedError(f"unknown critical chunk {chunk.kind.decode()}")
+            if chunk.critical:
+                self._check_order(previous, chunk)
+                previous = chunk.kind
             yield chunk
             offset, serial = chunk.end, serial + 1
             if chunk.kind == b"HEND":
                 break
         if offset != self.size:
             raise FileError(f"{self.size - offset} bytes follow the end chunk", offset=offset)
+
+    @staticmethod
+    def _check_order(previous: bytes, chunk: Chunk) -> None:
+        if chunk.kind not in _PREDECESSORS:
+            raise UnsupportedError(f"unknown critical chunk {chunk.kind.decode()}")
+        if previous not in _PREDECESSORS[chunk.kind]:
+            after = previous.decode() or "the prefix"
+            raise FileError(
+                f"{chunk.kind.decode()} must not follow {after}", element="type",
+                offset=chunk.offset,
+            )  # fmt: skip
+
+    def check(self) -> list[Chunk]:
+        """Walks the whole file and checks what random access leaves unread: every payload, the
+        order of the chunks, and that the index lists all segments. Returns the chunks."""
+        chunks = list(self.chunks())
+        for chunk in chunks:
+            self.payload(chunk)
+        listed = [entry.offset for entry in self.index]
+        if listed != [chunk.offset for chunk in chunks if chunk.kind == b"SEGM"]:
+            raise FileError("the index does not list the segments of the file", element="INDX")
+        return chunks
 
     # Index
 
@@ -335,6 +372,11 @@ class Reader:
                     f"starts at frame {entry.first_frame}, expected {frame}",
                     element="INDX.first_frame", offset=at,
                 )  # fmt: skip
+            if entry.frame_count > min(self.level.frames, entry.length // 4):
+                raise FileError(
+                    f"{entry.frame_count} frames in a segment of {entry.length} bytes",
+                    element="INDX.frame_count", offset=at,
+                )  # fmt: skip
             stop = entry.offset + CHUNK_OVERHEAD + entry.length
             if entry.offset < position or stop > end.offset:
                 raise FileError("segments overlap or leave the file", element="INDX", offset=at)
@@ -356,6 +398,8 @@ class Reader:
                 self.damage.append(str(error))
                 break
             offset = chunk.end
+            if chunk.critical and chunk.kind not in _PREDECESSORS:
+                raise UnsupportedError(f"unknown critical chunk {chunk.kind.decode()}")
             if chunk.kind != b"SEGM":
                 continue
             try:
@@ -364,11 +408,25 @@ class Reader:
             except FileError as error:
                 self.damage.append(str(error))
                 continue
-            if not entries or first_frame >= entries[-1].frames.stop:
+            if frame_count > min(self.level.frames, chunk.length // 4):
+                self.damage.append(f"the segment at byte {chunk.offset} lies about its frames")
+            elif not entries or first_frame >= entries[-1].frames.stop:
                 entries.append(IndexEntry(chunk.offset, chunk.length, first_frame, frame_count))
         if not entries:
             raise FileError("no intact segment: " + self.damage[0])
         return entries
+
+    def _drop_damaged_segments(self) -> None:
+        intact = []
+        for entry in self.index:
+            try:
+                self.segment_payload(entry)
+                intact.append(entry)
+            except FileError as error:
+                self.damage.append(str(error))
+        if not intact:
+            raise FileError("no intact segment: " + self.damage[0])
+        self.index = intact
 
     def segment_payload(self, entry: IndexEntry) -> bytes:
         """The payload of the segment that `entry` points to, checked against its CRCs."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from itertools import groupby
@@ -27,8 +28,8 @@ CACHED_SEGMENTS = 2
 class Decoder:
     """Random access to the frames of a `.hnv` file.
 
-    `source`: a path, the file's bytes, or a seekable binary file. `path` and `device` choose the
-    arithmetic (see `synthesis`); the frames are the same for all of them.
+    `source`: a path, the file's bytes, a seekable binary file, or an open `Reader`. `path` and
+    `device` choose the arithmetic (see `synthesis`); the frames are the same for all of them.
 
     >>> with Decoder("bunny.hnv") as decoder:
     ...     y, cb, cr = decoder[10]          # uint8 [H, W], [ceil(H/2), ceil(W/2)] twice
@@ -36,24 +37,25 @@ class Decoder:
 
     def __init__(
         self,
-        source: str | Path | bytes | BinaryIO,
+        source: str | Path | bytes | BinaryIO | Reader,
         *,
         recover: bool = False,
         path: str = "auto",
         device: str | torch.device = "cpu",
     ):
-        if isinstance(source, bytes):
-            self._file: BinaryIO = io.BytesIO(source)
-        elif isinstance(source, str | Path):
-            self._file = open(source, "rb")  # noqa: SIM115  (closed by `close`)
-        else:
-            self._file = source
-        self._owned = isinstance(source, str | Path)
+        self._owned: BinaryIO | None = None
+        if isinstance(source, str | Path):
+            source = self._owned = open(source, "rb")  # noqa: SIM115  (closed by `close`)
         try:
-            self.reader = Reader(self._file, recover=recover)
+            if isinstance(source, bytes):
+                source = io.BytesIO(source)
+            if not isinstance(source, Reader):
+                source = Reader(source, recover=recover)
         except BaseException:
             self.close()
             raise
+        self.reader = source
+        self._starts = [entry.first_frame for entry in source.index]
         self._path, self._device = path, device
         self._cache: OrderedDict[int, tuple[QuantizedSegment, Synthesis]] = OrderedDict()
 
@@ -65,7 +67,7 @@ class Decoder:
 
     def close(self) -> None:
         if self._owned:
-            self._file.close()
+            self._owned.close()
 
     @property
     def video(self) -> VideoHeader:
@@ -103,14 +105,17 @@ class Decoder:
                         )
                     yield entry.first_frame + local, planes
 
+    def is_intact(self, index: int) -> bool:
+        """Whether frame `index` lies in a segment that `recover` found whole."""
+        return index in self.reader.index[max(0, bisect_right(self._starts, index) - 1)].frames
+
     def arithmetic(self, index: int = 0) -> dict[str, str]:
         """The arithmetic path of each layer in the segment that holds frame `index`."""
         return self._load(self._entry_of(index))[1].paths
 
     def _entry_of(self, index: int) -> IndexEntry:
-        for entry in self.reader.index:
-            if index in entry.frames:
-                return entry
+        if self.is_intact(index):
+            return self.reader.index[bisect_right(self._starts, index) - 1]
         raise FileError(f"frame {index} is lost: its segment is damaged or missing")
 
     def _load(self, entry: IndexEntry) -> tuple[QuantizedSegment, Synthesis]:

@@ -6,14 +6,14 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 import numpy as np
 import torch
 
 from hnervcodec import container, profiles, segment
 from hnervcodec.bitstream import crc32
-from hnervcodec.errors import SourceError, UsageError
+from hnervcodec.errors import HnervError, SourceError, UsageError
 from hnervcodec.fitting import FitConfig, Progress, fit
 from hnervcodec.metrics import PlaneError
 from hnervcodec.planes import Planes, pack, plane_bytes, unpack
@@ -46,11 +46,14 @@ class EncodeResult:
         return 8 * self.bytes / (self.frames * self.video.width * self.video.height)
 
 
+T = TypeVar("T")
 Report = Callable[[int, Progress], None]  # segment number, progress within it
 
 
 def check_rate(video: VideoHeader, bytes_per_frame: float) -> None:
-    """Refuses rates at which no codec is needed."""
+    """Refuses what is no rate, and rates at which no codec is needed."""
+    if not 0 < bytes_per_frame < math.inf:
+        raise UsageError(f"{bytes_per_frame} bytes per frame is not a rate")
     pixels = video.width * video.height
     raw = video.packed_channels / 4 * video.bit_depth
     if 8 * bytes_per_frame / pixels >= raw:
@@ -71,6 +74,7 @@ def encode(
     seed: int = 0,
     prune: float = 0.0,
     device: str = "auto",
+    expected_frames: int | None = None,
     report: Report = lambda number, progress: None,
 ) -> EncodeResult:
     """Writes a whole `.hnv` file for `frames` to `file` (a seekable file or a pipe).
@@ -79,11 +83,19 @@ def encode(
     segment_frames: frames fitted by one network, 1..2048; the last segment takes up to half as
     many again rather than leave a short rest.
     prune: share of weights set to zero by magnitude, 0..0.9.
+    expected_frames: if known, a rate that is too low for the last segment is refused at once.
     """
     start = time.monotonic()
+    if preset not in PRESETS:
+        raise UsageError(f"unknown preset {preset!r}: choose from {', '.join(PRESETS)}")
+    if not 0 <= prune <= 0.9 or segment_frames < 1:
+        raise UsageError(f"prune {prune} or segment_frames {segment_frames} is out of range")
     chosen, target_device = PRESETS[preset], resolve_device(device)
     check_rate(video, bytes_per_frame)
     level = profiles.lowest_level(video.width, video.height)
+    for coming in split(range(expected_frames or 0), min(segment_frames, level.frames)):
+        budget = math.floor(bytes_per_frame * len(coming)) - container.overhead(1)
+        choose_model(video, len(coming), budget, chosen.limits, level)
     config = FitConfig(epochs=chosen.epochs, seed=seed, prune=prune)
     writer = container.Writer(file, video, level)
     result = EncodeResult(video, error=PlaneError(video.max_sample))
@@ -109,9 +121,9 @@ def encode(
     return result
 
 
-def split(frames: Iterable[Planes], length: int) -> Iterator[list[Planes]]:
+def split(frames: Iterable[T], length: int) -> Iterator[list[T]]:
     """Groups of `length` frames; the last one holds up to half as many more."""
-    held: list[Planes] = []
+    held: list[T] = []
     for frame in frames:
         held.append(frame)
         if len(held) == length + (length + 1) // 2:
@@ -119,11 +131,6 @@ def split(frames: Iterable[Planes], length: int) -> Iterator[list[Planes]]:
             held = held[length:]
     if held:
         yield held
-
-
-def segment_count(frames: int, length: int) -> int:
-    """How many groups `split` makes."""
-    return max(1, (frames + length - (length + 1) // 2) // length)
 
 
 def encode_segment(
@@ -149,6 +156,9 @@ def encode_segment(
     quantized = segment.read(payload, video, level)
     synthesis = Synthesis(quantized, video)
     crcs: list[int] = []
+    proof = Synthesis(quantized, video, path="float64").packed([0])
+    if (proof != synthesis.packed([0])).any():
+        raise HnervError("this machine's fast arithmetic is not exact: please report it")
     for batch in synthesis.batches(range(len(frames))):
         for samples in batch:
             decoded = unpack(samples, video.chroma_format, video.width, video.height)

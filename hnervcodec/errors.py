@@ -5,12 +5,12 @@
     │   └── TruncatedError     it ends too early
     ├── UnsupportedError   the file is sound, but asks for something this version does not know
     ├── LimitError         the file or the request exceeds a limit of its level
-    ├── SourceError        the video to be encoded cannot be used
+    ├── SourceError        the input cannot be opened, or is no video that can be encoded
     ├── OutputError        the result cannot be written
     └── UsageError         the caller asked for something impossible (also a ValueError)
 
-`exit_code` is what the command line returns for each class. 0 is success, 130 Ctrl-C and 141 a
-closed pipe.
+`exit_code` is what the command line returns for each class. 0 is success, 130 Ctrl-C, 141 a closed
+pipe and 143 termination.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class LimitError(HnervError):
 
 
 class SourceError(HnervError):
-    """The source cannot be opened, holds no video, or changes its geometry half-way."""
+    """The input cannot be opened, holds no video, or changes its geometry half-way."""
 
     exit_code = 6
 

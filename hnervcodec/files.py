@@ -23,9 +23,9 @@ def complete_or_absent(path: str | Path) -> Iterator[Path]:
         return
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        partial.touch(exist_ok=False)
         if path.exists() and not os.access(path, os.W_OK):
             raise OutputError(f"cannot write {path}: permission denied")
+        partial.touch(exist_ok=False)
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror}") from error
     try:
@@ -40,7 +40,7 @@ def complete_or_absent(path: str | Path) -> Iterator[Path]:
 @contextmanager
 def open_complete_or_absent(path: str | Path) -> Iterator[BinaryIO]:
     """The same as an open binary file, flushed to the disk before it gets its name."""
-    with complete_or_absent(path) as name, open(name, "w+b") as file:
+    with complete_or_absent(path) as name, open(name, "wb") as file:
         yield file
         file.flush()
         if name != Path(path):

@@ -208,7 +208,7 @@ class _Fit:
         everything = torch.arange(len(self.frames), device=self.device)
         chunks = torch.split(everything, self.config.batch_size)
         with self.autocast():
-            embedding = embed_all(self.analysis, [self.batch(index) for index in chunks])
+            embedding = embed_all(self.analysis, map(self.batch, chunks))
             stride = max(1, len(chunks) // 16)
             ranges = [
                 self.synthesis.activation_ranges(embedding[index]) for index in chunks[::stride]

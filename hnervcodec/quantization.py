@@ -8,7 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from hnervcodec.architecture import ModelConfig
-from hnervcodec.requantization import GAIN_SHIFT, HEAD_HALF, HIDDEN_HALF, MULTIPLIER_SHIFT, UNIT
+from hnervcodec.entropy import MAX_LEVEL
+from hnervcodec.requantization import (
+    GAIN_SHIFT,
+    HEAD_HALF,
+    HIDDEN_HALF,
+    MULTIPLIER_SHIFT,
+    UNIT,
+    head_fraction,
+)
 from hnervcodec.segment import (
     ACCUMULATOR_LIMIT,
     QuantizedLayer,
@@ -55,22 +63,30 @@ def quantize(
         level_value = (1 << GAIN_SHIFT) / (UNIT * fitted.gains[n]) if not is_head else 0.0
         output_zero = fitted.zero_points[n] if not is_head else 0
         while True:
-            unit = step * value  # of the accumulator
+            unit = step * value  # of the accumulator, in samples or pre-activations
+            bias = fitted.biases[n].astype(np.float64)
             if is_head:
-                unit *= video.max_sample
-                requant = _head_requant(unit, video.max_sample)
+                unit, bias = unit * video.max_sample, bias * video.max_sample
+                requant, excess = _head_requant(unit, bias, video.bit_depth)
             else:
-                requant = _hidden_requant(unit, level_value, output_zero, fitted.gains[n])
+                requant, excess = _hidden_requant(
+                    unit, bias, level_value, output_zero, fitted.gains[n]
+                )
             limit = MAX_WEIGHT[spec.kind]
             weight = np.clip(np.rint(fitted.weights[n] / np.float32(step)), -limit, limit)
-            bias = fitted.biases[n] * (video.max_sample if is_head else 1.0)
-            bias = np.rint(bias / (unit * 2.0**requant.bias_shift))
             layer = QuantizedLayer(
-                weight.astype(np.int32), bias.clip(-8191, 8191).astype(np.int32), requant
+                weight.astype(np.int32),
+                np.rint(bias / (unit * 2.0**requant.bias_shift)).astype(np.int32),
+                requant,
             )
-            if accumulator_bound(layer, spec, zero_point) < ACCUMULATOR_LIMIT:
+            # Rare: a step so coarse that the multiplier has no room, or so fine (for extreme
+            # weights) that the accumulators have none.
+            if excess > 1:
+                step /= excess
+            elif accumulator_bound(layer, spec, zero_point) >= ACCUMULATOR_LIMIT:
+                step *= 1.1
+            else:
                 break
-            step *= 1.1  # rare: only extreme weights reach the bound
         layers.append(layer)
         if not is_head:
             value = level_value
@@ -87,25 +103,32 @@ def quantize(
     )
 
 
-def _bias_shift(unit: float, resolution: float) -> int:
-    return min(max(math.floor(math.log2(resolution / unit)), 0), 23)
+def _bias_shift(unit: float, bias: np.ndarray, resolution: float) -> int:
+    """As fine as `resolution` asks, as coarse as the largest bias needs."""
+    resolution = max(resolution, float(np.abs(bias).max()) / (MAX_LEVEL - 1))
+    return min(max(math.ceil(math.log2(resolution / unit)), 0), 23)
 
 
-def _hidden_requant(unit: float, level_value: float, zero_point: int, gain: int) -> Requant:
-    """Table indices as fine as they can be while they reach the highest output level."""
-    highest = 255 * level_value
-    shift = min(max(math.ceil(math.log2(highest / (unit * (HIDDEN_HALF - 1)))), 0), 23)
-    multiplier = round(unit * 2**shift * UNIT * (1 << MULTIPLIER_SHIFT))
-    return Requant(
-        bias_shift=_bias_shift(unit, level_value / BIAS_FINENESS),
-        shift=shift,
-        multiplier=min(max(multiplier, 1), 65535),
-        gain=gain,
-        zero_point=zero_point,
-    )
+def _requant(unit: float, highest: float, half: int, fraction: int) -> tuple[int, int, float]:
+    """(shift, multiplier, excess): table indices as fine as they can be while they reach
+    `highest`; `fraction` is the fixed point of the multiplier. `excess` > 1 is the factor by
+    which the unit is too coarse for the multiplier's 16 bits."""
+    shift = min(max(math.ceil(math.log2(highest / (unit * (half - 1)))), 0), 23)
+    multiplier = unit * 2**shift * (1 << fraction)
+    return shift, min(max(round(multiplier), 1), 65535), multiplier / 65535
 
 
-def _head_requant(unit: float, max_sample: int) -> Requant:
-    shift = min(max(math.ceil(math.log2(max_sample / (unit * (HEAD_HALF - 1)))), 0), 23)
-    multiplier = round(unit * 2**shift * (1 << GAIN_SHIFT))
-    return Requant(_bias_shift(unit, 1 / BIAS_FINENESS), shift, min(max(multiplier, 1), 65535))
+def _hidden_requant(
+    unit: float, bias: np.ndarray, level_value: float, zero_point: int, gain: int
+) -> tuple[Requant, float]:
+    fraction = MULTIPLIER_SHIFT + int(math.log2(UNIT))
+    shift, multiplier, excess = _requant(unit, 255 * level_value, HIDDEN_HALF, fraction)
+    bias_shift = _bias_shift(unit, bias, level_value / BIAS_FINENESS)
+    return Requant(bias_shift, shift, multiplier, gain, zero_point), excess
+
+
+def _head_requant(unit: float, bias: np.ndarray, bit_depth: int) -> tuple[Requant, float]:
+    fraction = head_fraction(bit_depth)
+    shift, multiplier, excess = _requant(unit, (1 << bit_depth) - 1, HEAD_HALF, fraction)
+    bias_shift = _bias_shift(unit, bias, 2.0 ** (bit_depth - 8) / BIAS_FINENESS)
+    return Requant(bias_shift, shift, multiplier), excess

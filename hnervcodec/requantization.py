@@ -5,7 +5,8 @@
     g = max(u, 0) - gelu[min(|u|, 4095)]               GELU(u), 1/1024 per unit
     offset = (g * gain + 2^15) >> 16                   output levels relative to the zero point
 
-The head has neither GELU nor gain: sample = (t * multiplier + 2^15) >> 16, clipped.
+The head has neither GELU nor gain: sample = (t * multiplier + 2^(f-1)) >> f, clipped, with
+f = 24 - bit_depth.
 """
 
 from __future__ import annotations
@@ -45,9 +46,15 @@ def hidden_table(requant: Requant) -> np.ndarray:
     return offsets
 
 
-def head_table(requant: Requant, max_sample: int) -> np.ndarray:
+def head_fraction(bit_depth: int) -> int:
+    """Binary places of the head's multiplier: deeper samples need larger ones."""
+    return 24 - bit_depth
+
+
+def head_table(requant: Requant, bit_depth: int) -> np.ndarray:
     """int64 [16384]: the sample of each table index t = -8192..8191."""
     t = np.arange(-HEAD_HALF, HEAD_HALF, dtype=np.int64)
-    samples = (t * requant.multiplier + (1 << GAIN_SHIFT - 1)) >> GAIN_SHIFT
-    clipped: np.ndarray = np.clip(samples, 0, max_sample)
+    fraction = head_fraction(bit_depth)
+    samples = (t * requant.multiplier + (1 << fraction - 1)) >> fraction
+    clipped: np.ndarray = np.clip(samples, 0, (1 << bit_depth) - 1)
     return clipped

@@ -200,9 +200,14 @@ class Usage:
     frame_crcs: int
 
 
-def usage(payload: bytes | memoryview, video: VideoHeader, level: profiles.Level) -> Usage:
-    """Where the payload's bytes went: information content per tensor, the rest measured."""
-    segment = read(payload, video, level)
+def usage(
+    payload: bytes | memoryview,
+    segment: QuantizedSegment,
+    video: VideoHeader,
+    level: profiles.Level,
+) -> Usage:
+    """Where the bytes of `segment`'s payload went: information content per tensor, the rest
+    measured."""
     r = ByteReader(payload)
     header, _ = read_header(r, video, level)
     spent: dict[str, float] = {}

@@ -63,6 +63,10 @@ def read_video_header(r: ByteReader) -> VideoHeader:
     matrix_coefficients = r.u8("matrix_coefficients")
     r.u8("reserved", 0, 0)
     sample_aspect = r.u16("sample_aspect_num"), r.u16("sample_aspect_den")
+    if (sample_aspect[0] == 0) != (sample_aspect[1] == 0):
+        raise FileError(
+            f"{sample_aspect[0]}:{sample_aspect[1]} is no ratio", element="sample_aspect"
+        )
     frame_rate = Fraction(r.u32("frame_rate_num", 1), r.u32("frame_rate_den", 1))
     frame_count = r.u32("frame_count")
     r.end("video_header")

@@ -1,7 +1,7 @@
 """Video files in and out: the only module that talks to PyAV.
 
 Reading: anything libav opens becomes planar YCbCr or grey frames of 8 to 12 bits. Writing: sinks
-that take decoded planes one frame at a time, chosen by `open_sink`.
+that take decoded planes one frame at a time.
 """
 
 from __future__ import annotations
@@ -58,7 +58,8 @@ class VideoSource:
     """Frames of the first video stream of `source`, a path or "-" for Y4M on standard input.
 
     `header` describes them (its `frame_count` is 0); `frames()` yields their planes once.
-    `expected`: how many, where the container claims to know.
+    `expected`: how many, where the container claims to know. `notes`: what of the source a
+    `.hnv` file does not carry.
     """
 
     def __init__(self, source: str | Path, *, skip: int = 0, limit: int | None = None):
@@ -83,6 +84,7 @@ class VideoSource:
             if first is None:
                 raise SourceError(f"{self.name} holds no video frames")
             self._first: VideoFrame | None = first
+            self.notes = self._losses(first)
             known = self._stream.frames
             self.expected = max(0, min(known - skip, limit or known)) if known else None
             self._size = first.width, first.height
@@ -130,6 +132,22 @@ class VideoSource:
             matrix_coefficients=_SMPTE170M if is_rgb else _code(frame.colorspace),
             sample_aspect=(aspect.numerator, aspect.denominator) if aspect else (0, 0),
         )
+
+    def _losses(self, frame: VideoFrame) -> list[str]:
+        notes = []
+        streams = self._container.streams
+        if streams.audio or streams.subtitles:
+            notes.append("sound and subtitles are not coded")
+        if frame.rotation:
+            notes.append(f"the rotation by {frame.rotation} degrees is not coded")
+        if frame.interlaced_frame:
+            notes.append("interlaced frames are coded as if they were progressive")
+        average, nominal = self._stream.average_rate, self._stream.guessed_rate
+        if average and nominal and abs(average / nominal - 1) > 0.02:
+            notes.append(f"timestamps are not coded: frames come out at {float(average):.5g} per s")
+        if frame.format.name.replace("yuvj", "yuv") != self._format:
+            notes.append(f"{frame.format.name} is converted to {self._format}")
+        return notes
 
     def frames(self) -> Iterator[Planes]:
         """Planes of each selected frame."""
@@ -300,7 +318,7 @@ class LibavSink:
         try:
             self._container = av.open(str(path), "w", format=muxer)
             stream: Any = self._container.add_stream(codec, rate=header.frame_rate)
-        except (av.error.FFmpegError, OSError, ValueError) as error:
+        except (av.error.FFmpegError, OSError, ValueError, OverflowError) as error:
             raise OutputError(f"cannot write {path}: {_reason(error)}") from error
         self._stream = stream
         self._stream.width, self._stream.height = header.width, header.height
@@ -339,12 +357,20 @@ class PngSink:
         self._pattern, self._header = pattern, header
 
     def write(self, index: int, planes: Planes) -> None:
-        path = Path(self._pattern % index if "%" in self._pattern else self._pattern)
+        path = Path(png_name(self._pattern, index))
         with open_complete_or_absent(path) as file:
             file.write(encode_png(self._header, planes))
 
     def close(self) -> None:
         pass
+
+
+def png_name(pattern: str, index: int) -> str:
+    """The file name of frame `index`."""
+    try:
+        return pattern % index if "%" in pattern else pattern
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"{pattern!r} is no pattern such as frames/%05d.png: {error}") from error
 
 
 def encode_png(header: VideoHeader, planes: Planes) -> bytes:
@@ -359,7 +385,6 @@ def encode_png(header: VideoHeader, planes: Planes) -> bytes:
     return b"".join(bytes(packet) for packet in [*encoder.encode(frame), *encoder.encode(None)])
 
 
-FORMATS = ("y4m", "raw", "framemd5", "png", "mp4", "mkv")
 _SUFFIXES = {
     ".y4m": "y4m", ".yuv": "raw", ".raw": "raw", ".framemd5": "framemd5", ".md5": "framemd5",
     ".png": "png", ".mp4": "mp4", ".mkv": "mkv",

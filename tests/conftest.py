@@ -45,7 +45,7 @@ def random_segment(
         requant = Requant(
             bias_shift=3,
             shift=2 if head else int(rng.integers(0, 6)),
-            multiplier=video.max_sample * 16 if head else int(rng.integers(200, 4000)),
+            multiplier=255 * 16 if head else int(rng.integers(200, 4000)),
             gain=0 if head else int(rng.integers(500, 4000)),
             zero_point=int(rng.integers(0, 60)) if spec.kind in ("stem", "up") else 0,
         )

@@ -117,7 +117,16 @@ def test_version_names_what_matters() -> None:
 def test_help_teaches() -> None:
     for command in ((), ("encode",), ("decode",), ("info",), ("verify",)):
         text = hnv(*command, "--help").stdout.decode()
-        assert "hnv" in text and len(text.splitlines()) > 5
+        assert text.startswith("Usage: hnv") and len(text.splitlines()) > 5
+    for phrase in ("hnv encode in.mp4 -o out.hnv --bpp 0.05", "Exit codes", "| ffmpeg -i -"):
+        assert phrase in hnv("--help").stdout.decode()
+
+
+def test_presets_are_those_of_the_table() -> None:
+    from hnervcodec.cli import PRESET_NAMES
+    from hnervcodec.presets import PRESETS
+
+    assert tuple(PRESETS) == PRESET_NAMES
 
 
 # ---------------------------------------------------------------- failures
@@ -140,11 +149,11 @@ def odd_files(tmp_path_factory: pytest.TempPathFactory, ffmpeg: str) -> Path:
 @pytest.mark.parametrize(
     ("name", "code", "message"),
     [
-        ("missing.hnv", 3, "missing.hnv: No such file"),
+        ("missing.hnv", 6, "missing.hnv: No such file"),
         ("text.txt", 3, "text.txt: not a .hnv file"),
         ("still.png", 3, "still.png: not a .hnv file"),
         ("empty", 3, "empty: empty file"),
-        (".", 3, "directory"),
+        (".", 6, "directory"),
     ],
 )
 def test_decode_of_what_is_not_ours(odd_files: Path, name: str, code: int, message: str) -> None:
@@ -183,6 +192,7 @@ def test_decode_of_the_future(
         (("still.png", "-o", "x.hnv", "--bpp", "0"), 2, "0.0 is not in the range"),
         (("still.png", "-o", "x.hnv", "--bpp", "50"), 2, "uncompressed"),
         (("still.png", "-o", "x.hnv", "--bpp", "0.0001"), 2, "smallest network needs"),
+        (("still.png", "-o", "x.hnv", "--bpp", "nan"), 2, "not a rate"),
         (("still.png", "-o", "x.hnv", "--size", "-3"), 2, "-3"),
         (("still.png", "-o", "x.hnv"), 2, "exactly one of --bpp"),
         (("still.png", "-o", "x.hnv", "--bpp", "1", "--size", "3k"), 2, "exactly one of --bpp"),
@@ -211,6 +221,8 @@ def test_encode_refuses(
         (("-o", "x.avi"), 2, "cannot tell a format"),
         (("-o", "x.png"), 2, "do not fit into one PNG"),
         (("-o", "none/x.y4m"), 7, "cannot write"),
+        (("-o", "100%.png"), 2, "no pattern"),
+        (("-o", "%d_%d.png"), 2, "no pattern"),
         (("--format", "mp4"), 2, "cannot be written to a pipe"),
         (("--device", "cuda:77"), 2, "not available"),
     ],
@@ -272,6 +284,25 @@ def test_interrupting_an_encode_leaves_nothing(tmp_path: Path, number: int, code
     assert process.returncode == code
     assert "Traceback" not in rest
     assert list(tmp_path.iterdir()) == []
+
+
+def test_existing_pictures_are_not_overwritten(small_file: Path) -> None:
+    pattern = small_file.parent / "%d.png"
+    hnv("decode", small_file, "-o", pattern, "--frames", "0-1")
+    run = hnv("decode", small_file, "-o", pattern, "--frames", "1-2", check=False)
+    assert "1.png exists: use -y" in error_of(run, 2)
+    assert not (small_file.parent / "2.png").exists()
+    hnv("decode", small_file, "-o", pattern, "--frames", "1-2", "-y")
+
+
+def test_named_pipes(small_file: Path) -> None:
+    """-o to a FIFO, and a .hnv file from one."""
+    expected = hnv("decode", small_file, "--format", "framemd5").stdout
+    script = (
+        f"{sys.executable} -m hnervcodec decode <(cat {small_file}) --format framemd5 -o >(cat)"
+    )
+    run = subprocess.run(["bash", "-c", script], capture_output=True, cwd=ROOT)
+    assert (run.stdout, run.returncode) == (expected, 0), run.stderr
 
 
 def test_parse_frames() -> None:

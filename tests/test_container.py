@@ -100,7 +100,7 @@ def test_segment_round_trip() -> None:
         for a, b in zip(after.layers, before.layers, strict=True):
             assert (a.weight == b.weight).all() and (a.bias == b.bias).all()
             assert a.requant == b.requant
-        usage = segment.usage(payload, video, LEVEL)
+        usage = segment.usage(payload, after, video, LEVEL)
         parts = usage.header + usage.embedding + sum(usage.layers.values())
         assert parts + usage.coder + usage.frame_crcs == pytest.approx(len(payload))
         assert 0 <= usage.coder < 16
@@ -206,7 +206,8 @@ def test_a_huge_declared_network_is_refused_before_allocation(small_file: Path) 
     data = small_file.read_bytes()
     first = data.index(b"SEGM") + 16
     for offset, new, message in (
-        (first + 4, b"\xff\xff", "frames"),  # frame_count
+        (first + 4, b"\xff\xff", "disagree"),  # frame_count
+        (data.index(b"INDX") + 36, b"\x01\x08", "2049 frames in a segment"),
         (first + 6, b"\xff\x03\xff\x03", "weights|embedding"),  # embed and stem channels
     ):
         with pytest.raises((LimitError, FileError), match=message):
@@ -237,7 +238,6 @@ def test_unknown_chunks(small_file: Path) -> None:
         moved[end + 16 : end + 24] = struct.pack("<Q", index + len(chunk))
         # serials of the chunks that follow
         moved[index + 8 : index + 12] = struct.pack("<I", 3)
-        moved[index + len(chunk) + 8 :][:4] = b""
         struct.pack_into("<I", moved, index + len(chunk) + 8, 4)
         struct.pack_into("<I", moved, end + 8, 5)
         fixed = repair(bytes(moved))
@@ -255,17 +255,63 @@ def test_bytes_after_the_end_are_refused(small_file: Path) -> None:
         decode_all(small_file.read_bytes() + b"extra")
 
 
-def test_recover_skips_a_damaged_segment(small_file: Path) -> None:
+@pytest.mark.parametrize("end_too", [False, True])
+def test_recover_skips_a_damaged_segment(small_file: Path, end_too: bool) -> None:
     data = bytearray(small_file.read_bytes())
     whole = dict(decode_all(bytes(data)))
     data[data.index(b"SEGM") + 100] ^= 1  # inside the first segment's payload
-    data[-1] ^= 1  # and the end, so that the index is not trusted
+    if end_too:
+        data[-1] ^= 1  # so that the index is not trusted
     with Decoder(bytes(data), recover=True) as decoder:
         assert [list(entry.frames) for entry in decoder.reader.index] == [[3, 4]]
-        assert len(decoder.reader.damage) == 2
+        assert len(decoder.reader.damage) == 1 + end_too
         assert decoder[4][0].tobytes() == whole[4][: 22 * 14]
         with pytest.raises(FileError, match="frame 0 is lost"):
             decoder[0]
+
+
+def test_recover_reaches_frames_behind_a_hole() -> None:
+    class Pipe(io.BytesIO):
+        def seekable(self) -> bool:
+            return False
+
+    video, pipe = make_video(), Pipe()
+    writer = container.Writer(pipe, video, LEVEL)
+    for n in range(3):
+        part = random_segment(video, 2, seed=n, first_frame=2 * n)
+        writer.segment(segment.write(part), 2)
+    data = bytearray(pipe.getvalue())  # never finished: no index
+    data[data.index(b"SEGM", data.index(b"SEGM") + 4) + 60] ^= 1
+    with Decoder(bytes(data), recover=True) as decoder:
+        assert len(decoder) == 6
+        assert [n for n in range(6) if decoder.is_intact(n)] == [0, 1, 4, 5]
+        assert next(decoder.frames([5]))[0] == 5
+
+
+def test_chunks_out_of_order_are_refused(small_file: Path) -> None:
+    data = small_file.read_bytes()
+    first = data.index(b"SEGM")
+    second = data.index(b"SEGM", first + 4)
+    index = data.index(b"INDX")
+    swapped = bytearray(data[:second] + data[index:-32] + data[second:index] + data[-32:])
+    for serial, offset in ((2, second), (3, second + len(data[index:-32]))):
+        struct.pack_into("<I", swapped, offset + 8, serial)
+    with pytest.raises(FileError, match="SEGM must not follow INDX"):
+        list(Reader(io.BytesIO(data)).chunks()) and list(
+            _reader_without_index(repair(bytes(swapped))).chunks()
+        )
+
+
+def _reader_without_index(data: bytes) -> Reader:
+    return Reader(io.BytesIO(data), recover=True)
+
+
+def test_a_segment_missing_from_the_index_is_found_by_check(small_file: Path) -> None:
+    reader = Reader(io.BytesIO(small_file.read_bytes()))
+    assert len(reader.check()) == 5
+    reader.index = reader.index[:1]
+    with pytest.raises(FileError, match="does not list"):
+        reader.check()
 
 
 def test_wrong_frame_checksum_is_an_error() -> None:

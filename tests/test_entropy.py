@@ -16,8 +16,9 @@ GOLDEN_STREAM = "4816668bf07b638a408b5a79"
 tables = st.builds(Table, st.integers(0, MAX_LEVEL), st.integers(0, 255), st.integers(0, MAX_DECAY))
 
 
-def spec_decode(data: bytes, symbols: list[np.ndarray]) -> list[int]:
-    """The range decoder exactly as the specification writes it, one cdf per symbol."""
+def spec_decode(data: bytes, symbols: list[np.ndarray]) -> tuple[list[int], bool]:
+    """The range decoder exactly as the specification writes it, one table per symbol: the symbols,
+    and whether the data was at its end afterwards."""
     words = [int.from_bytes(data[n : n + 4], "little") for n in range(0, len(data), 4)]
     position = 0
 
@@ -41,7 +42,8 @@ def spec_decode(data: bytes, symbols: list[np.ndarray]) -> list[int]:
             low, span = (low << 32) % 2**64, span << 32
             point = (point << 32) % 2**64 | next_word()
         decoded.append(k)
-    return decoded
+    at_end = span == 2**64 - 1 or (point - low) % 2**64 < 2**33 - 1
+    return decoded, position >= len(words) and at_end
 
 
 @given(tables)
@@ -74,8 +76,8 @@ def test_round_trip_agrees_with_the_specification(scale: float) -> None:
     assert (decoder.decode(table, levels.size) == levels).all()
     decoder.end()
     if table.max_level:
-        symbols = spec_decode(data, [entropy.frequencies(table)] * levels.size)
-        assert (np.array(symbols) - table.max_level == levels).all()
+        symbols, at_end = spec_decode(data, [entropy.frequencies(table)] * levels.size)
+        assert at_end and (np.array(symbols) - table.max_level == levels).all()
 
 
 def test_fitted_table_is_close_to_the_entropy() -> None:
@@ -105,6 +107,28 @@ def test_all_zero_levels_cost_nothing() -> None:
 
 def test_empty_data_decodes_only_what_is_declared() -> None:
     assert len(LevelDecoder(b"").decode(Table(7, 10, 10), 100)) == 100
+
+
+def test_the_end_of_the_data_is_where_the_specification_says() -> None:
+    rng = np.random.default_rng(11)
+    seen = set()
+    for _ in range(300):
+        levels = np.rint(rng.laplace(0, 3, rng.integers(0, 12))).astype(np.int32)
+        table = Table(max(1, int(np.abs(levels).max(initial=0))), 40, 30)
+        data = entropy.encode([(table, levels)])
+        for tail in (b"", bytes(4), bytes(8), b"\1\2\3\4"):
+            decoder = LevelDecoder(data + tail)
+            decoder.decode(table, levels.size)
+            try:
+                decoder.end()
+                ours = True
+            except FileError:
+                ours = False
+            _, theirs = spec_decode(data + tail, [entropy.frequencies(table)] * levels.size)
+            assert ours == theirs
+            assert ours or tail
+            seen.add((ours, len(data), len(tail)))
+    assert {ours for ours, _, _ in seen} == {True, False}
 
 
 def test_surplus_words_are_refused() -> None:

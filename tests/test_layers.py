@@ -32,12 +32,11 @@ WITHOUT_TORCH = {
 ONLY_IN = {"constriction": {"entropy"}, "av": {"video"}, "click": {"cli"}}
 
 
-def imports(path: Path, *, top_level_only: bool = False) -> set[str]:
-    """Full names a module imports; without the blocks under TYPE_CHECKING."""
-    tree = ast.parse(path.read_text())
-    nodes = tree.body if top_level_only else list(ast.walk(tree))
+def imports(path: Path) -> set[str]:
+    """Full names a module imports anywhere, also lazily or for type checking."""
     names = set()
-    for node in nodes:
+    for node in ast.walk(ast.parse(path.read_text())):
+        assert getattr(node, "level", 0) == 0, f"{path} has a relative import"
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:

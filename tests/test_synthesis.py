@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, hnv, make_video, random_segment
+from conftest import LEVEL, ROOT, hnv, make_video, random_segment
 
 from hnervcodec import segment as segments
 from hnervcodec.architecture import ModelConfig, StageConfig
@@ -11,7 +11,7 @@ from hnervcodec.errors import FileError
 from hnervcodec.requantization import hidden_table
 from hnervcodec.segment import QuantizedSegment
 from hnervcodec.syntax import VideoHeader
-from hnervcodec.synthesis import PATHS, Synthesis
+from hnervcodec.synthesis import PATHS, Synthesis, fastest_path
 
 GELU = (ROOT / "spec/tables/gelu.bin").read_bytes()
 
@@ -36,7 +36,8 @@ def reference(segment: QuantizedSegment, video: VideoHeader, frame: int) -> np.n
         t = (acc + ((1 << r.shift) >> 1)) >> r.shift
         if spec.kind == "head":
             t = t.clip(-8192, 8191)
-            return ((t * r.multiplier + 32768) >> 16).clip(0, video.max_sample)
+            f = 24 - video.bit_depth
+            return ((t * r.multiplier + (1 << (f - 1))) >> f).clip(0, video.max_sample)
         t = t.clip(-2048, 2047)
         u = (t * r.multiplier + 512) >> 10
         deficit = np.frombuffer(GELU, np.uint8).astype(np.int64)[np.minimum(np.abs(u), 4095)]
@@ -58,6 +59,8 @@ def test_all_paths_equal_the_reference(chroma: int, depth: int) -> None:
     assert len(np.unique(expected)) > 20  # not all clipped
     for path in PATHS:
         synthesis = Synthesis(segment, video, path=path)
+        if path != "int8" or fastest_path() == "int8":
+            assert set(synthesis.paths.values()) == {path}
         assert (synthesis.packed(range(3)) == expected).all(), path
         alone = np.concatenate([synthesis.packed([n]) for n in (2, 0, 1)])
         assert (alone[[1, 2, 0]] == expected).all(), path
@@ -71,6 +74,12 @@ def test_wide_network_with_weights_at_the_limit() -> None:
     expected = np.stack([reference(segment, video, n) for n in range(2)])
     for path in PATHS:
         assert (Synthesis(segment, video, path=path).packed(range(2)) == expected).all()
+
+
+def test_vnni_means_int8() -> None:
+    """Should a new torch change the operator, this says so instead of a slower program."""
+    if getattr(torch.cpu, "_is_vnni_supported", lambda: False)():
+        assert fastest_path() == "int8"
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -129,7 +138,7 @@ def test_a_kernel_that_is_not_exact_is_not_used(monkeypatch: pytest.MonkeyPatch)
     assert set(Synthesis(random_segment(video, 1), video).paths.values()) == {"float64"}
 
 
-def test_accumulator_bound_is_enforced() -> None:
+def test_accumulator_bound_is_enforced(monkeypatch: pytest.MonkeyPatch) -> None:
     video = make_video()
     segment = random_segment(video, 1)
     layer = segment.layers[2]
@@ -138,6 +147,11 @@ def test_accumulator_bound_is_enforced() -> None:
     layer.weight[0] = 8191
     with pytest.raises(FileError, match=r"accumulator bound .*stage1.up"):
         segments.write(segment)
+    with monkeypatch.context() as patch:
+        patch.setattr(segments, "check_accumulators", lambda segment: None)
+        payload = segments.write(segment)
+    with pytest.raises(FileError, match=r"accumulator bound .*stage1.up"):
+        segments.read(payload, video, LEVEL)
 
 
 def test_hidden_table_follows_gelu() -> None:

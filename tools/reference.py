@@ -19,11 +19,6 @@ EXCERPT = ROOT / "tests/data/bunny.mp4"
 # libavfilter chains: HNeRV's crop of Big Buck Bunny at 1/16 of its area, and bikes without bars
 BUNNY_320 = (("crop", "1280:640"), ("scale", "320:160:flags=lanczos"))
 BIKES_320 = (("scale", "320:-2:flags=lanczos"), ("crop", "320:128"))
-CLIPS = {
-    "bunny": ("bigbuckbunny.mp4", BUNNY_320),
-    "bikes": ("bikes.mp4", BIKES_320),
-    "carphone": ("carphone_pristine.mp4", ()),
-}
 
 
 def read_clip(

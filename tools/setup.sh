@@ -14,6 +14,9 @@ find_python() {
 
 # Debian splits pip and ensurepip off its Python: look for another pip, then ask apt.
 make_venv() {
+    if [ -e .venv ] && [ ! -e .venv/made-by-tools ]; then
+        fail ".venv exists and is not ours: move it away"
+    fi
     rm -rf .venv
     "$python" -m venv .venv >/dev/null 2>&1 && return
     rm -rf .venv
@@ -39,6 +42,7 @@ wanted=$(cat setup.cfg pyproject.toml tools/constraints.txt tools/setup.sh | cks
 if [ "$(cat .venv/complete 2>/dev/null)" != "$wanted" ]; then
     echo "setup: making .venv (once; torch is large)" >&2
     make_venv
+    touch .venv/made-by-tools
     .venv/bin/python -m pip install -q --disable-pip-version-check \
         -c tools/constraints.txt -e '.[test]' >&2 || fail "pip could not install the dependencies"
     echo "$wanted" > .venv/complete
