@@ -84,11 +84,11 @@ class VideoSource:
             if first is None:
                 raise SourceError(f"{self.name} holds no video frames")
             self._first: VideoFrame | None = first
-            self.notes = self._losses(first)
             known = self._stream.frames
             self.expected = max(0, min(known - skip, limit or known)) if known else None
             self._size = first.width, first.height
             self.header = self._describe(first)
+            self.notes = self._losses(first)
         except BaseException:
             self.close()
             raise
