@@ -15,9 +15,12 @@ from hnervcodec.segment import QuantizedSegment, read
 
 
 def float_decode(segment: QuantizedSegment, frame: int) -> torch.Tensor:
-    """Packed samples [channels, h, w], float64: the same weight and embedding levels, but
-    real-valued activations, with no rounding, no clipping and an exact GELU between the layers."""
-    x = torch.from_numpy(segment.embedding[frame : frame + 1]).double() - segment.embed_zero_point
+    """Packed samples [channels, h, w], float64: the same weight and embedding levels and the same
+    activation ranges, but real-valued activations: no rounding and an exact GELU between the
+    layers. (The ranges belong to the fitted network: it was trained to be clipped there.)"""
+    x = torch.from_numpy(segment.embedding[frame : frame + 1]).double()
+    x = x - segment.embed_zero_point
+    zero = segment.embed_zero_point
     value = 1.0  # of one input level; the embedding's step is part of the stem's multiplier
     for spec, layer in zip(segment.specs, segment.layers, strict=True):
         r = layer.requant
@@ -30,7 +33,10 @@ def float_decode(segment: QuantizedSegment, frame: int) -> torch.Tensor:
         if spec.kind == "head":
             return v[0]
         value = 64 / r.gain
+        if spec.kind != "residual":
+            zero = r.zero_point
         x = x + F.gelu(v) if spec.kind == "residual" else F.gelu(v)
+        x = x.clamp(-zero * value, (255 - zero) * value)
     raise AssertionError("a network ends with its head")
 
 
