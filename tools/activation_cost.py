@@ -14,7 +14,7 @@ from hnervcodec.planes import Planes, unpack
 from hnervcodec.segment import QuantizedSegment, read
 
 
-def float_decode(segment: QuantizedSegment, frame: int) -> torch.Tensor:
+def float_decode(segment: QuantizedSegment, frame: int, bit_depth: int) -> torch.Tensor:
     """Packed samples [channels, h, w], float64: the same weight and embedding levels and the same
     activation ranges, but real-valued activations: no rounding and an exact GELU between the
     layers. (The ranges belong to the fitted network: it was trained to be clipped there.)"""
@@ -24,7 +24,7 @@ def float_decode(segment: QuantizedSegment, frame: int) -> torch.Tensor:
     value = 1.0  # of one input level; the embedding's step is part of the stem's multiplier
     for spec, layer in zip(segment.specs, segment.layers, strict=True):
         r = layer.requant
-        unit = r.multiplier / 2 ** (16 if spec.kind == "head" else 20) / 2**r.shift
+        unit = r.multiplier / 2 ** (24 - bit_depth if spec.kind == "head" else 20) / 2**r.shift
         bias = torch.from_numpy(layer.bias << r.bias_shift).double()
         bias = bias.repeat_interleave(spec.shuffle**2)
         weight = torch.from_numpy(layer.weight).double()
@@ -48,7 +48,7 @@ def measure(path: Path, source: list[Planes]) -> tuple[PlaneError, PlaneError]:
         for entry in decoder.reader.index:
             segment = read(decoder.reader.segment_payload(entry), video, decoder.reader.level)
             for index, planes in decoder.frames(entry.frames):
-                samples = float_decode(segment, index - entry.first_frame).numpy()
+                samples = float_decode(segment, index - entry.first_frame, video.bit_depth).numpy()
                 samples = np.clip(np.rint(samples), 0, video.max_sample).astype(planes[0].dtype)
                 integer.add(source[index], planes)
                 real.add(
