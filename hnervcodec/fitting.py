@@ -285,7 +285,10 @@ class _Fit:
         values = self.embedding.numel() + sum(w.numel() for w in self.synthesis.weights)
         # A value costs a bit less when its step doubles.
         change = (bits - target) / values * math.log(2)
-        limit = 0.02 if share <= STEPS_LEARN_UNTIL else 0.002
+        # Short fits have few occasions to move, and take larger steps.
+        limit = max(0.02, 2 * RATE_EVERY / (self.steps - self.quantize_at))
+        if share > STEPS_LEARN_UNTIL:
+            limit /= 10
         self.quantizers.log_steps.add_(min(max(change, -limit), limit))
         self.keep_levels_in_range()
 

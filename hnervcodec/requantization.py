@@ -3,7 +3,10 @@
     t = (acc + 2^(shift-1)) >> shift                   clipped to the table's range
     u = (t * multiplier + 2^9) >> 10                   pre-activation, 1/1024 per unit
     g = max(u, 0) - gelu[min(|u|, 4095)]               GELU(u), 1/1024 per unit
-    offset = (g * gain + 2^15) >> 16                   output levels relative to the zero point
+    offset = (g * gain + 2^11) >> 12                   sixteenths of a level above the zero point
+
+Within a stage the sum x + GELU(...) runs in sixteenths, so that the roundings to levels, which
+every convolution needs for its input, do not add up along the residual layers.
 
 The head has neither GELU nor gain: sample = (t * multiplier + 2^(f-1)) >> f, clipped, with
 f = 24 - bit_depth.
@@ -24,7 +27,9 @@ HIDDEN_HALF = 2048  # table indices t of a hidden layer: -2048..2047
 HEAD_HALF = 8192  # and of the head: -8192..8191
 UNIT = 1024  # fixed-point units per 1.0
 MULTIPLIER_SHIFT = 10
-GAIN_SHIFT = 16
+GAIN_SHIFT = 16  # of GELU in fixed point -> whole levels
+FINE_SHIFT = 4  # a level has 16 fine levels
+FINE_MAX = 255 << FINE_SHIFT
 
 
 @cache
@@ -37,12 +42,13 @@ def gelu_table() -> np.ndarray:
 
 
 def hidden_table(requant: Requant) -> np.ndarray:
-    """int64 [4096]: the output offset of each table index t = -2048..2047."""
+    """int64 [4096]: the output offset in fine levels of each table index t = -2048..2047."""
     t = np.arange(-HIDDEN_HALF, HIDDEN_HALF, dtype=np.int64)
     u = (t * requant.multiplier + (1 << MULTIPLIER_SHIFT - 1)) >> MULTIPLIER_SHIFT
     table = gelu_table()
     g = np.maximum(u, 0) - table[np.minimum(np.abs(u), len(table) - 1)]
-    offsets: np.ndarray = (g * requant.gain + (1 << GAIN_SHIFT - 1)) >> GAIN_SHIFT
+    shift = GAIN_SHIFT - FINE_SHIFT
+    offsets: np.ndarray = (g * requant.gain + (1 << shift - 1)) >> shift
     return offsets
 
 

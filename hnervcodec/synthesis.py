@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,7 +25,14 @@ import torch.nn.functional as F
 
 from hnervcodec.architecture import LayerSpec
 from hnervcodec.errors import UsageError
-from hnervcodec.requantization import HEAD_HALF, HIDDEN_HALF, head_table, hidden_table
+from hnervcodec.requantization import (
+    FINE_MAX,
+    FINE_SHIFT,
+    HEAD_HALF,
+    HIDDEN_HALF,
+    head_table,
+    hidden_table,
+)
 from hnervcodec.segment import ACCUMULATOR_LIMIT, QuantizedSegment
 from hnervcodec.syntax import VideoHeader
 
@@ -150,6 +158,11 @@ def fastest_path() -> str:
     return _fastest_exact(PATHS, operands, (16, 16))
 
 
+def _to_levels(fine: Any) -> Any:
+    """Fine levels, numpy or torch, to the nearest levels (halves up)."""
+    return (fine + (1 << FINE_SHIFT - 1)) >> FINE_SHIFT
+
+
 class _Layer:
     """One convolution with its table and, for "up" layers, its pixel shuffle."""
 
@@ -162,18 +175,22 @@ class _Layer:
         zero_point: int,
         path: str,
         max_sample: int,
+        feeds_residual: bool,
     ):
         self.spec = spec
         self.path = path
         self._half = HEAD_HALF if spec.kind == "head" else HIDDEN_HALF
         self._scale = 2.0**-shift
-        # `table` gives offsets; a residual layer adds them to its input, the others to zero_point.
-        if spec.kind == "residual":
-            dtype, table = torch.int16, table.clip(-255, 255)
-        elif spec.kind == "head":
+        # Fine levels where a residual layer adds or will add to them, else levels at once.
+        self._is_fine = feeds_residual or spec.kind == "residual"
+        if spec.kind == "head":
             dtype = torch.uint8 if max_sample <= 255 else torch.int16
+        elif spec.kind == "residual":
+            dtype, table = torch.int16, table.clip(-FINE_MAX, FINE_MAX)
         else:
-            dtype, table = torch.uint8, (table + zero_point).clip(0, 255)
+            table = (table + (zero_point << FINE_SHIFT)).clip(0, FINE_MAX)
+            dtype = torch.int16 if self._is_fine else torch.uint8
+            table = table if self._is_fine else _to_levels(table)
         self._table = torch.from_numpy(table).to(dtype).to(operands.weight.device)
         # The shuffle's phases become the slow output channels, so that it is a plain copy.
         self._weight_shape = operands.weight.shape
@@ -186,20 +203,26 @@ class _Layer:
         order = torch.arange(len(operands.weight)).view(-1, shuffle**2).t().reshape(-1)
         return _Operands(operands.weight[order], operands.bias[order], operands.zero_point)
 
-    def __call__(self, levels: torch.Tensor) -> torch.Tensor:
-        """[B, I, h, w] -> [B, O, h * shuffle, w * shuffle], both channels last."""
+    def __call__(
+        self, levels: torch.Tensor, fine: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Levels [B, I, h, w] -> [B, O, h * shuffle, w * shuffle], channels last; beside them the
+        fine levels [B, h, w, channels] int16 within a stage."""
         accumulators = self._convolve(levels).permute(0, 2, 3, 1).contiguous()
         index = accumulators.mul_(self._scale).floor_().clamp_(-self._half, self._half - 1)
         index = index.to(torch.int32).add_(self._half)
         out = self._table.index_select(0, index.view(-1)).view(index.shape)
         if self.spec.kind == "residual":
-            out = out.add_(levels.permute(0, 2, 3, 1)).clamp_(0, 255).to(torch.uint8)
+            assert fine is not None
+            out = out.add_(fine).clamp_(0, FINE_MAX)
         elif self.spec.kind == "up":
             batch, height, width, _ = out.shape
             s, channels = self.spec.shuffle, self.spec.out_channels
             out = out.view(batch, height, width, s, s, channels).transpose(2, 3)
             out = out.reshape(batch, height * s, width * s, channels)
-        return out.permute(0, 3, 1, 2)
+        if not self._is_fine:
+            return out.permute(0, 3, 1, 2), None
+        return _to_levels(out).to(torch.uint8).permute(0, 3, 1, 2), out
 
 
 class Synthesis:
@@ -226,7 +249,10 @@ class Synthesis:
         self._layers = []
         zero_points = segment.input_zero_points()
         with _exact_mode():
-            for spec, layer, zero in zip(segment.specs, segment.layers, zero_points, strict=True):
+            kinds = [spec.kind for spec in segment.specs]
+            for spec, layer, zero, following in zip(
+                segment.specs, segment.layers, zero_points, [*kinds[1:], ""], strict=True
+            ):
                 operands = _Operands(
                     torch.from_numpy(layer.weight).to(self.device),
                     torch.from_numpy(layer.accumulator_bias(spec)).to(self.device),
@@ -241,7 +267,7 @@ class Synthesis:
                 self._layers.append(
                     _Layer(
                         spec, operands, layer.requant.shift, table, layer.requant.zero_point,
-                        exact, video.max_sample,
+                        exact, video.max_sample, following == "residual",
                     )
                 )  # fmt: skip
 
@@ -263,8 +289,9 @@ class Synthesis:
         levels = self._embedding[list(frames)].to(self.device)
         levels = levels.contiguous(memory_format=torch.channels_last)
         with _exact_mode():
+            fine: torch.Tensor | None = None
             for layer in self._layers:
-                levels = layer(levels)
+                levels, fine = layer(levels, fine)
         samples = levels.contiguous().cpu().numpy()
         return samples if self._max_sample <= 255 else samples.astype(np.uint16)
 
