@@ -27,6 +27,7 @@ class Row:
 
 ROWS = {
     "carphone": Row("carphone_pristine.mp4", (), ("--bpp", "0.15")),
+    "carphone-low": Row("carphone_pristine.mp4", (), ("--bpp", "0.05")),
     "bunny320": Row("bigbuckbunny.mp4", BUNNY_320, ("--size", "70k")),
     "bikes320": Row("bikes.mp4", BIKES_320, ("--bpp", "0.08", "--preset", "fast")),
     "bunny720": Row("bigbuckbunny.mp4", (), ("--bpp", "0.05", "--preset", "ultrafast")),
