@@ -23,7 +23,15 @@ import click
 
 import hnervcodec
 from hnervcodec.container import MAJOR, MINOR, Reader
-from hnervcodec.errors import FileError, HnervError, OutputError, SourceError, UsageError
+from hnervcodec.errors import (
+    FileError,
+    HnervError,
+    LimitError,
+    OutputError,
+    SourceError,
+    UnsupportedError,
+    UsageError,
+)
 
 if TYPE_CHECKING:
     from hnervcodec.decoder import Decoder
@@ -209,6 +217,7 @@ def encode(
                 raise UsageError(
                     "--size needs a file, as a pipe's length is unknown: use --bpp or --bitrate"
                 )
+            encoder.check_rate(header, bytes_per_frame)
             groups = list(encoder.split(range(video.expected or 0), segment))
             progress = _EncodeProgress(header, preset, len(groups) or None, quiet)
             for note in [] if quiet else video.notes:
@@ -572,7 +581,7 @@ def _open_file(source: str) -> Iterator[BinaryIO]:
     with file:
         try:
             yield file if file.seekable() else io.BytesIO(file.read())
-        except FileError as error:
+        except (FileError, UnsupportedError, LimitError) as error:
             error.args = (f"{source}: {error}",)
             raise
 

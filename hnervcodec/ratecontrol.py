@@ -172,10 +172,8 @@ def choose_model(
                 model = _model(strides, width, ratio, limits, embed_channels)
                 specs = video.layers(model)
                 weights = weight_count(specs)
-                embedding = frames * embed_channels * specs[0].height * specs[0].width
-                bits = 8 * (budget - segment_overhead(model, video, frames))
-                bits -= math.ceil(BITS_PER_EMBEDDING * embedding)
-                if weights * BITS_PER_WEIGHT > bits or weights > level.weights:
+                room = 8 * (budget - segment_overhead(model, video, frames))
+                if _bits(model, video, frames) > room or weights > level.weights:
                     break
                 if macs_per_frame(specs) > limits.macs_per_pixel * pixels:
                     break
@@ -188,8 +186,15 @@ def choose_model(
         most = max(weights for weights, _ in candidates)
         return next(model for weights, model in candidates if weights >= 0.8 * most)
     smallest = _model(strides, MIN_CHANNELS, 1.0, limits, 2)
-    need = segment_overhead(smallest, video, frames) + weight_count(video.layers(smallest)) // 2
+    need = segment_overhead(smallest, video, frames) + math.ceil(_bits(smallest, video, frames) / 8)
     raise UsageError(
         f"{budget} bytes for {frames} frames of {video.width}x{video.height} are too few: the "
         f"smallest network needs about {need} bytes ({8 * need / pixels / frames:.4f} bpp)"
     )
+
+
+def _bits(model: ModelConfig, video: VideoHeader, frames: int) -> float:
+    """Bits of weights and embeddings, by rule of thumb."""
+    specs = video.layers(model)
+    embedding = frames * specs[0].in_channels * specs[0].height * specs[0].width
+    return BITS_PER_WEIGHT * weight_count(specs) + BITS_PER_EMBEDDING * embedding

@@ -141,8 +141,12 @@ def test_choose_model_spends_the_budget_within_the_limits() -> None:
         assert weights * 4 / 8 < budget
         sizes.append(weights)
     assert sizes == sorted(sizes)
-    with pytest.raises(UsageError, match="smallest network needs about"):
+    with pytest.raises(UsageError, match="smallest network needs about") as refused:
         choose_model(video, 132, 900, limits, LEVELS[10])
+    need = int(str(refused.value).split("about ")[1].split()[0])
+    choose_model(video, 132, need, limits, LEVELS[10])
+    with pytest.raises(UsageError):
+        choose_model(video, 132, need - 10, limits, LEVELS[10])
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 2), (17, 3), (63, 47), (1280, 720), (4096, 2160)])
