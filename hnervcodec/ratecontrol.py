@@ -97,8 +97,8 @@ class ShapeLimits:
 
 def _strides(width: int, height: int) -> tuple[int, ...]:
     """Upsampling factors, largest first: an embedding of about ten positions, at no more than
-    15 % more padding than the best choice. (carphone at 0.15 bpp and 40 epochs: 12 positions gave
-    1.3 dB more than 99, whose embeddings took most of the bytes.)"""
+    15 % more padding than the best choice. With many positions the embeddings would take most of
+    the bytes from the weights."""
     packed = packed_size(width, height)
 
     def positions(strides: tuple[int, ...]) -> int:
