@@ -32,6 +32,7 @@ from hnervcodec.errors import (
     UnsupportedError,
     UsageError,
 )
+from hnervcodec.planes import CHROMA_NAMES
 
 if TYPE_CHECKING:
     from hnervcodec.decoder import Decoder
@@ -242,7 +243,7 @@ class _EncodeProgress:
         if not quiet:
             click.echo(
                 f"{header.width}x{header.height}, {float(header.frame_rate):.5g} frames/s, "
-                f"{header.bit_depth}-bit {_chroma_name(header)}, preset {preset}",
+                f"{header.bit_depth}-bit {CHROMA_NAMES[header.chroma_format]}, preset {preset}",
                 err=True,
             )
 
@@ -476,7 +477,7 @@ def _as_text(facts: dict[str, Any]) -> str:
     lines = [
         f"{facts['file']}: {video['width']}x{video['height']}, {video['frame_count']} frames at "
         f"{video['frame_rate']} frames/s ({facts['seconds']:.2f} s), {video['bit_depth']}-bit "
-        f"{_CHROMA[video['chroma_format']]}{', full range' if video['full_range'] else ''}",
+        f"{CHROMA_NAMES[video['chroma_format']]}{', full range' if video['full_range'] else ''}",
         f"format {facts['format']}, profile {facts['profile']}, level {facts['level']}; "
         f"{total:,} bytes, {facts['bits_per_pixel']:.4f} bpp, "
         f"{facts['bits_per_second'] / 1000:.1f} kbit/s",
@@ -532,13 +533,6 @@ def verify(source: str, arithmetic: str, device: str, threads: int | None, quiet
 
 
 # ---------------------------------------------------------------- helpers
-
-
-_CHROMA = ("4:0:0", "4:2:0", "4:2:2", "4:4:4")
-
-
-def _chroma_name(header: VideoHeader) -> str:
-    return _CHROMA[header.chroma_format]
 
 
 def _duration(seconds: float) -> str:

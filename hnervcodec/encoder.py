@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import BinaryIO, TypeVar
 
 import numpy as np
@@ -32,6 +32,7 @@ class EncodeResult:
     """What an encode made. PSNRs are of the frames as every decoder will reconstruct them."""
 
     video: VideoHeader
+    error: PlaneError
     bytes: int = 0
     target_bytes: float = 0.0
     frames: int = 0
@@ -39,7 +40,6 @@ class EncodeResult:
     weights: int = 0
     macs_per_pixel: float = 0.0
     seconds: float = 0.0
-    error: PlaneError = field(default_factory=lambda: PlaneError(255))
 
     @property
     def bits_per_pixel(self) -> float:
@@ -98,7 +98,7 @@ def encode(
         choose_model(video, len(coming), budget, chosen.limits, level)
     config = FitConfig(epochs=chosen.epochs, seed=seed, prune=prune)
     writer = container.Writer(file, video, level)
-    result = EncodeResult(video, error=PlaneError(video.max_sample))
+    result = EncodeResult(video, PlaneError(video.max_sample))
     payload_bytes = 0
     for number, group in enumerate(split(frames, min(segment_frames, level.frames))):
         total = writer.frame_count + len(group)

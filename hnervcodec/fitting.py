@@ -23,9 +23,8 @@ from hnervcodec.architecture import ModelConfig
 from hnervcodec.errors import HnervError
 from hnervcodec.network import Quantizers, SynthesisNetwork
 from hnervcodec.planes import packed_size
-from hnervcodec.quantization import EMBED_ZERO, MAX_WEIGHT, FittedSegment, quantize
+from hnervcodec.quantization import EMBED_ZERO, MAX_WEIGHT, FittedSegment, level_value, quantize
 from hnervcodec.ratecontrol import estimated_bits, scale_steps, segment_overhead
-from hnervcodec.requantization import GAIN_SHIFT, UNIT
 from hnervcodec.syntax import VideoHeader
 
 
@@ -344,10 +343,10 @@ def activation_scales(
         while stop < len(kinds) and kinds[stop] == "residual":
             stop += 1
         low, high = min(lows[n:stop]), max(highs[n:stop])
-        gain = int((1 << GAIN_SHIFT) / UNIT * 255 / (high - low))
+        gain = int(level_value(1) * 255 / (high - low))
         gain = min(max(gain, 1), 65535)
         gains.append(gain)
-        zero_points.append(min(max(round(-low * UNIT * gain / (1 << GAIN_SHIFT)), 0), 255))
+        zero_points.append(min(max(round(-low / level_value(gain)), 0), 255))
     return gains, zero_points
 
 

@@ -14,8 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hnervcodec.architecture import LayerSpec
-from hnervcodec.quantization import EMBED_ZERO, MAX_WEIGHT
-from hnervcodec.requantization import GAIN_SHIFT, UNIT
+from hnervcodec.quantization import EMBED_ZERO, MAX_WEIGHT, level_value
 
 
 class _RoundClip(torch.autograd.Function):
@@ -66,10 +65,6 @@ class Quantizers(nn.Module):
     def step(self, layer: int) -> Tensor:
         return self.log_steps[layer].exp()
 
-    def level_value(self, layer: int) -> float:
-        """What one output level of the layer is worth."""
-        return (1 << GAIN_SHIFT) / (UNIT * self.gains[layer])
-
 
 class SynthesisNetwork(nn.Module):
     """Embeddings [B, C, h, w] -> packed samples [B, channels, H, W], black 0 .. white 1."""
@@ -110,7 +105,7 @@ class SynthesisNetwork(nn.Module):
                 return v
             y = F.gelu(v)
             if quantizers is not None:
-                value = quantizers.level_value(n)
+                value = level_value(quantizers.gains[n])
                 y = y / value
             stream = stream + y if spec.kind == "residual" else y
             x = stream

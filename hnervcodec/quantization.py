@@ -47,6 +47,11 @@ class FittedSegment:
     embed_step: float
 
 
+def level_value(gain: int) -> float:
+    """What one output level of a layer with this gain is worth."""
+    return (1 << GAIN_SHIFT) / (UNIT * gain)
+
+
 def quantize(
     fitted: FittedSegment, video: VideoHeader, first_frame: int, *, coarser: float = 1.0
 ) -> QuantizedSegment:
@@ -60,7 +65,7 @@ def quantize(
     for n, spec in enumerate(specs):
         step = fitted.steps[n] * coarser
         is_head = spec.kind == "head"
-        level_value = (1 << GAIN_SHIFT) / (UNIT * fitted.gains[n]) if not is_head else 0.0
+        output_value = level_value(fitted.gains[n]) if not is_head else 0.0
         output_zero = fitted.zero_points[n] if not is_head else 0
         while True:
             unit = step * value  # of the accumulator, in samples or pre-activations
@@ -70,7 +75,7 @@ def quantize(
                 requant, excess = _head_requant(unit, bias, video.bit_depth)
             else:
                 requant, excess = _hidden_requant(
-                    unit, bias, level_value, output_zero, fitted.gains[n]
+                    unit, bias, output_value, output_zero, fitted.gains[n]
                 )
             limit = MAX_WEIGHT[spec.kind]
             weight = np.clip(np.rint(fitted.weights[n] / np.float32(step)), -limit, limit)
@@ -89,7 +94,7 @@ def quantize(
                 break
         layers.append(layer)
         if not is_head:
-            value = level_value
+            value = output_value
             if spec.kind != "residual":
                 zero_point = output_zero
     return QuantizedSegment(
@@ -119,11 +124,11 @@ def _requant(unit: float, highest: float, half: int, fraction: int) -> tuple[int
 
 
 def _hidden_requant(
-    unit: float, bias: np.ndarray, level_value: float, zero_point: int, gain: int
+    unit: float, bias: np.ndarray, output_value: float, zero_point: int, gain: int
 ) -> tuple[Requant, float]:
     fraction = MULTIPLIER_SHIFT + int(math.log2(UNIT))
-    shift, multiplier, excess = _requant(unit, 255 * level_value, HIDDEN_HALF, fraction)
-    bias_shift = _bias_shift(unit, bias, level_value / BIAS_FINENESS)
+    shift, multiplier, excess = _requant(unit, 255 * output_value, HIDDEN_HALF, fraction)
+    bias_shift = _bias_shift(unit, bias, output_value / BIAS_FINENESS)
     return Requant(bias_shift, shift, multiplier, gain, zero_point), excess
 
 

@@ -18,7 +18,7 @@ from hnervcodec.syntax import VideoHeader
 
 # Bits a weight costs in the networks we choose (range-coded levels of about 5 bits).
 BITS_PER_WEIGHT = 5.0
-# Bits an embedding value costs after temporal prediction; DESIGN measured 1.5 on bunny.
+# Bits an embedding value costs after temporal prediction: a rule of thumb, like the one above.
 BITS_PER_EMBEDDING = 1.5
 MIN_CHANNELS, MAX_CHANNELS = 4, 256
 RATIOS = (1.0, 1.15, 1.3, 1.5, 1.75, 2.0)  # of a stage's width to the next one's
@@ -159,8 +159,7 @@ def choose_model(
 ) -> ModelConfig:
     """The network to fit for a segment of `frames` frames in `budget` bytes.
 
-    Widths as even as the preset's arithmetic allows (r = 1.0 was best at equal parameters), and
-    as many weights as the budget pays for.
+    Widths as even as the preset's arithmetic allows, and as many weights as the budget pays for.
     """
     strides = _strides(video.width, video.height)
     pixels = video.width * video.height

@@ -193,7 +193,6 @@ class _Layer:
             table = table if self._is_fine else _to_levels(table)
         self._table = torch.from_numpy(table).to(dtype).to(operands.weight.device)
         # The shuffle's phases become the slow output channels, so that it is a plain copy.
-        self._weight_shape = operands.weight.shape
         self._convolve = _kernel(path, self._phases_first(operands))
 
     def _phases_first(self, operands: _Operands) -> _Operands:
