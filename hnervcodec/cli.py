@@ -150,6 +150,16 @@ class _Amount(click.ParamType[float]):
 @click.option("--bitrate", type=_Amount(), help="Bits per second: 500k, 1.5M.")
 @click.option("--size", type=_Amount(), help="Bytes of the whole file: 300k, 1M.")
 @click.option(
+    "--psnr",
+    type=click.FloatRange(10, 60),
+    help="Instead of a size: this PSNR in dB over all samples, within a few tenths.",
+)
+@click.option(
+    "--quality",
+    type=click.FloatRange(10, 60),
+    help="Instead of a size: constant quality, about 25 (poor) to 40; 3 more: twice the bytes.",
+)
+@click.option(
     "--preset",
     type=click.Choice(PRESET_NAMES),
     default="medium",
@@ -184,30 +194,43 @@ class _Amount(click.ParamType[float]):
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 def encode(
     source: str, output: str, bpp: float | None, bitrate: float | None, size: float | None,
-    preset: str, segment: int, skip: int, limit: int | None, prune: float, seed: int, device: str,
-    threads: int | None, yes: bool, no: bool, quiet: bool,
+    psnr: float | None, quality: float | None, preset: str, segment: int, skip: int,
+    limit: int | None, prune: float, seed: int, device: str, threads: int | None, yes: bool,
+    no: bool, quiet: bool,
 ) -> None:  # fmt: skip
     """Fit a network to the video IN and write it to OUT.
 
     IN is anything ffmpeg's libraries open, or - for Y4M on standard input. Choose the size of
-    the result by one of --bpp, --bitrate and --size; the file comes out just below it.
+    the result by one of --bpp, --bitrate and --size: the file comes out just below it. Or choose
+    its quality by --psnr or --quality: a few short trial fits find out what that takes.
 
     \b
     hnv encode in.mp4 -o out.hnv --bpp 0.05 --preset slow
     hnv encode in.mp4 -o out.hnv --size 1M --preset fast
+    hnv encode in.mp4 -o out.hnv --psnr 36
     ffmpeg -i in.mov -f yuv4mpegpipe - | hnv encode - -o out.hnv --bitrate 500k
     """
-    if sum(rate is not None for rate in (bpp, bitrate, size)) != 1:
-        raise UsageError("choose the rate by exactly one of --bpp, --bitrate and --size")
+    if sum(choice is not None for choice in (bpp, bitrate, size, psnr, quality)) != 1:
+        raise UsageError(
+            "choose the rate by exactly one of --bpp, --bitrate and --size, "
+            "or the quality by --psnr or --quality"
+        )
     _check_overwrite(source, output, yes, no)
     with _open_output(output) as file:
         from hnervcodec import encoder
+        from hnervcodec.ratecontrol import Aim, ConstantPsnr, ConstantQuality
         from hnervcodec.video import VideoSource, count_frames
 
         _use_threads(threads)
         with VideoSource(source, skip=skip, limit=limit) as video:
             header = video.header
-            if bpp is not None:
+            bytes_per_frame: float | None = None
+            aim: Aim | None = None
+            if psnr is not None:
+                aim = ConstantPsnr(psnr)
+            elif quality is not None:
+                aim = ConstantQuality(quality)
+            elif bpp is not None:
                 bytes_per_frame = bpp * header.width * header.height / 8
             elif bitrate is not None:
                 bytes_per_frame = bitrate / 8 / float(header.frame_rate)
@@ -218,14 +241,15 @@ def encode(
                 raise UsageError(
                     "--size needs a file, as a pipe's length is unknown: use --bpp or --bitrate"
                 )
-            encoder.check_rate(header, bytes_per_frame)
+            if bytes_per_frame is not None:
+                encoder.check_rate(header, bytes_per_frame)
             groups = list(encoder.split(range(video.expected or 0), segment))
             progress = _EncodeProgress(header, preset, len(groups) or None, quiet)
             for note in [] if quiet else video.notes:
                 click.echo(f"note: {note}", err=True)
             result = encoder.encode(
-                header, video.frames(), file, bytes_per_frame=bytes_per_frame, preset=preset,
-                segment_frames=segment, seed=seed, prune=prune, device=device,
+                header, video.frames(), file, bytes_per_frame=bytes_per_frame, aim=aim,
+                preset=preset, segment_frames=segment, seed=seed, prune=prune, device=device,
                 expected_frames=video.expected, report=progress,
             )  # fmt: skip
     progress.done(output, result)
@@ -278,10 +302,11 @@ class _EncodeProgress:
         planes = "  ".join(
             f"{n} {p:.2f}" for n, p in zip(names, result.error.per_plane, strict=False)
         )
-        share = 100 * result.bytes / result.target_bytes
+        share = 100 * result.bytes / result.target_bytes if result.target_bytes else 100
+        of_target = f", {share:.1f} % of the target" if result.target_bytes else ""
         click.echo(
             f"{output}: {result.frames} frames in {result.bytes:,} bytes "
-            f"({result.bits_per_pixel:.4f} bpp, {share:.1f} % of the target)\n"
+            f"({result.bits_per_pixel:.4f} bpp{of_target})\n"
             f"PSNR {result.error.average:.2f} dB  ({planes})\n"
             f"{result.segments} segment{'s' * (result.segments > 1)}, {result.weights:,} weights "
             f"in the last, {result.macs_per_pixel / 1000:.1f} kMAC per pixel, "

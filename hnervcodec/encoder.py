@@ -12,14 +12,21 @@ import numpy as np
 import torch
 
 from hnervcodec import container, profiles, segment
+from hnervcodec.architecture import ModelConfig
 from hnervcodec.bitstream import crc32
 from hnervcodec.errors import HnervError, SourceError, UsageError
-from hnervcodec.fitting import FitConfig, Progress, fit
+from hnervcodec.fitting import Progress, fit
 from hnervcodec.metrics import PlaneError
 from hnervcodec.planes import Planes, pack, plane_bytes, unpack
 from hnervcodec.presets import PRESETS, Preset
 from hnervcodec.quantization import FittedSegment, quantize
-from hnervcodec.ratecontrol import choose_model
+from hnervcodec.ratecontrol import (
+    Aim,
+    ConstantPsnr,
+    affordable_weights,
+    choose_model,
+    smallest_budget,
+)
 from hnervcodec.segment import QuantizedSegment
 from hnervcodec.syntax import VideoHeader
 from hnervcodec.synthesis import Synthesis, resolve_device
@@ -34,7 +41,7 @@ class EncodeResult:
     video: VideoHeader
     error: PlaneError
     bytes: int = 0
-    target_bytes: float = 0.0
+    target_bytes: float | None = None  # None for constant quality
     frames: int = 0
     segments: int = 0
     weights: int = 0
@@ -68,7 +75,8 @@ def encode(
     frames: Iterable[Planes],
     file: BinaryIO,
     *,
-    bytes_per_frame: float,
+    bytes_per_frame: float | None = None,
+    aim: Aim | None = None,
     preset: str = "medium",
     segment_frames: int = DEFAULT_SEGMENT_FRAMES,
     seed: int = 0,
@@ -80,6 +88,7 @@ def encode(
     """Writes a whole `.hnv` file for `frames` to `file` (a seekable file or a pipe).
 
     bytes_per_frame: size of the finished file divided by its frames; never exceeded.
+    aim: instead, what quality every segment is to have, whatever bytes that takes.
     segment_frames: frames fitted by one network, 1..2048; the last segment takes up to half as
     many again rather than leave a short rest.
     prune: share of weights set to zero by magnitude, 0..0.9.
@@ -91,22 +100,34 @@ def encode(
     if not 0 <= prune <= 0.9 or segment_frames < 1:
         raise UsageError(f"prune {prune} or segment_frames {segment_frames} is out of range")
     chosen, target_device = PRESETS[preset], resolve_device(device)
-    check_rate(video, bytes_per_frame)
-    level = profiles.lowest_level(video.width, video.height)
-    for coming in split(range(expected_frames or 0), min(segment_frames, level.frames)):
-        budget = math.floor(bytes_per_frame * len(coming)) - container.overhead(1)
-        choose_model(video, len(coming), budget, chosen.limits, level)
-    config = FitConfig(epochs=chosen.epochs, seed=seed, prune=prune)
+    length = min(segment_frames, expected_frames or segment_frames)
+    if bytes_per_frame is not None:
+        check_rate(video, bytes_per_frame)
+    elif aim is None:
+        raise UsageError("neither a rate nor a quality is asked for")
+    most = bytes_per_frame or MAX_AIM_BITS_PER_PIXEL * video.width * video.height / 8
+    level = profiles.lowest_level(video.width, video.height, affordable_weights(most * length))
+    segment_frames = min(segment_frames, level.frames)
+    if bytes_per_frame is not None:
+        for coming in split(range(expected_frames or 0), segment_frames):
+            budget = math.floor(bytes_per_frame * len(coming)) - container.overhead(1)
+            choose_model(video, len(coming), budget, chosen.limits, level)
+    chosen = replace(chosen, fit=replace(chosen.fit, seed=seed, prune=prune))
     writer = container.Writer(file, video, level)
     result = EncodeResult(video, PlaneError(video.max_sample))
     payload_bytes = 0
-    for number, group in enumerate(split(frames, min(segment_frames, level.frames))):
-        total = writer.frame_count + len(group)
-        budget = math.floor(bytes_per_frame * total) - container.overhead(number + 1)
-        payload, quantized = encode_segment(
-            group, video, writer.frame_count, budget - payload_bytes, chosen, config, level,
-            target_device, result.error, lambda progress, n=number: report(n, progress),  # type: ignore[misc]
+    for number, group in enumerate(split(frames, segment_frames)):
+        job = SegmentJob(
+            group, video, writer.frame_count, chosen, level, target_device,
+            lambda progress, n=number: report(n, progress),  # type: ignore[misc]
         )  # fmt: skip
+        if bytes_per_frame is not None:
+            total = writer.frame_count + len(group)
+            budget = math.floor(bytes_per_frame * total) - container.overhead(number + 1)
+            payload, quantized = encode_segment(job, budget - payload_bytes, None, result.error)
+        else:
+            assert aim is not None
+            payload, quantized = encode_segment(job, first_budget(job, aim), aim, result.error)
         payload_bytes += len(payload)
         writer.segment(payload, len(group))
         result.weights = sum(spec.weights for spec in quantized.specs)
@@ -116,7 +137,8 @@ def encode(
         raise SourceError("the source holds no frames in the selected range")
     result.bytes = writer.finish()
     result.frames, result.segments = writer.frame_count, number + 1
-    result.target_bytes = bytes_per_frame * writer.frame_count
+    if bytes_per_frame is not None:
+        result.target_bytes = bytes_per_frame * writer.frame_count
     result.seconds = time.monotonic() - start
     return result
 
@@ -133,58 +155,172 @@ def split(frames: Iterable[T], length: int) -> Iterator[list[T]]:
         yield held
 
 
+@dataclass(frozen=True)
+class SegmentJob:
+    """One segment to be fitted."""
+
+    frames: list[Planes]
+    video: VideoHeader
+    first_frame: int
+    preset: Preset
+    level: profiles.Level
+    device: torch.device
+    report: Callable[[Progress], None]
+
+    def model(self, budget: int) -> ModelConfig:
+        limits = self.preset.limits
+        model = choose_model(self.video, len(self.frames), budget, limits, self.level)
+        profiles.check_segment(self.level, self.video.layers(model), len(self.frames))
+        return model
+
+    def packed(self, model: ModelConfig) -> np.ndarray:
+        """[T, channels, H, W], padded to whole embedding positions."""
+        video = self.video
+        height, width = (n * model.stride for n in model.embed_size(video.width, video.height))
+        return np.stack([pack(p, video.chroma_format, height, width) for p in self.frames])
+
+
+TRIAL_UPDATES = 2.0  # per frame: how long the trials for a constant quality fit
+GAIN_PER_DOUBLING = 0.6  # dB that twice the updates are expected to bring
+MAX_AIM_BITS_PER_PIXEL = 0.25
+
+
+def first_budget(job: SegmentJob, aim: Aim) -> int:
+    """Bytes that `aim` is expected to take, from short trial fits."""
+    video, config = job.video, job.preset.fit
+    pixels = len(job.frames) * video.width * video.height
+    least = smallest_budget(video, len(job.frames), job.preset.limits)
+    budget = max(least, round(0.05 * pixels / 8))
+    trial = replace(config, updates_per_frame=min(TRIAL_UPDATES, config.updates_per_frame))
+    gain = GAIN_PER_DOUBLING * math.log2(config.updates_per_frame / trial.updates_per_frame)
+    for _ in range(3):
+        model = job.model(budget)
+        reached = [0.0]
+
+        def report(progress: Progress, reached: list[float] = reached) -> None:
+            reached[0] = progress.psnr
+            job.report(replace(progress, phase="trial"))
+
+        fit(job.packed(model), video, model, trial, budget, device=job.device, report=report)
+        octaves = aim.octaves(10 ** (-0.1 * (reached[0] + gain)), 8 * budget / pixels)
+        highest = round(MAX_AIM_BITS_PER_PIXEL * pixels / 8)
+        budget = min(max(round(budget * 2 ** min(max(octaves, -3), 3)), least), highest)
+        if abs(octaves) < 1:
+            break
+    return budget
+
+
 def encode_segment(
-    frames: list[Planes],
-    video: VideoHeader,
-    first_frame: int,
-    budget: int,
-    preset: Preset,
-    config: FitConfig,
-    level: profiles.Level,
-    device: torch.device,
-    error: PlaneError,
-    report: Callable[[Progress], None],
+    job: SegmentJob, budget: int, aim: Aim | None, error: PlaneError
 ) -> tuple[bytes, QuantizedSegment]:
-    """A SEGM payload of at most `budget` bytes; adds its distortion to `error`."""
-    model = choose_model(video, len(frames), budget, preset.limits, level)
-    profiles.check_segment(level, video.layers(model), len(frames))
-    height, width = (size * model.stride for size in model.embed_size(video.width, video.height))
-    packed = np.stack([pack(planes, video.chroma_format, height, width) for planes in frames])
-    fitted = fit(packed, video, model, config, budget, device=device, report=report)
-    payload = land(fitted, video, first_frame, budget)
+    """A SEGM payload of at most `budget` bytes or, with an `aim`, of as many as that takes; adds
+    its distortion to `error`."""
+    video, level = job.video, job.level
+    model = job.model(budget)
+    fitted = fit(
+        job.packed(model), video, model, job.preset.fit, budget,
+        aim=aim, device=job.device, report=job.report,
+    )  # fmt: skip
+    if aim is None:
+        payload = land(fitted, video, job.first_frame, budget)
+    elif isinstance(aim, ConstantPsnr):
+        payload = land_on_psnr(fitted, job, aim.psnr)
+    else:
+        payload = segment.write(quantize(fitted, video, job.first_frame))
     # What the file says is what counts: decode the bytes themselves, in normative arithmetic.
     quantized = segment.read(payload, video, level)
     synthesis = Synthesis(quantized, video)
-    crcs: list[int] = []
     proof = Synthesis(quantized, video, path="float64").packed([0])
     if (proof != synthesis.packed([0])).any():
         raise HnervError("this machine's fast arithmetic is not exact: please report it")
-    for batch in synthesis.batches(range(len(frames))):
-        for samples in batch:
-            decoded = unpack(samples, video.chroma_format, video.width, video.height)
-            error.add(frames[len(crcs)], decoded)
-            crcs.append(crc32(plane_bytes(decoded)))
+    crcs = decode(synthesis, job, error)
     quantized = replace(quantized, frame_crcs=np.array(crcs, np.uint32))
     return segment.write(quantized), quantized
 
 
-def land(fitted: FittedSegment, video: VideoHeader, first_frame: int, budget: int) -> bytes:
-    """The payload with the fitted steps or, where that is too large, with steps just coarse
-    enough."""
-    payload = segment.write(quantize(fitted, video, first_frame))
-    if len(payload) <= budget:
-        return payload
-    low, high = 1.0, 1.02
-    while len(payload) > budget:
-        high = 1 + 2 * (high - 1)
-        if high > 1000:
-            raise UsageError(f"{budget} bytes are too few for this segment: ask for more")
-        payload = segment.write(quantize(fitted, video, first_frame, coarser=high))
-    for _ in range(6):
+def land_on_psnr(fitted: FittedSegment, job: SegmentJob, target: float) -> bytes:
+    """The payload with the coarsest steps that still reach `target` dB over all samples or, where
+    even finer ones do not, with those that come nearest."""
+
+    def attempt(coarser: float) -> tuple[float, bytes]:
+        quantized = quantize(fitted, job.video, job.first_frame, coarser=coarser)
+        error = PlaneError(job.video.max_sample)
+        decode(Synthesis(quantized, job.video), job, error)
+        return error.average, segment.write(quantized)
+
+    low, high = 0.7, 1.4  # finer steps than the fitted ones help a little
+    reached, best = attempt(1.0)
+    if reached >= target:
+        low = 1.0
+    else:
+        high = 1.0
+    for _ in range(5):
         middle = (low + high) / 2
-        candidate = segment.write(quantize(fitted, video, first_frame, coarser=middle))
+        quality, payload = attempt(middle)
+        if quality >= target:
+            low = middle
+            if reached < target or len(payload) < len(best):
+                reached, best = quality, payload
+        else:
+            high = middle
+            if reached < target and quality > reached:
+                reached, best = quality, payload
+    return best
+
+
+def decode(synthesis: Synthesis, job: SegmentJob, error: PlaneError) -> list[int]:
+    """CRC-32s of the segment's decoded frames; adds their distortion to `error`."""
+    crcs: list[int] = []
+    video = job.video
+    for batch in synthesis.batches(range(len(job.frames))):
+        for samples in batch:
+            decoded = unpack(samples, video.chroma_format, video.width, video.height)
+            error.add(job.frames[len(crcs)], decoded)
+            crcs.append(crc32(plane_bytes(decoded)))
+    return crcs
+
+
+FILL = 0.996  # of the budget: near enough
+LANDING_STEPS = 12
+MIN_COARSER = 0.5  # finer steps than half the fitted ones buy nothing but bytes
+
+
+def land(fitted: FittedSegment, video: VideoHeader, first_frame: int, budget: int) -> bytes:
+    """The largest payload of at most `budget` bytes that scaling all steps together gives: with
+    the fitted steps themselves, where that is near enough."""
+
+    def attempt(coarser: float) -> bytes:
+        return segment.write(quantize(fitted, video, first_frame, coarser=coarser))
+
+    payload = attempt(1.0)
+    if FILL * budget <= len(payload) <= budget:
+        return payload
+    best = payload if len(payload) <= budget else None
+    # Bracket the budget between a factor that is too fine (or as fine as it gets) and one that
+    # is coarse enough.
+    low = high = 1.0
+    if best is None:
+        while len(payload) > budget:
+            low, high = high, 1 + 2 * (high - 1) if high > 1 else 1.02
+            if high > 1000:
+                raise UsageError(f"{budget} bytes are too few for this segment: ask for more")
+            payload = attempt(high)
+        best = payload
+    else:
+        while len(payload) <= budget and low > MIN_COARSER:
+            high, low = low, max(1 - 2 * (1 - low) if low < 1 else 0.98, MIN_COARSER)
+            payload = attempt(low)
+            best = payload if len(best) < len(payload) <= budget else best
+        if len(payload) <= budget:
+            return best
+    for _ in range(LANDING_STEPS):
+        if len(best) >= FILL * budget:
+            break
+        middle = (low + high) / 2
+        candidate = attempt(middle)
         if len(candidate) <= budget:
-            high, payload = middle, candidate
+            high = middle
+            best = candidate if len(candidate) > len(best) else best
         else:
             low = middle
-    return payload
+    return best

@@ -24,7 +24,7 @@ from hnervcodec.errors import HnervError
 from hnervcodec.network import Quantizers, SynthesisNetwork
 from hnervcodec.planes import packed_size
 from hnervcodec.quantization import EMBED_ZERO, MAX_WEIGHT, FittedSegment, level_value, quantize
-from hnervcodec.ratecontrol import estimated_bits, scale_steps, segment_overhead
+from hnervcodec.ratecontrol import Aim, estimated_bits, scale_steps, segment_overhead
 from hnervcodec.syntax import VideoHeader
 
 
@@ -32,13 +32,16 @@ from hnervcodec.syntax import VideoHeader
 class FitConfig:
     """How to fit; never enters the file."""
 
-    epochs: int
-    batch_size: int = 4  # frames
+    updates_per_frame: float  # optimizer steps, whatever the batch: they are what a fit needs
+    batch_frames: int = 4  # at most; large frames come in smaller batches
     matrix_rate: float = 0.04  # Muon's learning rate, for the convolution kernels
+    matrix_decay: float = 0.05  # Muon's weight decay, in units of that rate
     other_rate: float = 2e-3  # Adam's, for everything else
     step_rate: float = 1e-2  # Adam's, for the logarithms of the quantizer steps
     warmup: float = 0.05  # share of all steps
     quantize_from: float = 0.5  # share of all steps after which the quantizers are in the loop
+    round_activations_from: float = 0.85  # the same for the rounding of activations
+    plane_balance: float = 0.5  # 0: squared error over all samples; 1: PSNR 6:1:1 of the planes
     prune: float = 0.0  # share of the weights set to zero (global magnitude)
     rate_weight: float = 0.7  # lambda in units of distortion / rate
     seed: int = 0
@@ -76,12 +79,13 @@ class _Fit:
         model: ModelConfig,
         config: FitConfig,
         budget: int,
+        aim: Aim | None,
         device: torch.device,
         report: Callable[[Progress], None],
     ):
         torch.manual_seed(config.seed)
         self.config, self.model, self.device, self.report = config, model, device, report
-        self.video, self.budget = video, budget
+        self.video, self.budget, self.first_budget, self.aim = video, budget, budget, aim
         # Bits of what `estimated_bits` leaves out; measured once the quantizers run.
         self.overhead = 8.0 * segment_overhead(model, video, len(frames))
         self.size = packed_size(video.width, video.height)
@@ -96,11 +100,13 @@ class _Fit:
         self.embedding: torch.nn.Parameter | None = None
         self.masks: list[Tensor] | None = None
         self.bf16 = bf16_pays(device)
-        batches = math.ceil(len(frames) / config.batch_size)
-        self.per_epoch = batches
-        self.steps = max(config.epochs * batches, 20)
+        pixels = video.width * video.height
+        self.batch_size = min(max(round(BATCH_PIXELS / pixels), 1), config.batch_frames)
+        self.per_epoch = math.ceil(len(frames) / self.batch_size)
+        self.steps = max(round(config.updates_per_frame * len(frames)), 20)
         self.quantize_at = round(self.steps * config.quantize_from)
         self.prune_at = round(self.steps * 0.8 * config.quantize_from)
+        self.round_at = max(self.quantize_at + 1, round(self.steps * config.round_activations_from))
         hidden = range(1, len(specs) - 1)
         matrices = [self.synthesis.weights[n] for n in hidden]
         others = [
@@ -109,12 +115,13 @@ class _Fit:
         ]  # fmt: skip
         self.optimizers: list[torch.optim.Optimizer] = [
             torch.optim.Muon(
-                matrices, lr=config.matrix_rate, weight_decay=0.0, momentum=0.95, nesterov=True,
-                ns_steps=5, adjust_lr_fn="original",
+                matrices, lr=config.matrix_rate, weight_decay=config.matrix_decay, momentum=0.95,
+                nesterov=True, ns_steps=5, adjust_lr_fn="original",
             ),
             torch.optim.Adam(others, lr=config.other_rate),
         ]  # fmt: skip
         self.distortion = 0.0
+        self.plane_errors: Tensor | None = None  # running mean of the planes' squared errors
 
     def autocast(self) -> AbstractContextManager[None]:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
@@ -133,9 +140,11 @@ class _Fit:
                 self.begin_pruning()
             if step == self.quantize_at:
                 self.begin_quantizing()
+            if step == self.round_at:
+                self.begin_rounding_activations()
             if not queue:
                 shuffled = torch.randperm(len(self.frames), generator=self.order)
-                queue = list(torch.split(shuffled, self.config.batch_size))
+                queue = list(torch.split(shuffled, self.batch_size))
             self.set_rates(step)
             recent = [*recent, self.train_step(queue.pop().to(self.device), step)]
             recent = recent[-self.per_epoch :]
@@ -145,6 +154,7 @@ class _Fit:
             if self.quantizers is not None:
                 if (step - self.quantize_at) % self.per_epoch == 0:
                     self.measure()
+                    self.follow_aim(step)
                 if step % RATE_EVERY == 0 or step == self.steps - 1:
                     size = (self.estimate() + self.overhead) / 8
             phase = "fit" if self.quantizers is None else "quantize"
@@ -174,13 +184,14 @@ class _Fit:
             decoded = self.synthesis(embedding, self.quantizers)
         height, width = self.size  # padding is not worth any bits
         error = decoded.float()[..., :height, :width] - target[..., :height, :width]
-        distortion = error.square().mean()
-        loss = distortion
+        channels = error.square().mean((0, 2, 3))
+        distortion = channels.mean()
+        loss = self.balanced(channels)
         if self.quantizers is not None and step % RATE_EVERY == 0:
-            loss = distortion + self.rate_term(step)
+            loss = loss + self.rate_term(step)
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         for optimizer in self.optimizers:
             optimizer.step()
         if self.masks is not None:
@@ -190,6 +201,28 @@ class _Fit:
         if self.quantizers is not None:
             self.hold_budget(step)
         return float(distortion.detach())
+
+    def balanced(self, channels: Tensor) -> Tensor:
+        """Squared errors [channels] as one loss, on the scale of their mean.
+
+        The PSNR that codecs are compared by is the mean of the planes' logarithms, weighted 6:1:1,
+        whose gradient is the planes' weights over their errors. `plane_balance` is the exponent of
+        those errors, so it goes from plain squared error's balance to that of the PSNR."""
+        luma = 4
+        if not self.config.plane_balance or len(channels) == luma:
+            return channels.mean()
+        per_plane = (len(channels) - luma) // 2
+        planes = [channels[:luma], *torch.split(channels[luma:], per_plane)]
+        errors = torch.stack([plane.mean() for plane in planes])
+        if self.plane_errors is None:
+            self.plane_errors = errors.detach()
+        self.plane_errors.lerp_(errors.detach(), 0.02)
+        shares = errors.new_tensor([len(plane) / len(channels) for plane in planes])
+        wanted = errors.new_tensor([0.75, 0.125, 0.125])
+        balance = self.config.plane_balance
+        weights = shares ** (1 - balance) * (wanted / self.plane_errors) ** balance
+        weights = weights * (shares @ self.plane_errors) / (weights @ self.plane_errors)
+        return weights @ errors
 
     # Pruning and quantizers
 
@@ -205,20 +238,14 @@ class _Fit:
     def begin_quantizing(self) -> None:
         """Freezes the embeddings into parameters and calibrates every quantizer."""
         everything = torch.arange(len(self.frames), device=self.device)
-        chunks = torch.split(everything, self.config.batch_size)
+        chunks = torch.split(everything, self.batch_size)
         with self.autocast():
             embedding = embed_all(self.analysis, map(self.batch, chunks))
-            stride = max(1, len(chunks) // 16)
-            ranges = [
-                self.synthesis.activation_ranges(embedding[index]) for index in chunks[::stride]
-            ]
-        lows = [min(r[n][0] for r in ranges) for n in range(len(ranges[0]))]
-        highs = [max(r[n][1] for r in ranges) for n in range(len(ranges[0]))]
-        gains, zero_points = activation_scales(self.synthesis, lows, highs)
         self.embedding = torch.nn.Parameter(embedding)
         spread = [weight.std() / 8 for weight in self.synthesis.weights]
         steps = torch.stack([*spread, embedding.std() / 12]).clamp(min=1e-6).log()
-        self.quantizers = Quantizers(steps, gains, zero_points).to(self.device)
+        self.quantizers = Quantizers(steps).to(self.device)
+        self.calibrate_activations(self.quantizers)
         target = self.target_bits * (1 + self.surplus(self.quantize_at))
         scale_steps(self.synthesis, self.quantizers, self.embedding, target)
         self.keep_levels_in_range()
@@ -231,6 +258,24 @@ class _Fit:
             parameter.requires_grad_(False)
             parameter.grad = None
 
+    @torch.no_grad()
+    def calibrate_activations(self, quantizers: Quantizers) -> None:
+        """Fits the activations' scales to the network as it is now."""
+        assert self.embedding is not None
+        chunks = torch.split(self.embedding, self.batch_size)
+        chunks = chunks[:: max(1, len(chunks) // 16)]
+        with self.autocast():
+            ranges = [self.synthesis.activation_ranges(chunk) for chunk in chunks]
+        lows = [min(r[n][0] for r in ranges) for n in range(len(ranges[0]))]
+        highs = [max(r[n][1] for r in ranges) for n in range(len(ranges[0]))]
+        quantizers.gains, quantizers.zero_points = activation_scales(self.synthesis, lows, highs)
+
+    def begin_rounding_activations(self) -> None:
+        """They are cheap to learn to live with, and take long to compute: the last steps do."""
+        assert self.quantizers is not None
+        self.calibrate_activations(self.quantizers)
+        self.quantizers.round_activations = True
+
     # Rate
 
     def phase_share(self, step: int) -> float:
@@ -240,7 +285,7 @@ class _Fit:
     @property
     def target_bits(self) -> float:
         """What `estimated_bits` may reach; a little room is left for the last steps' drift."""
-        return max(8 * self.budget * 0.992 - self.overhead, 8.0 * self.budget / 4)
+        return max(8 * self.budget * 0.997 - self.overhead, 8.0 * self.budget / 4)
 
     @torch.no_grad()
     def estimate(self) -> float:
@@ -251,6 +296,20 @@ class _Fit:
         """Compares the estimate with the bytes that would really be written now."""
         payload = segment.write(quantize(self.result(), self.video, 0))
         self.overhead = 8 * len(payload) - self.estimate()
+
+    def follow_aim(self, step: int) -> None:
+        """Towards constant quality the budget itself is steered, by what the rest of the fit is
+        expected to make of the present distortion."""
+        share = self.phase_share(step)
+        if self.aim is None or share > STEPS_REST_FROM:
+            return
+        pixels = len(self.frames) * self.video.width * self.video.height
+        final = self.distortion * 10 ** (-0.1 * EXPECTED_GAIN * (1 - share) ** 2)
+        octaves = self.aim.octaves(final, 8 * self.budget / pixels)
+        budget = self.budget * 2 ** (octaves * min(1.0, 4 * self.per_epoch / self.steps + 0.1))
+        self.budget = round(
+            min(max(budget, self.first_budget / AIM_RANGE), self.first_budget * AIM_RANGE)
+        )
 
     def rate_term(self, step: int) -> Tensor:
         """lambda * bits per pixel. lambda = distortion / rate is the slope of a curve along which
@@ -322,7 +381,11 @@ class _Fit:
         )
 
 
+# Pixels of a batch: twice as many teach little more, and take twice as long.
+BATCH_PIXELS = 400_000
 RATE_EVERY = 4  # steps between evaluations of the rate term, which then counts as many times
+EXPECTED_GAIN = 1.0  # dB from the first quantized step to the last
+AIM_RANGE = 2.0  # how far constant quality may move the budget that the network was chosen for
 STEPS_LEARN_UNTIL = 0.75  # shares of the quantized phase
 STEPS_REST_FROM = 0.95
 
@@ -357,10 +420,11 @@ def fit(
     config: FitConfig,
     budget: int,
     *,
+    aim: Aim | None = None,
     device: torch.device,
     report: Callable[[Progress], None] = lambda progress: None,
 ) -> FittedSegment:
     """Fits `frames`, packed samples [T, channels, H, W] padded to the model's stride, so that
-    the segment's payload takes about `budget` bytes. Deterministic for a seed on one machine with
-    one number of threads."""
-    return _Fit(frames, video, model, config, budget, device, report).run()
+    the segment's payload takes about `budget` bytes or, with an `aim`, as many as that asks for.
+    Deterministic for a seed on one machine with one number of threads."""
+    return _Fit(frames, video, model, config, budget, aim, device, report).run()

@@ -42,3 +42,10 @@ class PlaneError:
     def average(self) -> float:
         """PSNR in dB over all samples (ffmpeg's `average`)."""
         return psnr(sum(self.squared) / sum(self.samples), self.max_sample)
+
+    @property
+    def weighted(self) -> float:
+        """(6 Y + Cb + Cr) / 8 of the planes' PSNRs in dB, as codec comparisons report it; Y of
+        grey video."""
+        planes = self.per_plane
+        return planes[0] if len(planes) == 1 else (6 * planes[0] + planes[1] + planes[2]) / 8

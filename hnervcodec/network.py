@@ -55,12 +55,15 @@ class Quantizers(nn.Module):
     log_steps: [layers + 1], natural logarithm of each weight tensor's step, the embeddings' last.
     gains: the integer `gain` of each layer; a level of its output is worth 64 / gain.
     zero_points: the level that means 0 in each layer's output.
+    round_activations: whether activations run in levels too.
     """
 
-    def __init__(self, log_steps: Tensor, gains: list[int], zero_points: list[int]):
+    def __init__(self, log_steps: Tensor):
         super().__init__()
         self.log_steps = nn.Parameter(log_steps)
-        self.gains, self.zero_points = gains, zero_points
+        self.gains: list[int] = []
+        self.zero_points: list[int] = []
+        self.round_activations = False
 
     def step(self, layer: int) -> Tensor:
         return self.log_steps[layer].exp()
@@ -87,32 +90,42 @@ class SynthesisNetwork(nn.Module):
         return round_clip(self.weights[layer] / quantizers.step(layer), -limit, limit)
 
     def forward(self, x: Tensor, quantizers: Quantizers | None = None) -> Tensor:
-        """With `quantizers`, activations run in levels relative to their zero point."""
-        value: Tensor | float = 1.0  # of one input level
+        """In float; with `quantizers`, from rounded weights and embeddings, and with their
+        `round_activations` in levels all the way."""
+        if quantizers is None:
+            return self.run(x, [weight for weight in self.weights])
+        step = quantizers.step(-1)
+        levels = round_clip(x / step, -EMBED_ZERO, 255 - EMBED_ZERO)
+        if quantizers.round_activations:
+            return self.run_in_levels(levels, quantizers)
+        weights = [
+            self.weight_levels(n, quantizers) * quantizers.step(n) for n in range(len(self.specs))
+        ]
+        return self.run(levels * step, weights)
+
+    def run(self, x: Tensor, weights: list[Tensor]) -> Tensor:
+        """With real-valued activations."""
+        for n, spec in enumerate(self.specs[:-1]):
+            y = F.gelu(self.convolve(n, x, weights[n], self.biases[n]))
+            x = x + y if spec.kind == "residual" else y
+        return self.convolve(len(self.specs) - 1, x, weights[-1], self.biases[-1])
+
+    def run_in_levels(self, x: Tensor, quantizers: Quantizers) -> Tensor:
+        """With activations in levels relative to their zero point."""
+        value: Tensor | float = quantizers.step(-1)  # of one input level
         stream = x  # what residual layers add to: not rounded, unlike the convolutions' inputs
-        if quantizers is not None:
-            value = quantizers.step(-1)
-            x = round_clip(x / value, -EMBED_ZERO, 255 - EMBED_ZERO)
         for n, spec in enumerate(self.specs):
-            weight, bias = self.weights[n], self.biases[n]
-            if quantizers is not None:
-                unit = quantizers.step(n) * value
-                weight, bias = self.weight_levels(n, quantizers), bias / unit
-            v = self.convolve(n, x, weight, bias)
-            if quantizers is not None:
-                v = v * unit.to(v.dtype)
+            unit = quantizers.step(n) * value
+            v = self.convolve(n, x, self.weight_levels(n, quantizers), self.biases[n] / unit)
+            v = v * unit.to(v.dtype)
             if spec.kind == "head":
                 return v
-            y = F.gelu(v)
-            if quantizers is not None:
-                value = level_value(quantizers.gains[n])
-                y = y / value
+            value = level_value(quantizers.gains[n])
+            y = F.gelu(v) / value
             stream = stream + y if spec.kind == "residual" else y
-            x = stream
-            if quantizers is not None:
-                zero = quantizers.zero_points[n]
-                stream = stream.clamp(-zero, 255 - zero)
-                x = _Round.apply(stream)  # type: ignore[no-untyped-call]
+            zero = quantizers.zero_points[n]
+            stream = stream.clamp(-zero, 255 - zero)
+            x = _Round.apply(stream)  # type: ignore[no-untyped-call]
         raise AssertionError("a network ends with its head")
 
     def convolve(self, layer: int, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from hnervcodec.fitting import FitConfig
 from hnervcodec.ratecontrol import ShapeLimits
 
 
@@ -11,14 +12,14 @@ from hnervcodec.ratecontrol import ShapeLimits
 class Preset:
     """Effort of one encode."""
 
-    epochs: int
+    fit: FitConfig
     limits: ShapeLimits
 
 
 PRESETS = {
-    "ultrafast": Preset(epochs=12, limits=ShapeLimits(3_000, residuals=1, embed_channels=16)),
-    "fast": Preset(epochs=60, limits=ShapeLimits(5_000, residuals=3, embed_channels=16)),
-    "medium": Preset(epochs=120, limits=ShapeLimits(6_500, residuals=4, embed_channels=16)),
-    "slow": Preset(epochs=400, limits=ShapeLimits(8_000, residuals=4, embed_channels=16)),
-    "veryslow": Preset(epochs=1200, limits=ShapeLimits(12_000, residuals=6, embed_channels=16)),
+    "ultrafast": Preset(FitConfig(3), ShapeLimits(4_000, residuals=1)),
+    "fast": Preset(FitConfig(15), ShapeLimits(6_000, residuals=3)),
+    "medium": Preset(FitConfig(120), ShapeLimits(12_000, residuals=4)),
+    "slow": Preset(FitConfig(300), ShapeLimits(12_000, residuals=4)),
+    "veryslow": Preset(FitConfig(750), ShapeLimits(16_000, residuals=6)),
 }

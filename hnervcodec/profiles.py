@@ -83,9 +83,15 @@ def check_segment(level: Level, specs: tuple[LayerSpec, ...], frames: int) -> No
         _check(level, f"values written by {spec.name}", spec.features, level.features)
 
 
-def lowest_level(width: int, height: int) -> Level:
-    """The smallest level that holds frames of this size."""
+def lowest_level(width: int, height: int, weights: int = 0) -> Level:
+    """The smallest level that holds frames of this size and, unless that is more than any level
+    does, so many weights per segment."""
+    weights = min(weights, max(level.weights for level in LEVELS.values()))
     for level in LEVELS.values():
-        if width * height <= level.luma_samples and max(width, height) <= level.dimension:
+        if (
+            width * height <= level.luma_samples
+            and max(width, height) <= level.dimension
+            and weights <= level.weights
+        ):
             return level
     raise LimitError(f"{width}x{height} frames exceed the largest level")

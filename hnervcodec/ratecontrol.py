@@ -21,7 +21,13 @@ BITS_PER_WEIGHT = 5.0
 # Bits an embedding value costs after temporal prediction: a rule of thumb, like the one above.
 BITS_PER_EMBEDDING = 1.5
 MIN_CHANNELS, MAX_CHANNELS = 4, 256
-RATIOS = (1.0, 1.15, 1.3, 1.5, 1.75, 2.0)  # of a stage's width to the next one's
+# Widths of the last two stages, where nearly all the arithmetic is: above 16, processors that
+# multiply 16 channels at a time are at their best with multiples of 8 (18 channels took 2.4 times
+# as long as 16).
+LATE_CHANNELS = (*range(MIN_CHANNELS, 17), *range(24, MAX_CHANNELS + 1, 8))
+EARLY_TO_LATE = 4  # how much wider the earlier stages may be, to use up the budget
+EMBED_CHANNELS = (16, 8, 4, 2)  # the first that leaves enough of the budget to the weights
+EMBED_SHARE = 0.25
 
 
 def tensor_bits(levels: Tensor) -> Tensor:
@@ -83,6 +89,40 @@ def scale_steps(
     quantizers.log_steps.copy_(original + high)
 
 
+# ---------------------------------------------------------------- constant quality
+
+DB_PER_OCTAVE = 3.0  # what twice the bytes gain, roughly, in PSNR
+
+
+@dataclass(frozen=True, slots=True)
+class ConstantPsnr:
+    """As many bytes as a PSNR over all samples takes."""
+
+    psnr: float  # dB
+
+    def octaves(self, distortion: float, bits_per_pixel: float) -> float:
+        """By how many octaves the size should grow. distortion: squared error of 0..1."""
+        return (self.psnr + 10 * math.log10(max(distortion, 1e-10))) / DB_PER_OCTAVE
+
+
+@dataclass(frozen=True, slots=True)
+class ConstantQuality:
+    """As many bytes as are worth it: the same exchange of distortion for bits whatever the
+    content, so that easy videos look better and take less than hard ones. `quality` has the
+    scale of decibels: 3 more are about twice the bytes."""
+
+    quality: float
+
+    def octaves(self, distortion: float, bits_per_pixel: float) -> float:
+        """As in `ConstantPsnr`. Along a curve on which twice the bytes halve the distortion, the
+        slope is their ratio and falls by two octaves when the size grows by one."""
+        slope = distortion / bits_per_pixel * SLOPE_BITS
+        return (self.quality + 10 * math.log10(max(slope, 1e-10))) / (2 * DB_PER_OCTAVE)
+
+
+Aim = ConstantPsnr | ConstantQuality
+SLOPE_BITS = 0.05  # bits per pixel at which quality and PSNR are the same number
+
 # ---------------------------------------------------------------- choice of the network
 
 
@@ -92,7 +132,6 @@ class ShapeLimits:
 
     macs_per_pixel: int  # multiplications per luma sample of the frame
     residuals: int  # residual convolutions after each of the last two upsamplings
-    embed_channels: int
 
 
 def _strides(width: int, height: int) -> tuple[int, ...]:
@@ -119,26 +158,18 @@ def _strides(width: int, height: int) -> tuple[int, ...]:
     return min(lean, key=lambda s: abs(math.log(positions(s) / 10)))
 
 
-def _model(strides: tuple[int, ...], width: int, ratio: float, limits: ShapeLimits,
-           embed_channels: int) -> ModelConfig:  # fmt: skip
-    """A network that ends with about `width` channels and shrinks by `ratio` per stage."""
+def _model(
+    strides: tuple[int, ...], early: int, late: int, residuals: int, embed_channels: int
+) -> ModelConfig:
+    """`late` channels in the last two stages, `early` before them."""
     count = len(strides)
-
-    def channels(stage: int) -> int:
-        value = width * ratio ** (count - 1 - stage)
-        grain = 2 if value >= 16 else 1
-        return int(min(max(grain * round(value / grain), MIN_CHANNELS), MAX_CHANNELS))
-
     stages = tuple(
-        StageConfig(
-            stride,
-            1 if n == 0 else 3,
-            channels(n),
-            limits.residuals if n >= count - 2 else 0,
-        )
+        StageConfig(stride, 1 if n == 0 else 3, late, residuals)
+        if n >= count - 2
+        else StageConfig(stride, 1 if n == 0 else 3, early, 0)
         for n, stride in enumerate(strides)
     )
-    return ModelConfig(embed_channels, channels(-1) if count > 1 else channels(0), stages, 3)
+    return ModelConfig(embed_channels, early, stages, 3)
 
 
 def segment_overhead(model: ModelConfig, video: VideoHeader, frames: int) -> int:
@@ -154,46 +185,76 @@ def segment_overhead(model: ModelConfig, video: VideoHeader, frames: int) -> int
     )
 
 
+def affordable_weights(budget: float) -> int:
+    """How many weights a segment of `budget` bytes may have."""
+    return math.floor(8 * budget / BITS_PER_WEIGHT)
+
+
 def choose_model(
     video: VideoHeader, frames: int, budget: int, limits: ShapeLimits, level: profiles.Level
 ) -> ModelConfig:
     """The network to fit for a segment of `frames` frames in `budget` bytes.
 
-    Widths as even as the preset's arithmetic allows, and as many weights as the budget pays for.
+    As many weights as the budget pays for and the preset's arithmetic and the level allow, in
+    stages as evenly wide as that leaves them.
     """
     strides = _strides(video.width, video.height)
     pixels = video.width * video.height
-    candidates: list[tuple[int, ModelConfig]] = []  # (weights, model), evenest and richest first
-    for embed_channels in (limits.embed_channels, 8, 4, 2):
-        for ratio in RATIOS:
-            best = None
-            for width in range(MIN_CHANNELS, MAX_CHANNELS):
-                model = _model(strides, width, ratio, limits, embed_channels)
-                specs = video.layers(model)
-                weights = weight_count(specs)
-                room = 8 * (budget - segment_overhead(model, video, frames))
-                if _bits(model, video, frames) > room or weights > level.weights:
-                    break
-                if macs_per_frame(specs) > limits.macs_per_pixel * pixels:
+
+    def weights_of(model: ModelConfig) -> int:
+        """0 if it is too large in any respect."""
+        specs = video.layers(model)
+        weights = weight_count(specs)
+        room = 8 * (budget - segment_overhead(model, video, frames))
+        fits = (
+            _bits(model, video, frames) <= room
+            and weights <= level.weights
+            and macs_per_frame(specs) <= limits.macs_per_pixel * pixels
+        )
+        return weights if fits else 0
+
+    for embed_channels in EMBED_CHANNELS:
+        least = _model(strides, MIN_CHANNELS, MIN_CHANNELS, 0, embed_channels)
+        share = _embedding_bits(least, video, frames) / (8 * budget)
+        if share > EMBED_SHARE and embed_channels > EMBED_CHANNELS[-1]:
+            continue
+        candidates: list[tuple[int, ModelConfig]] = []  # (weights, model), evenest last
+        for late in LATE_CHANNELS:
+            best: tuple[int, ModelConfig] | None = None
+            for early in range(late, EARLY_TO_LATE * late + 1):
+                model = _model(strides, early, late, limits.residuals, embed_channels)
+                weights = weights_of(model)
+                if weights == 0:
                     break
                 best = weights, model
-            if best:
-                candidates.append(best)
+            if best is None:
+                break
+            candidates.append(best)
         if candidates:
-            break
-    if candidates:
-        most = max(weights for weights, _ in candidates)
-        return next(model for weights, model in candidates if weights >= 0.8 * most)
-    smallest = _model(strides, MIN_CHANNELS, 1.0, limits, 2)
-    need = segment_overhead(smallest, video, frames) + math.ceil(_bits(smallest, video, frames) / 8)
+            most = max(weights for weights, _ in candidates)
+            return next(model for weights, model in reversed(candidates) if weights >= 0.9 * most)
+    need = smallest_budget(video, frames, limits)
     raise UsageError(
         f"{budget} bytes for {frames} frames of {video.width}x{video.height} are too few: the "
         f"smallest network needs about {need} bytes ({8 * need / pixels / frames:.4f} bpp)"
     )
 
 
+def smallest_budget(video: VideoHeader, frames: int, limits: ShapeLimits) -> int:
+    """Bytes of a segment with the smallest network, by rule of thumb."""
+    strides = _strides(video.width, video.height)
+    smallest = _model(strides, MIN_CHANNELS, MIN_CHANNELS, limits.residuals, EMBED_CHANNELS[-1])
+    bits = _bits(smallest, video, frames)
+    return segment_overhead(smallest, video, frames) + math.ceil(bits / 8)
+
+
+def _embedding_bits(model: ModelConfig, video: VideoHeader, frames: int) -> float:
+    """By rule of thumb."""
+    stem = video.layers(model)[0]
+    return BITS_PER_EMBEDDING * frames * stem.in_channels * stem.height * stem.width
+
+
 def _bits(model: ModelConfig, video: VideoHeader, frames: int) -> float:
     """Bits of weights and embeddings, by rule of thumb."""
-    specs = video.layers(model)
-    embedding = frames * specs[0].in_channels * specs[0].height * specs[0].width
-    return BITS_PER_WEIGHT * weight_count(specs) + BITS_PER_EMBEDDING * embedding
+    weights = weight_count(video.layers(model))
+    return BITS_PER_WEIGHT * weights + _embedding_bits(model, video, frames)

@@ -40,7 +40,7 @@ def small_fit(
     frames: np.ndarray, budget: int = 5000, **changes: object
 ) -> tuple[FittedSegment, list[Progress]]:
     model = choose_model(VIDEO, len(frames), budget, PRESETS["ultrafast"].limits, LEVEL)
-    config = replace(FitConfig(epochs=60), **changes)  # type: ignore[arg-type]
+    config = replace(FitConfig(15), **changes)  # type: ignore[arg-type]
     reports: list[Progress] = []
     fitted = fit(frames, VIDEO, model, config, budget, device=CPU, report=reports.append)
     return fitted, reports
@@ -72,16 +72,16 @@ def test_deep_video_fits_as_well(frames: np.ndarray, depth: int) -> None:
     video = replace(VIDEO, bit_depth=depth)
     deep = frames.astype(np.uint16) << depth - 8
     model = choose_model(video, len(frames), 5000, PRESETS["ultrafast"].limits, LEVEL)
-    fitted = fit(deep, video, model, FitConfig(epochs=40), 5000, device=CPU)
+    fitted = fit(deep, video, model, FitConfig(10), 5000, device=CPU)
     decoded = Synthesis(quantize(fitted, video, 0), video).packed(range(len(frames)))
     error = np.square(decoded[..., :24, :32] / 2.0 ** (depth - 8) - frames).mean()
-    shallow = quality(small_fit(frames, epochs=40)[0], frames)
+    shallow = quality(small_fit(frames, updates_per_frame=10)[0], frames)
     assert psnr(float(error), 255) == pytest.approx(shallow, abs=1.5)
 
 
 def test_the_same_seed_gives_the_same_bytes(frames: np.ndarray) -> None:
     first, second, other = (
-        segment.write(quantize(small_fit(frames, epochs=8, seed=seed)[0], VIDEO, 0))
+        segment.write(quantize(small_fit(frames, updates_per_frame=2, seed=seed)[0], VIDEO, 0))
         for seed in (1, 1, 2)
     )
     assert first == second != other
@@ -90,7 +90,7 @@ def test_the_same_seed_gives_the_same_bytes(frames: np.ndarray) -> None:
 def test_pruned_weights_stay_zero(frames: np.ndarray) -> None:
     shares = []
     for prune in (0.0, 0.5):
-        fitted, _ = small_fit(frames, epochs=20, prune=prune)
+        fitted, _ = small_fit(frames, updates_per_frame=5, prune=prune)
         levels = np.concatenate(
             [layer.weight.ravel() for layer in quantize(fitted, VIDEO, 0).layers]
         )
@@ -99,7 +99,7 @@ def test_pruned_weights_stay_zero(frames: np.ndarray) -> None:
 
 
 def test_land_coarsens_until_it_fits(frames: np.ndarray) -> None:
-    fitted, _ = small_fit(frames, epochs=8)
+    fitted, _ = small_fit(frames, updates_per_frame=2)
     for budget in (4500, 3000, 1500):
         size = len(land(fitted, VIDEO, 0, budget))
         assert 0.9 * budget < size <= budget

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 from dataclasses import dataclass
 from itertools import islice, pairwise
 from pathlib import Path
@@ -16,13 +17,23 @@ from hnervcodec.video import VideoSource, from_frame, to_frame
 
 ROOT = Path(__file__).resolve().parent.parent
 EXCERPT = ROOT / "tests/data/bunny.mp4"
-# libavfilter chains: HNeRV's crop of Big Buck Bunny at 1/16 of its area, and bikes without bars
-BUNNY_320 = (("crop", "1280:640"), ("scale", "320:160:flags=lanczos"))
-BIKES_320 = (("scale", "320:-2:flags=lanczos"), ("crop", "320:128"))
+Filters = tuple[tuple[str, str], ...]  # a libavfilter chain: (name, arguments)
+_CROP = ("crop", "1280:640")  # of the HNeRV paper
+BUNNY_320: Filters = (_CROP, ("scale", "320:160:flags=lanczos"))
+BIKES_320: Filters = (("scale", "320:-2:flags=lanczos"), ("crop", "320:128"))  # without its bars
+# The standard clips: file of tools/clips, filters.
+CLIPS: dict[str, tuple[str, Filters]] = {
+    "carphone": ("carphone_pristine.mp4", ()),
+    "bunny320": ("bigbuckbunny.mp4", BUNNY_320),
+    "bikes320": ("bikes.mp4", BIKES_320),
+    "bunny640": ("bigbuckbunny.mp4", (_CROP, ("scale", "640:320:flags=lanczos"))),
+    "bikes640": ("bikes.mp4", (("crop", "640:256"),)),
+    "bunny1280": ("bigbuckbunny.mp4", (_CROP,)),
+}
 
 
 def read_clip(
-    path: str | Path, filters: tuple[tuple[str, str], ...] = (), limit: int | None = None
+    path: str | Path, filters: Filters = (), limit: int | None = None
 ) -> tuple[VideoHeader, list[Planes]]:
     """All frames of a clip, through libavfilter when `filters` (name, arguments) are given."""
     if not filters:
@@ -68,23 +79,39 @@ class Anchor:
     """A classical codec's result."""
 
     bytes: int  # of the raw elementary stream
+    decoded: list[Planes]
     error: PlaneError
+    encode_seconds: float
+    decode_seconds: float
+
+
+# Elementary streams, so that no container's bytes count against a codec.
+MUXERS = {"libx264": "h264", "libx265": "hevc", "libsvtav1": "obu"}
+_QUIET = {"libx265": {"x265-params": "log-level=none:info=0"}}
+
+
+def classical(
+    codec: str, header: VideoHeader, frames: list[Planes], options: dict[str, str]
+) -> Anchor:
+    """Size and distortion of one of libav's encoders with its own `options` (crf, preset ...)."""
+    stream = io.BytesIO()
+    start = time.monotonic()
+    write_libav(stream, header, frames, codec, options | _QUIET.get(codec, {}), MUXERS[codec])
+    encoded = time.monotonic()
+    size = stream.tell()
+    stream.seek(0)
+    with av.open(stream, "r", format=MUXERS[codec]) as container:
+        decoded = [from_frame(frame, header) for frame in container.decode(video=0)]
+    error = PlaneError(header.max_sample)
+    finished = time.monotonic()
+    for ours, theirs in zip(frames, decoded, strict=True):
+        error.add(ours, theirs)
+    return Anchor(size, decoded, error, encoded - start, finished - encoded)
 
 
 def x265(header: VideoHeader, frames: list[Planes], crf: float, preset: str = "slow") -> Anchor:
     """libx265's size and distortion at a constant rate factor."""
-    stream = io.BytesIO()
-    parameters = "log-level=none:info=0"
-    options = {"crf": f"{crf:.3f}", "preset": preset, "x265-params": parameters}
-    write_libav(stream, header, frames, "libx265", options, "hevc")
-    size = stream.tell()
-    stream.seek(0)
-    error = PlaneError(header.max_sample)
-    with av.open(stream, "r", format="hevc") as container:
-        decoded = [from_frame(frame, header) for frame in container.decode(video=0)]
-    for ours, theirs in zip(frames, decoded, strict=True):
-        error.add(ours, theirs)
-    return Anchor(size, error)
+    return classical("libx265", header, frames, {"crf": f"{crf:.3f}", "preset": preset})
 
 
 def x265_at(header: VideoHeader, frames: list[Planes], size: int, preset: str = "slow") -> Anchor:

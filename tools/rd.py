@@ -1,0 +1,282 @@
+"""See tools/rd. This module measures; rd_report draws."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass, fields, replace
+from functools import cache
+from pathlib import Path
+
+import av
+import numpy as np
+import rd_report
+import torch
+from pytorch_msssim import ms_ssim
+from reference import CLIPS, ROOT, classical, read_clip
+
+from hnervcodec import Decoder, VideoHeader, presets
+from hnervcodec.encoder import encode
+from hnervcodec.metrics import PlaneError
+from hnervcodec.planes import Planes, plane_bytes
+
+POINTS = ROOT / "tools/results/rd/points.csv"
+# What of the package decides the bytes of a file.
+ENCODER = (
+    "analysis", "architecture", "encoder", "entropy", "fitting", "network", "planes", "presets",
+    "quantization", "ratecontrol", "requantization", "segment", "synthesis",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Job:
+    """One encode. `rate`: bits per pixel for hnv, the constant rate factor for the others."""
+
+    clip: str
+    codec: str  # "hnv" | "libx264" | "libx265" | "libsvtav1"
+    preset: str
+    rate: float
+    variant: str = ""  # "psnr": the classical codec's tune; for hnv: a key of ABLATIONS
+
+
+@dataclass(frozen=True)
+class Point:
+    """One measurement: a row of points.csv. Sizes are of the whole file or elementary stream."""
+
+    clip: str
+    codec: str
+    preset: str
+    rate: float
+    variant: str
+    content: str  # SHA-256 over all frames, first 12 digits
+    version: str  # of the codec; for hnv a hash of the encoder's source
+    frames: int
+    width: int
+    height: int
+    bytes: int
+    psnr_y: float
+    psnr_cb: float
+    psnr_cr: float
+    psnr_average: float  # over all samples
+    psnr_611: float  # (6 Y + Cb + Cr) / 8
+    ms_ssim: float  # of luma, mean over the frames
+    encode_seconds: float
+    decode_seconds: float
+    weights: int  # hnv only
+    macs_per_pixel: float  # hnv only
+    commit: str
+
+    @property
+    def bpp(self) -> float:
+        return 8 * self.bytes / (self.frames * self.width * self.height)
+
+    @property
+    def job(self) -> Job:
+        return Job(self.clip, self.codec, self.preset, self.rate, self.variant)
+
+
+CRF = {"libx264": (23, 28, 33, 38, 43), "libx265": (23, 28, 33, 38, 43),
+       "libsvtav1": (25, 35, 45, 53, 61)}  # fmt: skip
+SMALL = ("carphone", "bunny320", "bikes320")
+# hnv's rates in bits per pixel: about 30 to 38 dB.
+RATES = {
+    "carphone": (0.02, 0.05, 0.1, 0.2), "bunny320": (0.03, 0.06, 0.1, 0.15),
+    "bikes320": (0.03, 0.06, 0.1, 0.15), "bunny640": (0.01, 0.02, 0.04, 0.08),
+    "bikes640": (0.015, 0.03, 0.06, 0.1), "bunny1280": (0.005, 0.01, 0.02, 0.04),
+}  # fmt: skip
+
+
+def anchors(clip: str) -> list[Job]:
+    jobs = [
+        Job(clip, codec, preset, crf, tune)
+        for codec in ("libx264", "libx265") for preset in ("medium", "veryslow")
+        for tune in ("", "psnr") for crf in CRF[codec]
+    ]  # fmt: skip
+    return jobs + [Job(clip, "libsvtav1", "5", crf) for crf in CRF["libsvtav1"]]
+
+
+def studies() -> dict[str, list[Job]]:
+    """Every study, quickest first."""
+    made = {f"anchors-{clip}": anchors(clip) for clip in CLIPS}
+    for preset in presets.PRESETS:
+        for clip in CLIPS:
+            made[f"{clip}-{preset}"] = [Job(clip, "hnv", preset, rate) for rate in RATES[clip]]
+    made["rate-control"] = [
+        Job(clip, "hnv", preset, rate)
+        for clip in SMALL for preset in ("ultrafast", "fast") for rate in (0.02, 0.05, 0.1, 0.2)
+    ]  # fmt: skip
+    made["ablation"] = [
+        Job(clip, "hnv", "fast", rate, variant)
+        for clip, rate in (("carphone", 0.05), ("bunny320", 0.06))
+        for variant in ("", *ABLATIONS)
+    ]
+    return made
+
+
+# ---------------------------------------------------------------- measuring
+
+
+@cache
+def clip_frames(name: str) -> tuple[VideoHeader, list[Planes], str]:
+    """Header, frames and digest of a standard clip."""
+    file, filters = CLIPS[name]
+    header, frames = read_clip(ROOT / "clips" / file, filters)
+    digest = hashlib.sha256(repr((header.width, header.height, header.bit_depth)).encode())
+    for planes in frames:
+        digest.update(plane_bytes(planes))
+    return header, frames, digest.hexdigest()[:12]
+
+
+@cache
+def version_of(codec: str) -> str:
+    if codec != "hnv":
+        return f"PyAV {av.__version__} ffmpeg {av.ffmpeg_version_info}"
+    digest = hashlib.sha256()
+    for module in ENCODER:
+        digest.update((ROOT / f"hnervcodec/{module}.py").read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def commit() -> str:
+    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty"]
+    return subprocess.run(command, capture_output=True, text=True).stdout.strip()
+
+
+def luma_ms_ssim(source: list[Planes], decoded: list[Planes], white: int) -> float:
+    """Mean over frames. Five scales, the usual window of 11, or 7 where a side is too short."""
+    window = 11 if min(source[0][0].shape) > 160 else 7
+    total = 0.0
+    for ours, theirs in zip(source, decoded, strict=True):
+        a, b = (torch.from_numpy(p[0].astype(np.float32))[None, None] for p in (ours, theirs))
+        total += float(ms_ssim(a, b, data_range=white, win_size=window))
+    return total / len(source)
+
+
+def measure(job: Job) -> Point:
+    header, source, content = clip_frames(job.clip)
+    weights, macs = 0, 0.0
+    if job.codec == "hnv":
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "coded.hnv"
+            with open(path, "wb") as file:
+                made = encode_variant(job, header, source, file)
+            start = time.monotonic()
+            with Decoder(path) as decoder:
+                decoded = [planes for _, planes in decoder.frames(range(len(decoder)))]
+            decode_seconds, size = time.monotonic() - start, path.stat().st_size
+        encode_seconds, weights, macs = made.seconds, made.weights, made.macs_per_pixel
+    else:
+        options = {"crf": f"{job.rate:g}", "preset": job.preset}
+        if job.variant:
+            options["tune"] = job.variant
+        anchor = classical(job.codec, header, source, options)
+        decoded, size = anchor.decoded, anchor.bytes
+        encode_seconds, decode_seconds = anchor.encode_seconds, anchor.decode_seconds
+    error = PlaneError(header.max_sample)
+    for ours, theirs in zip(source, decoded, strict=True):
+        error.add(ours, theirs)
+    y, cb, cr = error.per_plane
+    return Point(
+        job.clip, job.codec, job.preset, job.rate, job.variant, content, version_of(job.codec),
+        len(source), header.width, header.height, size, round(y, 4), round(cb, 4), round(cr, 4),
+        round(error.average, 4), round(error.weighted, 4),
+        round(luma_ms_ssim(source, decoded, header.max_sample), 6),
+        round(encode_seconds, 2), round(decode_seconds, 3), weights, round(macs, 1), commit(),
+    )  # fmt: skip
+
+
+def encode_variant(job: Job, header: VideoHeader, source: list[Planes], file):  # type: ignore[no-untyped-def]
+    """`encode` as the command calls it, or with one technique of ABLATIONS taken away."""
+    name = job.preset
+    if job.variant:
+        name = f"{job.preset}, {job.variant}"
+        presets.PRESETS[name] = ABLATIONS[job.variant](presets.PRESETS[job.preset])
+    last = 0.0
+
+    def report(number: int, progress) -> None:  # type: ignore[no-untyped-def]
+        nonlocal last
+        if time.monotonic() - last > 20 or progress.step == progress.steps:
+            last = time.monotonic()
+            print(
+                f"    {progress.step}/{progress.steps} {progress.psnr:.2f} dB "
+                f"{progress.bytes or 0:,.0f} bytes {progress.seconds:.0f} s", flush=True,
+            )  # fmt: skip
+
+    return encode(
+        header, source, file, preset=name, report=report,
+        bytes_per_frame=job.rate * header.width * header.height / 8,
+    )  # fmt: skip
+
+
+# ---------------------------------------------------------------- ablations
+
+# Each takes away one technique that the encoder uses.
+ABLATIONS = {
+    "no rate in the loss": lambda p: replace(p, fit=replace(p.fit, rate_weight=0.0)),
+}
+
+# ---------------------------------------------------------------- the table of points
+
+
+def load() -> list[Point]:
+    """Every measured point, oldest first."""
+    if not POINTS.exists():
+        return []
+    with open(POINTS, newline="") as file:
+        return [
+            Point(**{f.name: _TYPES[str(f.type)](row[f.name]) for f in fields(Point)})
+            for row in csv.DictReader(file)
+        ]
+
+
+_TYPES = {"str": str, "int": int, "float": float}
+
+
+def append(point: Point) -> None:
+    POINTS.parent.mkdir(parents=True, exist_ok=True)
+    new = not POINTS.exists()
+    with open(POINTS, "a", newline="") as file:
+        writer = csv.DictWriter(file, [f.name for f in fields(Point)])
+        if new:
+            writer.writeheader()
+        writer.writerow(asdict(point))
+
+
+def missing(jobs: list[Job]) -> list[Job]:
+    """Those without a point of the present code on the present frames."""
+    known = {(p.job, p.content, p.version) for p in load()}
+    return [
+        job for job in jobs if (job, clip_frames(job.clip)[2], version_of(job.codec)) not in known
+    ]
+
+
+def main() -> None:
+    made = studies()
+    if not sys.argv[1:]:
+        for name, jobs in made.items():
+            print(f"{name}: {len(missing(jobs))} of {len(jobs)} points to measure")
+        return
+    for name in sys.argv[1:]:
+        if name != "report" and name not in made:
+            sys.exit(f"no study {name!r}: choose from {', '.join(made)}, report")
+    for name in sys.argv[1:]:
+        for job in missing(made.get(name, [])):
+            print(f"{name}: {job}", flush=True)
+            point = measure(job)
+            append(point)
+            print(
+                f"    {point.bytes:,} bytes {point.bpp:.4f} bpp, Y {point.psnr_y:.2f} "
+                f"6:1:1 {point.psnr_611:.2f} dB, MS-SSIM {point.ms_ssim:.4f}, "
+                f"{point.encode_seconds:.0f} s", flush=True,
+            )  # fmt: skip
+    rd_report.write(load())
+
+
+os.environ.setdefault("SVT_LOG", "1")  # errors only
+if __name__ == "__main__":
+    main()

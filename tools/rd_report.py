@@ -1,0 +1,197 @@
+"""Plots and tables of the points that tools/rd measured."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import matplotlib
+import numpy as np
+from bjontegaard import bd_rate
+from reference import CLIPS, ROOT
+from scipy.interpolate import PchipInterpolator
+
+if TYPE_CHECKING:
+    from rd import Point
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt
+
+FOLDER = ROOT / "tools/results/rd"
+# Curves to be compared with: codec, preset, tune.
+ANCHORS = {
+    "x264 medium": ("libx264", "medium", ""),
+    "x264 veryslow": ("libx264", "veryslow", ""),
+    "x265 medium": ("libx265", "medium", ""),
+    "x265 veryslow": ("libx265", "veryslow", ""),
+    "x265 veryslow, tune psnr": ("libx265", "veryslow", "psnr"),
+    "SVT-AV1 preset 5": ("libsvtav1", "5", ""),
+}
+COLOURS = ("#9ecae1", "#3182bd", "#fdae6b", "#e6550d", "#a63603", "#74c476")
+HNV_COLOURS = {"ultrafast": "#cccccc", "fast": "#bcbddc", "medium": "#756bb1",
+               "slow": "#54278f", "veryslow": "#000000"}  # fmt: skip
+
+
+def newest(points: Iterable[Point]) -> list[Point]:
+    """Of points that repeat a job, the last one."""
+    return list({point.job: point for point in points}.values())
+
+
+def curve(points: list[Point], clip: str, codec: str, preset: str, variant: str) -> list[Point]:
+    """By quality, ascending."""
+    wanted = (clip, codec, preset, variant)
+    found = [p for p in points if (p.clip, p.codec, p.preset, p.variant) == wanted]
+    return sorted(found, key=lambda p: p.psnr_611)
+
+
+def bytes_at(points: list[Point], quality: float) -> float:
+    """Bytes at which the curve reaches a 6:1:1 PSNR; nan outside of it."""
+    if len(points) < 2 or not points[0].psnr_611 <= quality <= points[-1].psnr_611:
+        return math.nan
+    f = PchipInterpolator([p.psnr_611 for p in points], np.log([p.bytes for p in points]))
+    return float(np.exp(f(quality)))
+
+
+def bd(anchor: list[Point], test: list[Point]) -> float:
+    """Bjontegaard's average difference in rate, percent, where the curves overlap."""
+    if min(len(anchor), len(test)) < 4:
+        return math.nan
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return float(
+            bd_rate(
+                np.array([p.bytes for p in anchor]), np.array([p.psnr_611 for p in anchor]),
+                np.array([p.bytes for p in test]), np.array([p.psnr_611 for p in test]),
+                method="pchip", min_overlap=0,
+            )
+        )  # fmt: skip
+
+
+def plot(points: list[Point], clip: str) -> None:
+    figure, axes = plt.subplots(figsize=(8, 5.5), dpi=110)
+    for (name, key), colour in zip(ANCHORS.items(), COLOURS, strict=True):
+        line = curve(points, clip, *key)
+        axes.plot([p.bpp for p in line], [p.psnr_611 for p in line], ".-", color=colour, label=name)
+    for preset, colour in HNV_COLOURS.items():
+        line = curve(points, clip, "hnv", preset, "")
+        if line:
+            axes.plot([p.bpp for p in line], [p.psnr_611 for p in line], "o-", color=colour,
+                      linewidth=2, label=f"hnv {preset}")  # fmt: skip
+    first = next(p for p in points if p.clip == clip)
+    axes.set(xscale="log", xlabel="bits per pixel, whole file", ylabel="PSNR 6:1:1, dB")
+    axes.set_title(f"{clip}: {first.width}x{first.height}, {first.frames} frames")
+    ticks = [t for t in (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)]
+    axes.set_xticks(ticks, [f"{t:g}" for t in ticks])
+    axes.minorticks_off()
+    rates = [p.bpp for p in points if p.clip == clip]
+    axes.set_xlim(min(rates) / 1.15, max(rates) * 1.15)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    figure.tight_layout()
+    figure.savefig(FOLDER / f"{clip}.png")
+    plt.close(figure)
+
+
+def times(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:.2f}"
+
+
+def points_table(points: list[Point], clip: str) -> list[str]:
+    """One row per hnv encode, with its bytes as a multiple of each anchor's at its quality."""
+    rows = [
+        "| preset | bpp asked | bytes | of target | Y | Cb | Cr | 6:1:1 | MS-SSIM | encode "
+        "| decode | weights | kMAC/pixel "
+        "| x264 veryslow | x265 medium | x265 veryslow | SVT-AV1 5 |",
+        "|" + "---|" * 17,
+    ]
+    found = False
+    for preset in HNV_COLOURS:
+        for p in sorted(curve(points, clip, "hnv", preset, ""), key=lambda p: p.rate):
+            found = True
+            ratios = [
+                times(p.bytes / bytes_at(curve(points, clip, *ANCHORS[name]), p.psnr_611))
+                for name in ("x264 veryslow", "x265 medium", "x265 veryslow", "SVT-AV1 preset 5")
+            ]
+            rows.append(
+                f"| {preset} | {p.rate:g} | {p.bytes:,} | {100 * p.bpp / p.rate:.1f} % "
+                f"| {p.psnr_y:.2f} | {p.psnr_cb:.2f} | {p.psnr_cr:.2f} | {p.psnr_611:.2f} "
+                f"| {p.ms_ssim:.4f} | {p.encode_seconds:.0f} s "
+                f"| {p.frames / p.decode_seconds:.0f} frames/s | {p.weights:,} "
+                f"| {p.macs_per_pixel / 1000:.1f} | {' | '.join(ratios)} |"
+            )
+    return rows if found else []
+
+
+def bd_table(points: list[Point]) -> list[str]:
+    rows = ["| clip, preset | " + " | ".join(ANCHORS) + " |", "|" + "---|" * (len(ANCHORS) + 1)]
+    for clip in CLIPS:
+        for preset in HNV_COLOURS:
+            test = curve(points, clip, "hnv", preset, "")
+            cells = [bd(curve(points, clip, *key), test) for key in ANCHORS.values()]
+            if not all(map(math.isnan, cells)):
+                texts = ["" if math.isnan(c) else f"{c:+.0f} %" for c in cells]
+                rows.append(f"| {clip}, {preset} | {' | '.join(texts)} |")
+    return rows
+
+
+def anchors_table(points: list[Point], clip: str) -> list[str]:
+    rows = ["| codec | bytes / 6:1:1 dB (encode seconds) |", "|---|---|"]
+    for name, key in ANCHORS.items():
+        line = curve(points, clip, *key)
+        cells = "; ".join(
+            f"{p.bytes:,} / {p.psnr_611:.2f} ({p.encode_seconds:.1f})" for p in reversed(line)
+        )
+        rows.append(f"| {name} | {cells} |")
+    return rows
+
+
+def ablation_table(points: list[Point]) -> list[str]:
+    """What each technique is worth: the quality lost without it, and the rate that is worth at
+    the local slope of the full encoder's own curve (6 dB per factor 4, where it has no curve)."""
+    rows = ["| without | clip | bytes | 6:1:1 | lost | in bytes |", "|" + "---|" * 6]
+    for p in sorted((p for p in points if p.codec == "hnv" and p.variant), key=lambda p: p.variant):
+        full = [q for q in points if q.job == replace_variant(p)]
+        if not full:
+            continue
+        change = (
+            p.psnr_611 - full[0].psnr_611 - DB_PER_DOUBLING * math.log2(p.bytes / full[0].bytes)
+        )
+        rows.append(
+            f"| {p.variant} | {p.clip} {p.rate:g} bpp, {p.preset} | {p.bytes:,} | {p.psnr_611:.2f} "
+            f"| {-change:+.2f} dB | {100 * (2 ** (-change / DB_PER_DOUBLING) - 1):+.1f} % |"
+        )
+    return rows if len(rows) > 2 else []
+
+
+DB_PER_DOUBLING = 3.0  # of bytes; hnv's own curves have 2.6 to 3.4
+
+
+def replace_variant(point: Point) -> object:
+    return type(point.job)(point.clip, point.codec, point.preset, point.rate)
+
+
+def write(all_points: list[Point]) -> None:
+    """Draws every clip's plot and writes the page of tables."""
+    points = newest(all_points)
+    lines = [
+        "# Rate and distortion, measured",
+        "",
+        "Made by `tools/rd`; every number is in [points.csv](points.csv). hnv: the whole file;",
+        "others: the elementary stream. PSNR in dB over all frames; 6:1:1 is (6 Y + Cb + Cr) / 8.",
+        "The last columns are bytes as a multiple of that codec's at the same 6:1:1 PSNR.",
+        "",
+        "## BD-rate of hnv against each (PCHIP, 6:1:1 PSNR; where curves overlap)",
+        "",
+        *bd_table(points),
+    ]
+    for clip in CLIPS:
+        if not any(p.clip == clip for p in points):
+            continue
+        plot(points, clip)
+        lines += ["", f"## {clip}", "", f"![{clip}]({clip}.png)", ""]
+        lines += [*points_table(points, clip), "", *anchors_table(points, clip)]
+    if ablations := ablation_table(points):
+        lines += ["", "## Ablations", "", *ablations]
+    (FOLDER / "README.md").write_text("\n".join(lines) + "\n")
