@@ -253,6 +253,12 @@ def encode(
                 expected_frames=video.expected, report=progress,
             )  # fmt: skip
     progress.done(output, result)
+    if psnr is not None and result.error.average < psnr - 0.3 and not quiet:
+        click.echo(
+            f"note: {psnr:g} dB is out of reach of preset {preset} here: a slower preset or fewer "
+            "frames per --segment come nearer",
+            err=True,
+        )
 
 
 class _EncodeProgress:

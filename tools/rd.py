@@ -262,10 +262,12 @@ def main() -> None:
             print(f"{name}: {len(missing(jobs))} of {len(jobs)} points to measure")
         return
     for name in sys.argv[1:]:
-        if name != "report" and name not in made:
+        if name != "report" and name.partition("@")[0] not in made:
             sys.exit(f"no study {name!r}: choose from {', '.join(made)}, report")
     for name in sys.argv[1:]:
-        for job in missing(made.get(name, [])):
+        study, _, rate = name.partition("@")
+        jobs = [job for job in made.get(study, []) if not rate or job.rate == float(rate)]
+        for job in missing(jobs):
             print(f"{name}: {job}", flush=True)
             point = measure(job)
             append(point)
