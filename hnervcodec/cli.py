@@ -157,7 +157,7 @@ class _Amount(click.ParamType[float]):
 @click.option(
     "--quality",
     type=click.FloatRange(10, 60),
-    help="Instead of a size: constant quality, about 25 (poor) to 40; 3 more: twice the bytes.",
+    help="Instead of a size: constant quality, about 25 (poor) to 40; 6 more: twice the bytes.",
 )
 @click.option(
     "--preset",
@@ -255,8 +255,7 @@ def encode(
     progress.done(output, result)
     if psnr is not None and result.error.average < psnr - 0.3 and not quiet:
         click.echo(
-            f"note: {psnr:g} dB is out of reach of preset {preset} here: a slower preset or fewer "
-            "frames per --segment come nearer",
+            f"note: {psnr:g} dB is out of reach of preset {preset} here; a slower one comes nearer",
             err=True,
         )
 
@@ -290,11 +289,12 @@ class _EncodeProgress:
         if self._segments:
             total = f"/{self._segments}"
             left += (self._segments - number - 1) * progress.steps / rate
+        remaining = "" if progress.phase == "trial" else f"  {_duration(left)} left"
         size = f"  {progress.bytes:,.0f} bytes" if progress.bytes else ""
         percent = 100 * progress.step / progress.steps
         line = (
             f"segment {number + 1}{total}  {progress.phase:8} {percent:5.1f} %"
-            f"  {rate:.1f} steps/s  {progress.psnr:.2f} dB{size}  {_duration(left)} left"
+            f"  {rate:.1f} steps/s  {progress.psnr:.2f} dB{size}{remaining}"
         )
         if self._terminal:
             click.echo(f"\r\x1b[K{line}", err=True, nl=finished)
@@ -319,10 +319,10 @@ class _EncodeProgress:
             f"{_duration(result.seconds)}",
             err=True,
         )
-        if share < 95:
+        if share < 99:
             click.echo(
-                "note: the preset's largest network does not need more bytes; a slower preset "
-                "or fewer frames per --segment can use them",
+                "note: the preset's largest network has no use for more bytes; a slower preset "
+                "or fewer frames per --segment may have",
                 err=True,
             )
 

@@ -12,18 +12,18 @@ import numpy as np
 import torch
 
 from hnervcodec import container, profiles, segment
-from hnervcodec.architecture import ModelConfig
+from hnervcodec.architecture import ModelConfig, weight_count
 from hnervcodec.bitstream import crc32
 from hnervcodec.errors import HnervError, SourceError, UsageError
 from hnervcodec.fitting import Progress, fit
+from hnervcodec.landing import Landing
 from hnervcodec.metrics import PlaneError
 from hnervcodec.planes import Planes, pack, plane_bytes, unpack
 from hnervcodec.presets import PRESETS, Preset
-from hnervcodec.quantization import FittedSegment, quantize
 from hnervcodec.ratecontrol import (
     Aim,
     ConstantPsnr,
-    affordable_weights,
+    ShapeLimits,
     choose_model,
     smallest_budget,
 )
@@ -100,18 +100,21 @@ def encode(
     if not 0 <= prune <= 0.9 or segment_frames < 1:
         raise UsageError(f"prune {prune} or segment_frames {segment_frames} is out of range")
     chosen, target_device = PRESETS[preset], resolve_device(device)
-    length = min(segment_frames, expected_frames or segment_frames)
+    if (bytes_per_frame is None) == (aim is None):
+        raise UsageError("either a rate or a quality must be asked for")
     if bytes_per_frame is not None:
         check_rate(video, bytes_per_frame)
-    elif aim is None:
-        raise UsageError("neither a rate nor a quality is asked for")
-    most = bytes_per_frame or MAX_AIM_BITS_PER_PIXEL * video.width * video.height / 8
-    level = profiles.lowest_level(video.width, video.height, affordable_weights(most * length))
-    segment_frames = min(segment_frames, level.frames)
-    if bytes_per_frame is not None:
-        for coming in split(range(expected_frames or 0), segment_frames):
+    largest = profiles.LEVELS[max(profiles.LEVELS)]
+    segment_frames = min(segment_frames, largest.frames)
+    weights = 0
+    for coming in split(range(expected_frames or segment_frames), segment_frames):
+        if bytes_per_frame is not None:
             budget = math.floor(bytes_per_frame * len(coming)) - container.overhead(1)
-            choose_model(video, len(coming), budget, chosen.limits, level)
+        else:
+            budget = highest_budget(video, len(coming), chosen.limits)
+        model = choose_model(video, len(coming), budget, chosen.limits, largest)
+        weights = max(weights, weight_count(video.layers(model)))
+    level = profiles.lowest_level(video.width, video.height, weights)
     chosen = replace(chosen, fit=replace(chosen.fit, seed=seed, prune=prune))
     writer = container.Writer(file, video, level)
     result = EncodeResult(video, PlaneError(video.max_sample))
@@ -126,7 +129,7 @@ def encode(
             budget = math.floor(bytes_per_frame * total) - container.overhead(number + 1)
             payload, quantized = encode_segment(job, budget - payload_bytes, None, result.error)
         else:
-            assert aim is not None
+            assert aim is not None  # as checked above
             payload, quantized = encode_segment(job, first_budget(job, aim), aim, result.error)
         payload_bytes += len(payload)
         writer.segment(payload, len(group))
@@ -182,7 +185,13 @@ class SegmentJob:
 
 TRIAL_UPDATES = 2.0  # per frame: how long the trials for a constant quality fit
 GAIN_PER_DOUBLING = 0.6  # dB that twice the updates are expected to bring
-MAX_AIM_BITS_PER_PIXEL = 0.25
+TRIAL_BITS_PER_PIXEL, HIGHEST_BITS_PER_PIXEL = 0.05, 0.5
+
+
+def highest_budget(video: VideoHeader, frames: int, limits: ShapeLimits) -> int:
+    """Bytes of the largest segment that constant quality may ask for."""
+    highest = HIGHEST_BITS_PER_PIXEL * frames * video.width * video.height / 8
+    return max(round(highest), smallest_budget(video, frames, limits))
 
 
 def first_budget(job: SegmentJob, aim: Aim) -> int:
@@ -190,7 +199,8 @@ def first_budget(job: SegmentJob, aim: Aim) -> int:
     video, config = job.video, job.preset.fit
     pixels = len(job.frames) * video.width * video.height
     least = smallest_budget(video, len(job.frames), job.preset.limits)
-    budget = max(least, round(0.05 * pixels / 8))
+    most = highest_budget(video, len(job.frames), job.preset.limits)
+    budget = max(least, round(TRIAL_BITS_PER_PIXEL * pixels / 8))
     trial = replace(config, updates_per_frame=min(TRIAL_UPDATES, config.updates_per_frame))
     gain = GAIN_PER_DOUBLING * math.log2(config.updates_per_frame / trial.updates_per_frame)
     for _ in range(3):
@@ -203,9 +213,9 @@ def first_budget(job: SegmentJob, aim: Aim) -> int:
 
         fit(job.packed(model), video, model, trial, budget, device=job.device, report=report)
         octaves = aim.octaves(10 ** (-0.1 * (reached[0] + gain)), 8 * budget / pixels)
-        highest = round(MAX_AIM_BITS_PER_PIXEL * pixels / 8)
-        budget = min(max(round(budget * 2 ** min(max(octaves, -3), 3)), least), highest)
-        if abs(octaves) < 1:
+        tried = budget
+        budget = min(max(round(budget * 2 ** min(max(octaves, -3), 3)), least), most)
+        if abs(octaves) < 1 or budget == tried:
             break
     return budget
 
@@ -221,12 +231,19 @@ def encode_segment(
         job.packed(model), video, model, job.preset.fit, budget,
         aim=aim, device=job.device, report=job.report,
     )  # fmt: skip
+
+    def quality(quantized: QuantizedSegment) -> float:
+        decoded = PlaneError(video.max_sample)
+        decode(Synthesis(quantized, video), job, decoded)
+        return decoded.average
+
+    landing = Landing(fitted, video, job.first_frame, quality)
     if aim is None:
-        payload = land(fitted, video, job.first_frame, budget)
+        payload = landing.on_budget(budget)
     elif isinstance(aim, ConstantPsnr):
-        payload = land_on_psnr(fitted, job, aim.psnr)
+        payload = landing.on_psnr(aim.psnr)
     else:
-        payload = segment.write(quantize(fitted, video, job.first_frame))
+        payload = landing.payload({})
     # What the file says is what counts: decode the bytes themselves, in normative arithmetic.
     quantized = segment.read(payload, video, level)
     synthesis = Synthesis(quantized, video)
@@ -236,36 +253,6 @@ def encode_segment(
     crcs = decode(synthesis, job, error)
     quantized = replace(quantized, frame_crcs=np.array(crcs, np.uint32))
     return segment.write(quantized), quantized
-
-
-def land_on_psnr(fitted: FittedSegment, job: SegmentJob, target: float) -> bytes:
-    """The payload with the coarsest steps that still reach `target` dB over all samples or, where
-    even finer ones do not, with those that come nearest."""
-
-    def attempt(coarser: float) -> tuple[float, bytes]:
-        quantized = quantize(fitted, job.video, job.first_frame, coarser=coarser)
-        error = PlaneError(job.video.max_sample)
-        decode(Synthesis(quantized, job.video), job, error)
-        return error.average, segment.write(quantized)
-
-    low, high = 0.7, 1.4  # finer steps than the fitted ones help a little
-    reached, best = attempt(1.0)
-    if reached >= target:
-        low = 1.0
-    else:
-        high = 1.0
-    for _ in range(5):
-        middle = (low + high) / 2
-        quality, payload = attempt(middle)
-        if quality >= target:
-            low = middle
-            if reached < target or len(payload) < len(best):
-                reached, best = quality, payload
-        else:
-            high = middle
-            if reached < target and quality > reached:
-                reached, best = quality, payload
-    return best
 
 
 def decode(synthesis: Synthesis, job: SegmentJob, error: PlaneError) -> list[int]:
@@ -278,49 +265,3 @@ def decode(synthesis: Synthesis, job: SegmentJob, error: PlaneError) -> list[int
             error.add(job.frames[len(crcs)], decoded)
             crcs.append(crc32(plane_bytes(decoded)))
     return crcs
-
-
-FILL = 0.996  # of the budget: near enough
-LANDING_STEPS = 12
-MIN_COARSER = 0.5  # finer steps than half the fitted ones buy nothing but bytes
-
-
-def land(fitted: FittedSegment, video: VideoHeader, first_frame: int, budget: int) -> bytes:
-    """The largest payload of at most `budget` bytes that scaling all steps together gives: with
-    the fitted steps themselves, where that is near enough."""
-
-    def attempt(coarser: float) -> bytes:
-        return segment.write(quantize(fitted, video, first_frame, coarser=coarser))
-
-    payload = attempt(1.0)
-    if FILL * budget <= len(payload) <= budget:
-        return payload
-    best = payload if len(payload) <= budget else None
-    # Bracket the budget between a factor that is too fine (or as fine as it gets) and one that
-    # is coarse enough.
-    low = high = 1.0
-    if best is None:
-        while len(payload) > budget:
-            low, high = high, 1 + 2 * (high - 1) if high > 1 else 1.02
-            if high > 1000:
-                raise UsageError(f"{budget} bytes are too few for this segment: ask for more")
-            payload = attempt(high)
-        best = payload
-    else:
-        while len(payload) <= budget and low > MIN_COARSER:
-            high, low = low, max(1 - 2 * (1 - low) if low < 1 else 0.98, MIN_COARSER)
-            payload = attempt(low)
-            best = payload if len(best) < len(payload) <= budget else best
-        if len(payload) <= budget:
-            return best
-    for _ in range(LANDING_STEPS):
-        if len(best) >= FILL * budget:
-            break
-        middle = (low + high) / 2
-        candidate = attempt(middle)
-        if len(candidate) <= budget:
-            high = middle
-            best = candidate if len(candidate) > len(best) else best
-        else:
-            low = middle
-    return best

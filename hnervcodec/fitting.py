@@ -51,7 +51,7 @@ class FitConfig:
 class Progress:
     """One report from a running fit."""
 
-    phase: str  # "fit" | "quantize"
+    phase: str  # "trial" | "fit" | "quantize"
     step: int
     steps: int
     seconds: float  # since the fit began

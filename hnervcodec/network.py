@@ -93,7 +93,7 @@ class SynthesisNetwork(nn.Module):
         """In float; with `quantizers`, from rounded weights and embeddings, and with their
         `round_activations` in levels all the way."""
         if quantizers is None:
-            return self.run(x, [weight for weight in self.weights])
+            return self.run(x, list(self.weights))
         step = quantizers.step(-1)
         levels = round_clip(x / step, -EMBED_ZERO, 255 - EMBED_ZERO)
         if quantizers.round_activations:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 
@@ -53,17 +55,24 @@ def level_value(gain: int) -> float:
 
 
 def quantize(
-    fitted: FittedSegment, video: VideoHeader, first_frame: int, *, coarser: float = 1.0
+    fitted: FittedSegment,
+    video: VideoHeader,
+    first_frame: int,
+    coarser: Mapping[int, float] = MappingProxyType({}),
 ) -> QuantizedSegment:
-    """Rounds to levels with the fitted steps, all of them `coarser` times larger. Frame CRCs are
-    zero until the frames have been decoded."""
+    """Rounds to levels with the fitted steps; `coarser` holds factors for the steps of single
+    tensors, by number of the layer (the embeddings': -1). Steps too fine for the range of the
+    levels are enlarged. Frame CRCs are zero until the frames have been decoded."""
     specs = video.layers(fitted.model)
-    embed_step = fitted.embed_step * coarser
+    largest = float(np.abs(fitted.embedding).max())
+    embed_step = max(fitted.embed_step * coarser.get(-1, 1.0), largest / (255 - EMBED_ZERO))
     embedding = np.rint(fitted.embedding / np.float32(embed_step)) + EMBED_ZERO
     layers = []
     value, zero_point = embed_step, EMBED_ZERO  # of the layer's input levels
     for n, spec in enumerate(specs):
-        step = fitted.steps[n] * coarser
+        limit = MAX_WEIGHT[spec.kind]
+        largest = float(np.abs(fitted.weights[n]).max())
+        step = max(fitted.steps[n] * coarser.get(n, 1.0), largest / limit)
         is_head = spec.kind == "head"
         output_value = level_value(fitted.gains[n]) if not is_head else 0.0
         output_zero = fitted.zero_points[n] if not is_head else 0
@@ -77,7 +86,6 @@ def quantize(
                 requant, excess = _hidden_requant(
                     unit, bias, output_value, output_zero, fitted.gains[n]
                 )
-            limit = MAX_WEIGHT[spec.kind]
             weight = np.clip(np.rint(fitted.weights[n] / np.float32(step)), -limit, limit)
             layer = QuantizedLayer(
                 weight.astype(np.int32),

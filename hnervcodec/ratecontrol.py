@@ -109,7 +109,7 @@ class ConstantPsnr:
 class ConstantQuality:
     """As many bytes as are worth it: the same exchange of distortion for bits whatever the
     content, so that easy videos look better and take less than hard ones. `quality` has the
-    scale of decibels: 3 more are about twice the bytes."""
+    scale of decibels: 6 more are about twice the bytes and half the distortion."""
 
     quality: float
 
@@ -185,11 +185,6 @@ def segment_overhead(model: ModelConfig, video: VideoHeader, frames: int) -> int
     )
 
 
-def affordable_weights(budget: float) -> int:
-    """How many weights a segment of `budget` bytes may have."""
-    return math.floor(8 * budget / BITS_PER_WEIGHT)
-
-
 def choose_model(
     video: VideoHeader, frames: int, budget: int, limits: ShapeLimits, level: profiles.Level
 ) -> ModelConfig:
@@ -215,8 +210,8 @@ def choose_model(
 
     for embed_channels in EMBED_CHANNELS:
         least = _model(strides, MIN_CHANNELS, MIN_CHANNELS, 0, embed_channels)
-        share = _embedding_bits(least, video, frames) / (8 * budget)
-        if share > EMBED_SHARE and embed_channels > EMBED_CHANNELS[-1]:
+        most = EMBED_SHARE * 8 * budget
+        if _embedding_bits(least, video, frames) > most and embed_channels > EMBED_CHANNELS[-1]:
             continue
         candidates: list[tuple[int, ModelConfig]] = []  # (weights, model), evenest last
         for late in LATE_CHANNELS:

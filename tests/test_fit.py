@@ -1,5 +1,6 @@
 """The encoder's half: it learns, it hits its budget, it repeats itself."""
 
+import io
 from dataclasses import replace
 from fractions import Fraction
 
@@ -9,15 +10,25 @@ import torch
 from conftest import EXCERPT, LEVEL
 
 from hnervcodec import segment
-from hnervcodec.encoder import land, split
+from hnervcodec.encoder import EncodeResult, encode, split
 from hnervcodec.errors import LimitError, UsageError
 from hnervcodec.fitting import FitConfig, Progress, fit
+from hnervcodec.landing import Landing
 from hnervcodec.metrics import psnr
-from hnervcodec.planes import pack
+from hnervcodec.planes import Planes, pack, unpack
 from hnervcodec.presets import PRESETS
 from hnervcodec.profiles import LEVELS
 from hnervcodec.quantization import FittedSegment, quantize
-from hnervcodec.ratecontrol import choose_model, embedding_bits, tensor_bits
+from hnervcodec.ratecontrol import (
+    LATE_CHANNELS,
+    Aim,
+    ConstantPsnr,
+    ConstantQuality,
+    choose_model,
+    embedding_bits,
+    tensor_bits,
+)
+from hnervcodec.segment import QuantizedSegment
 from hnervcodec.syntax import VideoHeader
 from hnervcodec.synthesis import Synthesis
 from hnervcodec.video import VideoSource
@@ -56,7 +67,6 @@ def test_a_fit_learns_and_meets_its_budget(frames: np.ndarray) -> None:
     fitted, reports = small_fit(frames)
     payload = segment.write(quantize(fitted, VIDEO, 0))
     assert 0.93 * 5000 < len(payload) <= 1.02 * 5000
-    assert len(land(fitted, VIDEO, 0, 5000)) <= 5000
     flat = psnr(float(np.square(frames - frames.mean((0, 2, 3), keepdims=True)).mean()), 255)
     assert quality(fitted, frames) > flat + 6
     assert {r.phase for r in reports} == {"fit", "quantize"}
@@ -87,6 +97,39 @@ def test_the_same_seed_gives_the_same_bytes(frames: np.ndarray) -> None:
     assert first == second != other
 
 
+def plane_psnrs(frames: np.ndarray, **changes: float) -> list[float]:
+    fitted, _ = small_fit(frames, updates_per_frame=8, **changes)
+    decoded = Synthesis(quantize(fitted, VIDEO, 0), VIDEO).packed(range(len(frames)))
+    squared = np.square(decoded[..., :24, :32].astype(float) - frames).mean((0, 2, 3))
+    return [psnr(float(plane.mean()), 255) for plane in (squared[:4], squared[4], squared[5])]
+
+
+def test_plane_balance_moves_quality_to_chroma(frames: np.ndarray) -> None:
+    plain, balanced = (plane_psnrs(frames, plane_balance=balance) for balance in (0.0, 1.0))
+    assert balanced[1] > plain[1] + 0.5 and balanced[2] > plain[2] + 0.5
+    assert balanced[0] < plain[0]
+
+
+def coded(planes: list[Planes], aim: Aim) -> EncodeResult:
+    return encode(VIDEO, planes, io.BytesIO(), aim=aim, preset="fast")
+
+
+def test_constant_quality(frames: np.ndarray) -> None:
+    planes = [unpack(packed, 1, 64, 48) for packed in frames]
+    low, high = (coded(planes, ConstantPsnr(target)) for target in (21.0, 24.0))
+    assert low.error.average == pytest.approx(21, abs=0.4)
+    assert high.error.average == pytest.approx(24, abs=0.4)
+    assert low.bytes < high.bytes
+    worse, better = (coded(planes, ConstantQuality(quality)) for quality in (30, 36))
+    assert worse.bytes < better.bytes and worse.error.average < better.error.average
+    # Easier content looks better and takes fewer bytes than harder.
+    calm = [planes[0]] * len(planes)
+    easy = coded(calm, ConstantQuality(34))
+    assert easy.bytes < better.bytes and easy.error.average > better.error.average
+    with pytest.raises(UsageError, match="either a rate or a quality"):
+        encode(VIDEO, planes, io.BytesIO(), preset="ultrafast")
+
+
 def test_pruned_weights_stay_zero(frames: np.ndarray) -> None:
     shares = []
     for prune in (0.0, 0.5):
@@ -98,13 +141,31 @@ def test_pruned_weights_stay_zero(frames: np.ndarray) -> None:
     assert shares[1] >= 0.5 > shares[0]
 
 
-def test_land_coarsens_until_it_fits(frames: np.ndarray) -> None:
-    fitted, _ = small_fit(frames, updates_per_frame=2)
-    for budget in (4500, 3000, 1500):
-        size = len(land(fitted, VIDEO, 0, budget))
-        assert 0.9 * budget < size <= budget
+def test_landing_fills_the_budget_and_costs_little(frames: np.ndarray) -> None:
+    fitted, _ = small_fit(frames)
+
+    def measured(quantized: QuantizedSegment) -> float:
+        decoded = Synthesis(quantized, VIDEO).packed(range(len(frames)))[..., :24, :32]
+        return psnr(float(np.square(decoded.astype(float) - frames).mean()), 255)
+
+    landing = Landing(fitted, VIDEO, 0, measured)
+    whole = len(landing.payload({}))
+    for share in (1.03, 1.0, 0.97, 0.5):
+        budget = round(whole * share)
+        payload = landing.on_budget(budget)
+        assert 0.98 * budget < len(payload) <= budget
+        if share > 0.9:
+            reached = measured(segment.read(payload, VIDEO, LEVEL))
+            assert reached > measured(landing.quantized({})) - 0.5
+    # A network that cannot use the bytes is not made to.
+    assert landing.on_budget(100_000) == landing.payload({})
     with pytest.raises(UsageError, match="too few"):
-        land(fitted, VIDEO, 0, 60)
+        landing.on_budget(60)
+    top = measured(landing.quantized({}))
+    for target in (top + 3, top):
+        assert landing.on_psnr(target) == landing.payload({})
+    lower = measured(segment.read(landing.on_psnr(top - 2), VIDEO, LEVEL))
+    assert top - 2 <= lower < top - 1
 
 
 def test_estimated_bits_match_the_range_coder() -> None:
@@ -135,7 +196,9 @@ def test_choose_model_spends_the_budget_within_the_limits() -> None:
     sizes = []
     for budget in (15_000, 30_000, 60_000, 120_000):
         limits = PRESETS["slow"].limits
-        specs = video.layers(choose_model(video, 132, budget, limits, LEVELS[10]))
+        model = choose_model(video, 132, budget, limits, LEVELS[10])
+        specs = video.layers(model)
+        assert model.stages[-1].channels in LATE_CHANNELS
         weights = sum(spec.weights for spec in specs)
         assert sum(spec.macs for spec in specs) <= limits.macs_per_pixel * 320 * 160
         assert weights * 4 / 8 < budget

@@ -9,9 +9,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import asdict, dataclass, fields, replace
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cache
 from pathlib import Path
+from unittest import mock
 
 import av
 import numpy as np
@@ -20,7 +22,7 @@ import torch
 from pytorch_msssim import ms_ssim
 from reference import CLIPS, ROOT, classical, read_clip
 
-from hnervcodec import Decoder, VideoHeader, presets
+from hnervcodec import Decoder, VideoHeader, fitting, presets, ratecontrol
 from hnervcodec.encoder import encode
 from hnervcodec.metrics import PlaneError
 from hnervcodec.planes import Planes, plane_bytes
@@ -28,8 +30,9 @@ from hnervcodec.planes import Planes, plane_bytes
 POINTS = ROOT / "tools/results/rd/points.csv"
 # What of the package decides the bytes of a file.
 ENCODER = (
-    "analysis", "architecture", "encoder", "entropy", "fitting", "network", "planes", "presets",
-    "quantization", "ratecontrol", "requantization", "segment", "synthesis",
+    "analysis", "architecture", "bitstream", "container", "encoder", "entropy", "fitting",
+    "landing", "network", "planes", "presets", "profiles", "quantization", "ratecontrol",
+    "requantization", "segment", "syntax", "synthesis",
 )  # fmt: skip
 
 
@@ -192,10 +195,11 @@ def measure(job: Job) -> Point:
 
 def encode_variant(job: Job, header: VideoHeader, source: list[Planes], file):  # type: ignore[no-untyped-def]
     """`encode` as the command calls it, or with one technique of ABLATIONS taken away."""
-    name = job.preset
+    name, patch = job.preset, None
     if job.variant:
-        name = f"{job.preset}, {job.variant}"
-        presets.PRESETS[name] = ABLATIONS[job.variant](presets.PRESETS[job.preset])
+        ablation = ABLATIONS[job.variant]
+        name, patch = f"{job.preset}, {job.variant}", ablation.patch
+        presets.PRESETS[name] = ablation.apply(presets.PRESETS[job.preset])
     last = 0.0
 
     def report(number: int, progress) -> None:  # type: ignore[no-untyped-def]
@@ -207,17 +211,51 @@ def encode_variant(job: Job, header: VideoHeader, source: list[Planes], file):  
                 f"{progress.bytes or 0:,.0f} bytes {progress.seconds:.0f} s", flush=True,
             )  # fmt: skip
 
-    return encode(
-        header, source, file, preset=name, report=report,
-        bytes_per_frame=job.rate * header.width * header.height / 8,
-    )  # fmt: skip
+    with mock.patch.object(*patch) if patch else nullcontext():
+        return encode(
+            header, source, file, preset=name, report=report,
+            bytes_per_frame=job.rate * header.width * header.height / 8,
+        )  # fmt: skip
 
 
 # ---------------------------------------------------------------- ablations
 
-# Each takes away one technique that the encoder uses.
+
+@dataclass(frozen=True)
+class Ablation:
+    """The encoder with one thing changed."""
+
+    fit: dict[str, float] = field(default_factory=dict)  # of FitConfig
+    limits: dict[str, int] = field(default_factory=dict)  # of ShapeLimits
+    patch: tuple[object, str, object] | None = None  # object, attribute, what stands in for it
+
+    def apply(self, preset: presets.Preset) -> presets.Preset:
+        fit, limits = replace(preset.fit, **self.fit), replace(preset.limits, **self.limits)
+        return replace(preset, fit=fit, limits=limits)
+
+
+def adam(parameters: list[torch.nn.Parameter], **_: object) -> torch.optim.Optimizer:
+    return torch.optim.Adam(parameters, lr=2e-3)
+
+
 ABLATIONS = {
-    "no rate in the loss": lambda p: replace(p, fit=replace(p.fit, rate_weight=0.0)),
+    "Adam instead of Muon": Ablation(patch=(torch.optim, "Muon", adam)),
+    "without weight decay": Ablation({"matrix_decay": 0.0}),
+    "without the rate in the loss": Ablation({"rate_weight": 0.0}),
+    "the whole rate at once": Ablation(patch=(fitting._Fit, "surplus", lambda self, step: 0.0)),
+    "steps scaled together, not learned": Ablation({"step_rate": 0.0}),
+    "quantizers in the loop for the last 2 % only": Ablation(
+        {"quantize_from": 0.98, "round_activations_from": 0.98}
+    ),
+    "activations rounded from the first quantized step": Ablation({"round_activations_from": 0.5}),
+    "squared error over all samples": Ablation({"plane_balance": 0.0}),
+    "planes balanced for 6:1:1 alone": Ablation({"plane_balance": 1.0}),
+    "without residual convolutions": Ablation(limits={"residuals": 0}),
+    "2.5 bits per weight": Ablation(patch=(ratecontrol, "BITS_PER_WEIGHT", 2.5)),
+    "3.5 bits per weight": Ablation(patch=(ratecontrol, "BITS_PER_WEIGHT", 3.5)),
+    "7 bits per weight": Ablation(patch=(ratecontrol, "BITS_PER_WEIGHT", 7.0)),
+    "with --prune 0.1": Ablation({"prune": 0.1}),
+    "float32 training": Ablation(patch=(fitting, "bf16_pays", lambda device: False)),
 }
 
 # ---------------------------------------------------------------- the table of points
@@ -266,7 +304,9 @@ def main() -> None:
             sys.exit(f"no study {name!r}: choose from {', '.join(made)}, report")
     for name in sys.argv[1:]:
         study, _, rate = name.partition("@")
-        jobs = [job for job in made.get(study, []) if not rate or job.rate == float(rate)]
+        jobs = [job for job in made.get(study, []) if not rate or f"{job.rate:g}" == rate]
+        if rate and not jobs:
+            sys.exit(f"study {study} has no rate {rate}")
         for job in missing(jobs):
             print(f"{name}: {job}", flush=True)
             point = measure(job)
