@@ -167,6 +167,13 @@ class _Amount(click.ParamType[float]):
     help="Slower presets fit longer and look better at the same size.",
 )
 @click.option(
+    "--tune",
+    type=click.Choice(("psnr", "ssim")),
+    default="psnr",
+    show_default=True,
+    help="What to be good at: squared error, or the structure that MS-SSIM compares.",
+)
+@click.option(
     "--segment",
     type=click.IntRange(1, 2048),
     default=256,
@@ -194,7 +201,7 @@ class _Amount(click.ParamType[float]):
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 def encode(
     source: str, output: str, bpp: float | None, bitrate: float | None, size: float | None,
-    psnr: float | None, quality: float | None, preset: str, segment: int, skip: int,
+    psnr: float | None, quality: float | None, preset: str, tune: str, segment: int, skip: int,
     limit: int | None, prune: float, seed: int, device: str, threads: int | None, yes: bool,
     no: bool, quiet: bool,
 ) -> None:  # fmt: skip
@@ -249,8 +256,8 @@ def encode(
                 click.echo(f"note: {note}", err=True)
             result = encoder.encode(
                 header, video.frames(), file, bytes_per_frame=bytes_per_frame, aim=aim,
-                preset=preset, segment_frames=segment, seed=seed, prune=prune, device=device,
-                expected_frames=video.expected, report=progress,
+                preset=preset, tune=tune, segment_frames=segment, seed=seed, prune=prune,
+                device=device, expected_frames=video.expected, report=progress,
             )  # fmt: skip
     progress.done(output, result)
     if psnr is not None and result.error.average < psnr - 0.3 and not quiet:

@@ -32,6 +32,7 @@ from hnervcodec.syntax import VideoHeader
 from hnervcodec.synthesis import Synthesis, resolve_device
 
 DEFAULT_SEGMENT_FRAMES = 256
+STRUCTURE = {"psnr": 0.0, "ssim": 0.7}  # by `tune`: how much of the loss is MS-SSIM's
 
 
 @dataclass
@@ -81,6 +82,7 @@ def encode(
     segment_frames: int = DEFAULT_SEGMENT_FRAMES,
     seed: int = 0,
     prune: float = 0.0,
+    tune: str = "psnr",
     device: str = "auto",
     expected_frames: int | None = None,
     report: Report = lambda number, progress: None,
@@ -92,11 +94,14 @@ def encode(
     segment_frames: frames fitted by one network, 1..2048; the last segment takes up to half as
     many again rather than leave a short rest.
     prune: share of weights set to zero by magnitude, 0..0.9.
+    tune: "psnr", or "ssim" for more MS-SSIM at less PSNR.
     expected_frames: if known, a rate that is too low for the last segment is refused at once.
     """
     start = time.monotonic()
     if preset not in PRESETS:
         raise UsageError(f"unknown preset {preset!r}: choose from {', '.join(PRESETS)}")
+    if tune not in STRUCTURE:
+        raise UsageError(f"unknown tune {tune!r}: choose from {', '.join(STRUCTURE)}")
     if not 0 <= prune <= 0.9 or segment_frames < 1:
         raise UsageError(f"prune {prune} or segment_frames {segment_frames} is out of range")
     chosen, target_device = PRESETS[preset], resolve_device(device)
@@ -115,7 +120,8 @@ def encode(
         model = choose_model(video, len(coming), budget, chosen.limits, largest)
         weights = max(weights, weight_count(video.layers(model)))
     level = profiles.lowest_level(video.width, video.height, weights)
-    chosen = replace(chosen, fit=replace(chosen.fit, seed=seed, prune=prune))
+    config = replace(chosen.fit, seed=seed, prune=prune, structure=STRUCTURE[tune])
+    chosen = replace(chosen, fit=config)
     writer = container.Writer(file, video, level)
     result = EncodeResult(video, PlaneError(video.max_sample))
     payload_bytes = 0

@@ -21,6 +21,7 @@ from hnervcodec import segment
 from hnervcodec.analysis import AnalysisNetwork, embed_all
 from hnervcodec.architecture import ModelConfig
 from hnervcodec.errors import HnervError
+from hnervcodec.losses import Loss
 from hnervcodec.network import Quantizers, SynthesisNetwork
 from hnervcodec.planes import packed_size
 from hnervcodec.quantization import EMBED_ZERO, MAX_WEIGHT, FittedSegment, level_value, quantize
@@ -41,7 +42,8 @@ class FitConfig:
     warmup: float = 0.05  # share of all steps
     quantize_from: float = 0.5  # share of all steps after which the quantizers are in the loop
     round_activations_from: float = 0.85  # the same for the rounding of activations
-    plane_balance: float = 0.5  # 0: squared error over all samples; 1: PSNR 6:1:1 of the planes
+    plane_balance: float = 0.5  # as in `losses.Loss`
+    structure: float = 0.0  # the same
     prune: float = 0.0  # share of the weights set to zero (global magnitude)
     rate_weight: float = 0.7  # lambda in units of distortion / rate
     seed: int = 0
@@ -88,7 +90,8 @@ class _Fit:
         self.video, self.budget, self.first_budget, self.aim = video, budget, budget, aim
         # Bits of what `estimated_bits` leaves out; measured once the quantizers run.
         self.overhead = 8.0 * segment_overhead(model, video, len(frames))
-        self.size = packed_size(video.width, video.height)
+        size = packed_size(video.width, video.height)
+        self.loss = Loss(size, config.plane_balance, config.structure)
         samples = torch.from_numpy(frames if frames.dtype == np.uint8 else frames.astype(np.int16))
         self.frames = samples.to(device).contiguous(memory_format=torch.channels_last)
         self.white = float(video.max_sample)
@@ -121,7 +124,6 @@ class _Fit:
             torch.optim.Adam(others, lr=config.other_rate),
         ]  # fmt: skip
         self.distortion = 0.0
-        self.plane_errors: Tensor | None = None  # running mean of the planes' squared errors
 
     def autocast(self) -> AbstractContextManager[None]:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
@@ -182,11 +184,7 @@ class _Fit:
             free = self.embedding
             embedding = self.analysis(target) if free is None else free[index]
             decoded = self.synthesis(embedding, self.quantizers)
-        height, width = self.size  # padding is not worth any bits
-        error = decoded.float()[..., :height, :width] - target[..., :height, :width]
-        channels = error.square().mean((0, 2, 3))
-        distortion = channels.mean()
-        loss = self.balanced(channels)
+        loss, distortion = self.loss(decoded, target)
         if self.quantizers is not None and step % RATE_EVERY == 0:
             loss = loss + self.rate_term(step)
         for optimizer in self.optimizers:
@@ -201,28 +199,6 @@ class _Fit:
         if self.quantizers is not None:
             self.hold_budget(step)
         return float(distortion.detach())
-
-    def balanced(self, channels: Tensor) -> Tensor:
-        """Squared errors [channels] as one loss, on the scale of their mean.
-
-        The PSNR that codecs are compared by is the mean of the planes' logarithms, weighted 6:1:1,
-        whose gradient is the planes' weights over their errors. `plane_balance` is the exponent of
-        those errors, so it goes from plain squared error's balance to that of the PSNR."""
-        luma = 4
-        if not self.config.plane_balance or len(channels) == luma:
-            return channels.mean()
-        per_plane = (len(channels) - luma) // 2
-        planes = [channels[:luma], *torch.split(channels[luma:], per_plane)]
-        errors = torch.stack([plane.mean() for plane in planes])
-        if self.plane_errors is None:
-            self.plane_errors = errors.detach()
-        self.plane_errors.lerp_(errors.detach(), 0.02)
-        shares = errors.new_tensor([len(plane) / len(channels) for plane in planes])
-        wanted = errors.new_tensor([0.75, 0.125, 0.125])
-        balance = self.config.plane_balance
-        weights = shares ** (1 - balance) * (wanted / self.plane_errors) ** balance
-        weights = weights * (shares @ self.plane_errors) / (weights @ self.plane_errors)
-        return weights @ errors
 
     # Pruning and quantizers
 

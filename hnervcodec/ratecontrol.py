@@ -25,7 +25,7 @@ MIN_CHANNELS, MAX_CHANNELS = 4, 256
 # multiply 16 channels at a time are at their best with multiples of 8 (18 channels took 2.4 times
 # as long as 16).
 LATE_CHANNELS = (*range(MIN_CHANNELS, 17), *range(24, MAX_CHANNELS + 1, 8))
-EARLY_TO_LATE = 4  # how much wider the earlier stages may be, to use up the budget
+EARLY_TO_LATE = 8  # how much wider the earlier stages may be, to use up the budget
 EMBED_CHANNELS = (16, 8, 4, 2)  # the first that leaves enough of the budget to the weights
 EMBED_SHARE = 0.25
 

@@ -14,6 +14,7 @@ from hnervcodec.encoder import EncodeResult, encode, split
 from hnervcodec.errors import LimitError, UsageError
 from hnervcodec.fitting import FitConfig, Progress, fit
 from hnervcodec.landing import Landing
+from hnervcodec.losses import ms_ssim
 from hnervcodec.metrics import psnr
 from hnervcodec.planes import Planes, pack, unpack
 from hnervcodec.presets import PRESETS
@@ -108,6 +109,28 @@ def test_plane_balance_moves_quality_to_chroma(frames: np.ndarray) -> None:
     plain, balanced = (plane_psnrs(frames, plane_balance=balance) for balance in (0.0, 1.0))
     assert balanced[1] > plain[1] + 0.5 and balanced[2] > plain[2] + 0.5
     assert balanced[0] < plain[0]
+
+
+def test_ms_ssim_of_real_frames() -> None:
+    with VideoSource(EXCERPT, skip=60, limit=2) as source:
+        a, b = (torch.from_numpy(planes[0].astype(np.float32) / 255) for planes in source.frames())
+    a, b = a[None, None], b[None, None]
+    assert float(ms_ssim(a, a)) == pytest.approx(1)
+    darker, noisy = a * 0.9, a + 0.05 * torch.randn(a.shape, generator=torch.Generator())
+    assert 1 > float(ms_ssim(a, b)) > float(ms_ssim(a, noisy))
+    assert float(ms_ssim(a, darker)) > float(ms_ssim(a, noisy))
+    a, b = (x.repeat_interleave(2, 2).repeat_interleave(2, 3) for x in (a, b))
+    assert float(ms_ssim(a, b)) == pytest.approx(0.990194, abs=1e-5)  # by pytorch-msssim 1.0.0
+
+
+def test_tuning_for_structure_raises_it(frames: np.ndarray) -> None:
+    def structure(**changes: float) -> float:
+        fitted, _ = small_fit(frames, **changes)
+        decoded = Synthesis(quantize(fitted, VIDEO, 0), VIDEO).packed(range(len(frames)))
+        luma = (torch.from_numpy(x[:, :4].astype(np.float32)) / 255 for x in (decoded, frames))
+        return float(ms_ssim(*(torch.pixel_shuffle(x[..., :24, :32], 2) for x in luma)))
+
+    assert structure(structure=0.7) > structure() + 0.005
 
 
 def coded(planes: list[Planes], aim: Aim) -> EncodeResult:

@@ -18,7 +18,7 @@ ROWS = (
     {"syntax"},
     {"container", "segment", "requantization", "metrics", "video"},
     {"synthesis", "quantization"},
-    {"network", "analysis", "decoder", "landing"},
+    {"network", "analysis", "losses", "decoder", "landing"},
     {"ratecontrol"},
     {"fitting"},
     {"presets"},

@@ -23,7 +23,7 @@ from pytorch_msssim import ms_ssim
 from reference import CLIPS, ROOT, classical, read_clip
 
 from hnervcodec import Decoder, VideoHeader, fitting, presets, ratecontrol
-from hnervcodec.encoder import encode
+from hnervcodec.encoder import STRUCTURE, encode
 from hnervcodec.metrics import PlaneError
 from hnervcodec.planes import Planes, plane_bytes
 
@@ -31,7 +31,7 @@ POINTS = ROOT / "tools/results/rd/points.csv"
 # What of the package decides the bytes of a file.
 ENCODER = (
     "analysis", "architecture", "bitstream", "container", "encoder", "entropy", "fitting",
-    "landing", "network", "planes", "presets", "profiles", "quantization", "ratecontrol",
+    "landing", "losses", "network", "planes", "presets", "profiles", "quantization", "ratecontrol",
     "requantization", "segment", "syntax", "synthesis",
 )  # fmt: skip
 
@@ -255,6 +255,7 @@ ABLATIONS = {
     "3.5 bits per weight": Ablation(patch=(ratecontrol, "BITS_PER_WEIGHT", 3.5)),
     "7 bits per weight": Ablation(patch=(ratecontrol, "BITS_PER_WEIGHT", 7.0)),
     "with --prune 0.1": Ablation({"prune": 0.1}),
+    "with --tune ssim": Ablation({"structure": STRUCTURE["ssim"]}),
     "float32 training": Ablation(patch=(fitting, "bf16_pays", lambda device: False)),
 }
 

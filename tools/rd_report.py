@@ -36,11 +36,8 @@ HNV_COLOURS = {"ultrafast": "#cccccc", "fast": "#bcbddc", "medium": "#756bb1",
 
 
 def newest(points: Iterable[Point]) -> list[Point]:
-    """Of points that repeat a job, the last one; of hnv's, those whose curve (clip and preset)
-    was last measured with another encoder are dropped."""
-    last = {point.job: point for point in points}
-    versions = {(p.clip, p.codec, p.preset): p.version for p in points}
-    return [p for p in last.values() if versions[p.clip, p.codec, p.preset] == p.version]
+    """Of points that repeat a job, the last one."""
+    return list({point.job: point for point in points}.values())
 
 
 def curve(points: list[Point], clip: str, codec: str, preset: str, variant: str) -> list[Point]:
@@ -149,14 +146,18 @@ def anchors_table(points: list[Point], clip: str) -> list[str]:
     return rows
 
 
-def ablation_table(points: list[Point]) -> list[str]:
+def ablation_table(all_points: list[Point]) -> list[str]:
     """What each change of the encoder does to the quality, and what that is worth in bytes."""
     rows = [
         "| changed | encode | bytes | Y | 6:1:1 | lost | in bytes | encode |",
         "|" + "---|" * 8,
     ]
-    for p in sorted((p for p in points if p.codec == "hnv" and p.variant), key=lambda p: p.variant):
-        full = [q for q in points if q.job == replace(p.job, variant="")]
+    changed = [p for p in newest(all_points) if p.codec == "hnv" and p.variant]
+    for p in sorted(changed, key=lambda p: (p.variant, p.clip)):
+        full = [
+            q for q in all_points
+            if q.job == replace(p.job, variant="") and q.version == p.version
+        ]  # fmt: skip
         if not full:
             continue
         change = (
@@ -184,6 +185,7 @@ def write(all_points: list[Point]) -> None:
         "Made by `tools/rd`; every number is in [points.csv](points.csv). hnv: the whole file;",
         "others: the elementary stream. PSNR in dB over all frames; 6:1:1 is (6 Y + Cb + Cr) / 8.",
         "The last columns are bytes as a multiple of that codec's at the same 6:1:1 PSNR.",
+        "Points of one curve may come from different commits: points.csv names each one's.",
         "",
         "## BD-rate of hnv against each (PCHIP, 6:1:1 PSNR; where curves overlap)",
         "",
@@ -195,7 +197,7 @@ def write(all_points: list[Point]) -> None:
         plot(points, clip)
         lines += ["", f"## {clip}", "", f"![{clip}]({clip}.png)", ""]
         lines += [*points_table(points, clip), "", *anchors_table(points, clip)]
-    if ablations := ablation_table(points):
+    if ablations := ablation_table(all_points):
         lines += [
             "",
             "## Ablations",
