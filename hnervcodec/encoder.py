@@ -109,17 +109,9 @@ def encode(
         raise UsageError("either a rate or a quality must be asked for")
     if bytes_per_frame is not None:
         check_rate(video, bytes_per_frame)
-    largest = profiles.LEVELS[max(profiles.LEVELS)]
-    segment_frames = min(segment_frames, largest.frames)
-    weights = 0
-    for coming in split(range(expected_frames or segment_frames), segment_frames):
-        if bytes_per_frame is not None:
-            budget = math.floor(bytes_per_frame * len(coming)) - container.overhead(1)
-        else:
-            budget = highest_budget(video, len(coming), chosen.limits)
-        model = choose_model(video, len(coming), budget, chosen.limits, largest)
-        weights = max(weights, weight_count(video.layers(model)))
-    level = profiles.lowest_level(video.width, video.height, weights)
+    segment_frames = min(segment_frames, profiles.LEVELS[max(profiles.LEVELS)].frames)
+    coming = split(range(expected_frames or segment_frames), segment_frames)
+    level = needed_level(video, {len(group) for group in coming}, bytes_per_frame, chosen.limits)
     config = replace(chosen.fit, seed=seed, prune=prune, structure=STRUCTURE[tune])
     chosen = replace(chosen, fit=config)
     writer = container.Writer(file, video, level)
@@ -150,6 +142,22 @@ def encode(
         result.target_bytes = bytes_per_frame * writer.frame_count
     result.seconds = time.monotonic() - start
     return result
+
+
+def needed_level(
+    video: VideoHeader, lengths: set[int], bytes_per_frame: float | None, limits: ShapeLimits
+) -> profiles.Level:
+    """The lowest level for segments of these lengths; a rate too low for one of them is refused."""
+    largest = profiles.LEVELS[max(profiles.LEVELS)]
+    weights = 0
+    for length in lengths:
+        if bytes_per_frame is not None:
+            budget = math.floor(bytes_per_frame * length) - container.overhead(1)
+        else:
+            budget = highest_budget(video, length, limits)
+        model = choose_model(video, length, budget, limits, largest)
+        weights = max(weights, weight_count(video.layers(model)))
+    return profiles.lowest_level(video.width, video.height, weights)
 
 
 def split(frames: Iterable[T], length: int) -> Iterator[list[T]]:
