@@ -13,6 +13,7 @@ from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import av
@@ -23,7 +24,7 @@ from pytorch_msssim import ms_ssim
 from reference import CLIPS, ROOT, classical, read_clip
 
 from hnervcodec import Decoder, VideoHeader, fitting, presets, ratecontrol
-from hnervcodec.encoder import STRUCTURE, encode
+from hnervcodec.encoder import encode
 from hnervcodec.metrics import PlaneError
 from hnervcodec.planes import Planes, plane_bytes
 
@@ -195,10 +196,9 @@ def measure(job: Job) -> Point:
 
 def encode_variant(job: Job, header: VideoHeader, source: list[Planes], file):  # type: ignore[no-untyped-def]
     """`encode` as the command calls it, or with one technique of ABLATIONS taken away."""
-    name, patch = job.preset, None
+    name, ablation = job.preset, ABLATIONS[job.variant] if job.variant else Ablation()
     if job.variant:
-        ablation = ABLATIONS[job.variant]
-        name, patch = f"{job.preset}, {job.variant}", ablation.patch
+        name = f"{job.preset}, {job.variant}"
         presets.PRESETS[name] = ablation.apply(presets.PRESETS[job.preset])
     last = 0.0
 
@@ -211,10 +211,10 @@ def encode_variant(job: Job, header: VideoHeader, source: list[Planes], file):  
                 f"{progress.bytes or 0:,.0f} bytes {progress.seconds:.0f} s", flush=True,
             )  # fmt: skip
 
-    with mock.patch.object(*patch) if patch else nullcontext():
+    with mock.patch.object(*ablation.patch) if ablation.patch else nullcontext():
         return encode(
             header, source, file, preset=name, report=report,
-            bytes_per_frame=job.rate * header.width * header.height / 8,
+            bytes_per_frame=job.rate * header.width * header.height / 8, **ablation.arguments,
         )  # fmt: skip
 
 
@@ -228,6 +228,7 @@ class Ablation:
     fit: dict[str, float] = field(default_factory=dict)  # of FitConfig
     limits: dict[str, int] = field(default_factory=dict)  # of ShapeLimits
     patch: tuple[object, str, object] | None = None  # object, attribute, what stands in for it
+    arguments: dict[str, Any] = field(default_factory=dict)  # of encode
 
     def apply(self, preset: presets.Preset) -> presets.Preset:
         fit, limits = replace(preset.fit, **self.fit), replace(preset.limits, **self.limits)
@@ -254,8 +255,8 @@ ABLATIONS = {
     "2.5 bits per weight": Ablation(patch=(ratecontrol, "BITS_PER_WEIGHT", 2.5)),
     "3.5 bits per weight": Ablation(patch=(ratecontrol, "BITS_PER_WEIGHT", 3.5)),
     "7 bits per weight": Ablation(patch=(ratecontrol, "BITS_PER_WEIGHT", 7.0)),
-    "with --prune 0.1": Ablation({"prune": 0.1}),
-    "with --tune ssim": Ablation({"structure": STRUCTURE["ssim"]}),
+    "with --prune 0.1": Ablation(arguments={"prune": 0.1}),
+    "with --tune ssim": Ablation(arguments={"tune": "ssim"}),
     "float32 training": Ablation(patch=(fitting, "bf16_pays", lambda device: False)),
 }
 
