@@ -149,8 +149,8 @@ def anchors_table(points: list[Point], clip: str) -> list[str]:
 def ablation_table(all_points: list[Point]) -> list[str]:
     """What each change of the encoder does to the quality, and what that is worth in bytes."""
     rows = [
-        "| changed | encode | bytes | Y | 6:1:1 | lost | in bytes | encode |",
-        "|" + "---|" * 8,
+        "| changed | encode | bytes | Y | 6:1:1 | MS-SSIM | lost | in bytes | encode |",
+        "|" + "---|" * 9,
     ]
     changed = [p for p in newest(all_points) if p.codec == "hnv" and p.variant]
     for p in sorted(changed, key=lambda p: (p.variant, p.clip)):
@@ -166,7 +166,7 @@ def ablation_table(all_points: list[Point]) -> list[str]:
         worth = 100 * (2 ** (-change / DB_PER_DOUBLING) - 1)
         rows.append(
             f"| {p.variant} | {p.clip} {p.rate:g} bpp, {p.preset} | {p.bytes:,} | {p.psnr_y:.2f} "
-            f"| {p.psnr_611:.2f} | {-change:+.2f} dB | {worth:+.1f} % "
+            f"| {p.psnr_611:.2f} | {p.ms_ssim:.4f} | {-change:+.2f} dB | {worth:+.1f} % "
             f"| {p.encode_seconds / full[0].encode_seconds:.2f} times |"
         )
     return rows if len(rows) > 2 else []
