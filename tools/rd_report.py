@@ -47,12 +47,14 @@ def curve(points: list[Point], clip: str, codec: str, preset: str, variant: str)
     return sorted(found, key=lambda p: p.psnr_611)
 
 
-def bytes_at(points: list[Point], quality: float) -> float:
-    """Bytes at which the curve reaches a 6:1:1 PSNR; nan outside of it."""
-    if len(points) < 2 or not points[0].psnr_611 <= quality <= points[-1].psnr_611:
+def bytes_at(points: list[Point], point: Point, metric: str = "psnr_611") -> float:
+    """Bytes at which the curve is as good as `point`; nan outside of it."""
+    points = sorted(points, key=lambda p: getattr(p, metric))
+    qualities = [getattr(p, metric) for p in points]
+    wanted = getattr(point, metric)
+    if len(points) < 2 or not qualities[0] <= wanted <= qualities[-1]:
         return math.nan
-    f = PchipInterpolator([p.psnr_611 for p in points], np.log([p.bytes for p in points]))
-    return float(np.exp(f(quality)))
+    return float(np.exp(PchipInterpolator(qualities, np.log([p.bytes for p in points]))(wanted)))
 
 
 def bd(anchor: list[Point], test: list[Point]) -> float:
@@ -104,15 +106,17 @@ def points_table(points: list[Point], clip: str) -> list[str]:
     rows = [
         "| preset | bpp asked | bytes | of target | Y | Cb | Cr | 6:1:1 | MS-SSIM | encode "
         "| decode | weights | kMAC/pixel "
-        "| x264 veryslow | x265 medium | x265 veryslow | SVT-AV1 5 |",
-        "|" + "---|" * 17,
+        "| x264 veryslow | x265 medium | x265 veryslow | SVT-AV1 5 | x265 medium by Y |",
+        "|" + "---|" * 18,
     ]
     for preset in HNV_COLOURS:
         for p in sorted(curve(points, clip, "hnv", preset, ""), key=lambda p: p.rate):
             ratios = [
-                times(p.bytes / bytes_at(curve(points, clip, *ANCHORS[name]), p.psnr_611))
+                times(p.bytes / bytes_at(curve(points, clip, *ANCHORS[name]), p))
                 for name in ("x264 veryslow", "x265 medium", "x265 veryslow", "SVT-AV1 preset 5")
             ]
+            medium = curve(points, clip, *ANCHORS["x265 medium"])
+            ratios.append(times(p.bytes / bytes_at(medium, p, "psnr_y")))
             rows.append(
                 f"| {preset} | {p.rate:g} | {p.bytes:,} | {100 * p.bpp / p.rate:.1f} % "
                 f"| {p.psnr_y:.2f} | {p.psnr_cb:.2f} | {p.psnr_cr:.2f} | {p.psnr_611:.2f} "
@@ -184,7 +188,7 @@ def write(all_points: list[Point]) -> None:
         "",
         "Made by `tools/rd`; every number is in [points.csv](points.csv). hnv: the whole file;",
         "others: the elementary stream. PSNR in dB over all frames; 6:1:1 is (6 Y + Cb + Cr) / 8.",
-        "The last columns are bytes as a multiple of that codec's at the same 6:1:1 PSNR.",
+        "The last columns are bytes as a multiple of that codec's at the same 6:1:1 PSNR, or Y's.",
         "Points of one curve may come from different commits: points.csv names each one's.",
         "",
         "## BD-rate of hnv against each (PCHIP, 6:1:1 PSNR; where curves overlap)",
