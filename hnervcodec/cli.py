@@ -233,6 +233,7 @@ def encode(
             header = video.header
             bytes_per_frame: float | None = None
             aim: Aim | None = None
+            expected = video.expected
             if psnr is not None:
                 aim = ConstantPsnr(psnr)
             elif quality is not None:
@@ -243,21 +244,22 @@ def encode(
                 bytes_per_frame = bitrate / 8 / float(header.frame_rate)
             elif size is not None and source != "-":
                 count = max(0, count_frames(source) - skip)
-                bytes_per_frame = size / max(1, min(count, limit or count))
+                expected = max(1, min(count, limit or count))
+                bytes_per_frame = size / expected
             else:
                 raise UsageError(
                     "--size needs a file, as a pipe's length is unknown: use --bpp or --bitrate"
                 )
             if bytes_per_frame is not None:
                 encoder.check_rate(header, bytes_per_frame)
-            groups = list(encoder.split(range(video.expected or 0), segment))
+            groups = list(encoder.split(range(expected or 0), segment))
             progress = _EncodeProgress(header, preset, len(groups) or None, quiet)
             for note in [] if quiet else video.notes:
                 click.echo(f"note: {note}", err=True)
             result = encoder.encode(
                 header, video.frames(), file, bytes_per_frame=bytes_per_frame, aim=aim,
                 preset=preset, tune=tune, segment_frames=segment, seed=seed, prune=prune,
-                device=device, expected_frames=video.expected, report=progress,
+                device=device, expected_frames=expected, report=progress,
             )  # fmt: skip
     progress.done(output, result)
     if psnr is not None and result.error.average < psnr - 0.3 and not quiet:
