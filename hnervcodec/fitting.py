@@ -357,7 +357,7 @@ class _Fit:
         )
 
 
-# Pixels of a batch: twice as many teach little more, and take twice as long.
+# Pixels of a batch: large frames come one by one.
 BATCH_PIXELS = 400_000
 RATE_EVERY = 4  # steps between evaluations of the rate term, which then counts as many times
 EXPECTED_GAIN = 1.0  # dB from the first quantized step to the last

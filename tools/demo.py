@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
-from reference import EXCERPT, read_clip, x265_at
+from reference import EXCERPT, compare, read_clip, x265_at
 
 from hnervcodec import Decoder, VideoHeader
 from hnervcodec.metrics import PlaneError
@@ -87,9 +87,7 @@ def main() -> None:
         start = time.perf_counter()
         decoded = [planes for _, planes in decoder.frames(range(len(decoder)))]
         rate = len(decoded) / (time.perf_counter() - start)
-    error = PlaneError(header.max_sample)
-    for a, b in zip(source, decoded, strict=True):
-        error.add(a, b)
+    error = compare(header, source, decoded)
     size = coded.stat().st_size
     bpp = 8 * size / (len(source) * header.width * header.height)
     anchor = x265_at(header, source, size)
@@ -102,7 +100,7 @@ def main() -> None:
     print(f"""
 {coded}: {size:,} bytes, {bpp:.4f} bpp
 hnv   PSNR {per_plane(error)}
-x265  PSNR {per_plane(anchor.error)}, preset slow, {anchor.bytes:,} bytes
+x265  PSNR {per_plane(compare(header, source, anchor.decoded))}, preset slow, {anchor.bytes:,} bytes
 decoding: {rate:.0f} frames/s on this machine
 left behind: {coded}, {folder}/bunny.mp4, {folder}/picture.png""")
 

@@ -21,11 +21,10 @@ import numpy as np
 import rd_report
 import torch
 from pytorch_msssim import ms_ssim
-from reference import CLIPS, ROOT, classical, read_clip
+from reference import CLIPS, ROOT, classical, compare, read_clip
 
 from hnervcodec import Decoder, VideoHeader, fitting, presets, ratecontrol
 from hnervcodec.encoder import encode
-from hnervcodec.metrics import PlaneError
 from hnervcodec.planes import Planes, plane_bytes
 
 POINTS = ROOT / "tools/results/rd/points.csv"
@@ -181,9 +180,7 @@ def measure(job: Job) -> Point:
         anchor = classical(job.codec, header, source, options)
         decoded, size = anchor.decoded, anchor.bytes
         encode_seconds, decode_seconds = anchor.encode_seconds, anchor.decode_seconds
-    error = PlaneError(header.max_sample)
-    for ours, theirs in zip(source, decoded, strict=True):
-        error.add(ours, theirs)
+    error = compare(header, source, decoded)
     y, cb, cr = error.per_plane
     return Point(
         job.clip, job.codec, job.preset, job.rate, job.variant, content, version_of(job.codec),

@@ -80,7 +80,6 @@ class Anchor:
 
     bytes: int  # of the raw elementary stream
     decoded: list[Planes]
-    error: PlaneError
     encode_seconds: float
     decode_seconds: float
 
@@ -93,7 +92,7 @@ _QUIET = {"libx265": {"x265-params": "log-level=none:info=0"}}
 def classical(
     codec: str, header: VideoHeader, frames: list[Planes], options: dict[str, str]
 ) -> Anchor:
-    """Size and distortion of one of libav's encoders with its own `options` (crf, preset ...)."""
+    """What one of libav's encoders makes of the frames; `options`: its own (crf, preset ...)."""
     stream = io.BytesIO()
     start = time.monotonic()
     write_libav(stream, header, frames, codec, options | _QUIET.get(codec, {}), MUXERS[codec])
@@ -102,15 +101,20 @@ def classical(
     stream.seek(0)
     with av.open(stream, "r", format=MUXERS[codec]) as container:
         decoded = [from_frame(frame, header) for frame in container.decode(video=0)]
-    error = PlaneError(header.max_sample)
     finished = time.monotonic()
-    for ours, theirs in zip(frames, decoded, strict=True):
+    return Anchor(size, decoded, encoded - start, finished - encoded)
+
+
+def compare(header: VideoHeader, source: list[Planes], decoded: list[Planes]) -> PlaneError:
+    """Distortion of a whole clip."""
+    error = PlaneError(header.max_sample)
+    for ours, theirs in zip(source, decoded, strict=True):
         error.add(ours, theirs)
-    return Anchor(size, decoded, error, encoded - start, finished - encoded)
+    return error
 
 
 def x265(header: VideoHeader, frames: list[Planes], crf: float, preset: str = "slow") -> Anchor:
-    """libx265's size and distortion at a constant rate factor."""
+    """libx265 at a constant rate factor."""
     return classical("libx265", header, frames, {"crf": f"{crf:.3f}", "preset": preset})
 
 
