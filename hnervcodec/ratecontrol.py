@@ -93,11 +93,19 @@ def scale_steps(
 DB_PER_OCTAVE = 3.0  # PSNR of twice the bytes; more than a fit gains, so that steering is calm
 
 
+def _check_finite(wanted: float) -> None:
+    if not math.isfinite(wanted):
+        raise UsageError(f"{wanted} is not a quality")
+
+
 @dataclass(frozen=True, slots=True)
 class ConstantPsnr:
     """As many bytes as a PSNR over all samples takes."""
 
     psnr: float  # dB
+
+    def __post_init__(self) -> None:
+        _check_finite(self.psnr)
 
     def octaves(self, distortion: float, bits_per_pixel: float) -> float:
         """By how many octaves the size should grow. distortion: squared error of 0..1."""
@@ -111,6 +119,9 @@ class ConstantQuality:
     scale of decibels: 6 more are about twice the bytes and half the distortion."""
 
     quality: float
+
+    def __post_init__(self) -> None:
+        _check_finite(self.quality)
 
     def octaves(self, distortion: float, bits_per_pixel: float) -> float:
         """As in `ConstantPsnr`. Along a curve on which twice the bytes halve the distortion, the

@@ -199,6 +199,8 @@ def test_decode_of_the_future(
         (("still.png", "-o", "x.hnv", "--bpp", "1", "--size", "3k"), 2, "exactly one of --bpp"),
         (("still.png", "-o", "x.hnv", "--bpp", "1", "--psnr", "30"), 2, "exactly one of --bpp"),
         (("still.png", "-o", "x.hnv", "--psnr", "99"), 2, "not in the range"),
+        (("still.png", "-o", "x.hnv", "--psnr", "nan"), 2, "not a quality"),
+        (("still.png", "-o", "x.hnv", "--quality", "nan"), 2, "not a quality"),
         (("still.png", "-o", "x.hnv", "--bpp", "1", "--skip", "4"), 6, "no frames in the selected"),
         (("still.png", "-o", "x.hnv", "--bpp", "1", "--device", "cuda:77"), 2, "not available"),
         (("still.png", "-o", "x.hnv", "--bpp", "1", "--preset", "warp"), 2, "warp"),
