@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import csv
 import hashlib
 import os
@@ -57,7 +58,7 @@ class Point:
     rate: float
     variant: str
     content: str  # SHA-256 over all frames, first 12 digits
-    version: str  # of the codec; for hnv a hash of the encoder's source
+    version: str  # of the codec; for hnv a hash of the encoder's code
     frames: int
     width: int
     height: int
@@ -141,8 +142,18 @@ def version_of(codec: str) -> str:
         return f"PyAV {av.__version__} ffmpeg {av.ffmpeg_version_info}"
     digest = hashlib.sha256()
     for module in ENCODER:
-        digest.update((ROOT / f"hnervcodec/{module}.py").read_bytes())
+        digest.update(code_of((ROOT / f"hnervcodec/{module}.py").read_text()).encode())
     return digest.hexdigest()[:12]
+
+
+def code_of(source: str) -> str:
+    """What Python makes of a module, without comments and docstrings, which change no byte."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        documented = isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
+        if documented and ast.get_docstring(node) is not None:
+            node.body = node.body[1:]
+    return ast.unparse(tree)
 
 
 def commit() -> str:
