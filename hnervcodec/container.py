@@ -372,7 +372,8 @@ class Reader:
                     f"starts at frame {entry.first_frame}, expected {frame}",
                     element="INDX.first_frame", offset=at,
                 )  # fmt: skip
-            if entry.frame_count > min(self.level.frames, entry.length // 4):
+            profiles.check_frames(self.level, entry.frame_count)
+            if entry.frame_count > entry.length // 4:
                 raise FileError(
                     f"{entry.frame_count} frames in a segment of {entry.length} bytes",
                     element="INDX.frame_count", offset=at,

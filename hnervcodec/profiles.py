@@ -72,10 +72,14 @@ def check_frame(level: Level, width: int, height: int) -> None:
     _check(level, "luma samples per frame", width * height, level.luma_samples)
 
 
+def check_frames(level: Level, frames: int) -> None:
+    _check(level, "frames per segment", frames, level.frames)
+
+
 def check_segment(level: Level, specs: tuple[LayerSpec, ...], frames: int) -> None:
     stem = specs[0]
     embedding = frames * stem.in_channels * stem.height * stem.width
-    _check(level, "frames per segment", frames, level.frames)
+    check_frames(level, frames)
     _check(level, "weights per segment", weight_count(specs), level.weights)
     _check(level, "embedding values per segment", embedding, level.embedding)
     _check(level, "multiplications per frame", macs_per_frame(specs), level.macs)

@@ -1,77 +1,20 @@
-"""Shared material: random segments, a tiny real file, and ways to run the command."""
+"""Shared material: a tiny file, real ones, and ways to run the command."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
-from dataclasses import replace
-from fractions import Fraction
 from pathlib import Path
 
-import numpy as np
 import pytest
+from vectors import make_file, make_video, random_segment
 
-from hnervcodec import container, profiles, segment
-from hnervcodec.architecture import ModelConfig, StageConfig
-from hnervcodec.bitstream import crc32
-from hnervcodec.planes import plane_bytes, unpack
-from hnervcodec.segment import QuantizedLayer, QuantizedSegment
-from hnervcodec.syntax import Requant, VideoHeader
+from hnervcodec import profiles
 
 ROOT = Path(__file__).resolve().parent.parent
 EXCERPT = ROOT / "tests/data/bunny.mp4"
 LEVEL = profiles.LEVELS[10]
-SMALL_MODEL = ModelConfig(3, 5, (StageConfig(3, 1, 6, 0), StageConfig(2, 3, 4, 2)), 3)
-
-
-def make_video(width: int = 22, height: int = 14, chroma: int = 1, depth: int = 8) -> VideoHeader:
-    return VideoHeader(width, height, chroma, Fraction(30000, 1001), depth)
-
-
-def random_segment(
-    video: VideoHeader, frames: int, seed: int = 0, model: ModelConfig = SMALL_MODEL,
-    first_frame: int = 0, weight: int = 20,
-) -> QuantizedSegment:  # fmt: skip
-    """A valid segment of random levels, with frame checksums from the float64 path."""
-    from hnervcodec.synthesis import Synthesis
-
-    rng = np.random.default_rng(seed)
-    specs = video.layers(model)
-    layers = []
-    for spec in specs:
-        head = spec.kind == "head"
-        limit = min(weight, int(2**23.5 / 255 / (spec.weights // spec.weight_shape[0])))
-        requant = Requant(
-            bias_shift=3,
-            shift=2 if head else int(rng.integers(0, 6)),
-            multiplier=255 * 16 if head else int(rng.integers(200, 4000)),
-            gain=0 if head else int(rng.integers(500, 4000)),
-            zero_point=int(rng.integers(0, 60)) if spec.kind in ("stem", "up") else 0,
-        )
-        bias = rng.integers(-300, 300, spec.out_channels) + (1000 if head else 0)
-        levels = rng.integers(-limit, limit + 1, spec.weight_shape)
-        layers.append(QuantizedLayer(levels.astype(np.int32), bias.astype(np.int32), requant))
-    shape = (frames, specs[0].in_channels, specs[0].height, specs[0].width)
-    result = QuantizedSegment(
-        first_frame, model, specs, tuple(layers),
-        rng.integers(100, 156, shape).astype(np.uint8), 128, np.zeros(frames, np.uint32),
-    )  # fmt: skip
-    packed = Synthesis(result, video, path="float64").packed(range(frames))
-    crcs = [
-        crc32(plane_bytes(unpack(p, video.chroma_format, video.width, video.height)))
-        for p in packed
-    ]
-    return replace(result, frame_crcs=np.array(crcs, np.uint32))
-
-
-def make_file(path: Path, video: VideoHeader, segments: list[QuantizedSegment]) -> Path:
-    with open(path, "wb") as file:
-        writer = container.Writer(file, video, LEVEL)
-        for part in segments:
-            writer.segment(segment.write(part), part.frame_count)
-        writer.finish()
-    return path
 
 
 @pytest.fixture
@@ -80,7 +23,9 @@ def small_file(tmp_path: Path) -> Path:
     video = make_video()
     first = random_segment(video, 3, seed=1)
     second = random_segment(video, 2, seed=2, first_frame=3)
-    return make_file(tmp_path / "small.hnv", video, [first, second])
+    path = tmp_path / "small.hnv"
+    path.write_bytes(make_file(video, [first, second]))
+    return path
 
 
 def hnv(

@@ -1,9 +1,11 @@
-"""The normative network: every arithmetic path against a plain numpy transcription of the spec."""
+"""The normative network: every arithmetic path against the reference decoder."""
 
 import numpy as np
 import pytest
+import refdec
 import torch
-from conftest import LEVEL, ROOT, hnv, make_video, random_segment
+from conftest import LEVEL, hnv
+from vectors import make_video, random_segment
 
 from hnervcodec import segment as segments
 from hnervcodec.architecture import ModelConfig, StageConfig
@@ -13,42 +15,14 @@ from hnervcodec.segment import QuantizedSegment
 from hnervcodec.syntax import VideoHeader
 from hnervcodec.synthesis import PATHS, Synthesis, fastest_path
 
-GELU = (ROOT / "spec/tables/gelu.bin").read_bytes()
-
 
 def reference(segment: QuantizedSegment, video: VideoHeader, frame: int) -> np.ndarray:
-    """Packed samples [channels, h, w] in Python and numpy integers, sample by sample rules."""
-    levels = segment.embedding[frame].astype(np.int64)
-    fine, zero = levels, segment.embed_zero_point
-    for spec, layer in zip(segment.specs, segment.layers, strict=True):
-        r, pad = layer.requant, spec.kernel // 2
-        centred = np.pad(levels - zero, ((0, 0), (pad, pad), (pad, pad)))
-        height, width = levels.shape[1:]
-        acc = np.zeros((spec.weight_shape[0], height, width), np.int64)
-        for i in range(spec.kernel):
-            for j in range(spec.kernel):
-                window = centred[:, i : i + height, j : j + width]
-                acc += np.einsum("oc,chw->ohw", layer.weight[:, :, i, j].astype(np.int64), window)
-        s = spec.shuffle
-        acc = acc.reshape(spec.out_channels, s, s, height, width)
-        acc += layer.bias.astype(np.int64).reshape(-1, 1, 1, 1, 1) << r.bias_shift
-        acc = acc.transpose(0, 3, 1, 4, 2).reshape(spec.out_channels, height * s, width * s)
-        t = (acc + ((1 << r.shift) >> 1)) >> r.shift
-        if spec.kind == "head":
-            t = t.clip(-8192, 8191)
-            f = 24 - video.bit_depth
-            return ((t * r.multiplier + (1 << (f - 1))) >> f).clip(0, video.max_sample)
-        t = t.clip(-2048, 2047)
-        u = (t * r.multiplier + 512) >> 10
-        deficit = np.frombuffer(GELU, np.uint8).astype(np.int64)[np.minimum(np.abs(u), 4095)]
-        offset = ((np.maximum(u, 0) - deficit) * r.gain + 2048) >> 12
-        if spec.kind == "residual":
-            fine = (fine + offset).clip(0, 4080)
-        else:
-            zero = r.zero_point
-            fine = (16 * zero + offset).clip(0, 4080)
-        levels = (fine + 8) >> 4
-    raise AssertionError
+    """Packed samples [channels, h, w] by the reference decoder."""
+    size = video.width, video.height, video.chroma_format, video.bit_depth, 0
+    read = refdec.read_segment(
+        segments.write(segment), refdec.Video(*size), refdec.LEVELS[LEVEL.number]
+    )
+    return refdec.synthesize(read, frame, video.bit_depth)
 
 
 @pytest.mark.parametrize("chroma", [0, 1, 2, 3])

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import EXCERPT, hnv, make_file, make_video, random_segment
+from conftest import EXCERPT, hnv
+from vectors import make_file, make_video, random_segment
 
 from hnervcodec.decoder import Decoder
 from hnervcodec.errors import SourceError
@@ -64,7 +65,8 @@ def test_ffmpeg_reads_every_format(
 ) -> None:
     """Decoded Y4M and FFV1, through a real ffmpeg, are the planes we decoded."""
     video = make_video(*size, chroma, depth)
-    path = make_file(tmp_path / "x.hnv", video, [random_segment(video, 3)])
+    path = tmp_path / "x.hnv"
+    path.write_bytes(make_file(video, [random_segment(video, 3)]))
     with Decoder(path) as decoder:
         frames = decoder.frames(range(3))
         raw = b"".join(plane_bytes(planes) for _, planes in frames)
@@ -152,7 +154,8 @@ def test_colour_tags_travel(tmp_path: Path) -> None:
         make_video(), full_range=True, colour_primaries=1, transfer_characteristics=1,
         matrix_coefficients=1, sample_aspect=(4, 3),
     )  # fmt: skip
-    path = make_file(tmp_path / "x.hnv", video, [random_segment(video, 1)])
+    path = tmp_path / "x.hnv"
+    path.write_bytes(make_file(video, [random_segment(video, 1)]))
     run = hnv("decode", path, "-o", tmp_path / "x.mkv")
     assert b"ffmpeg -aspect 88:42" in run.stderr
     with VideoSource(tmp_path / "x.mkv") as source:
