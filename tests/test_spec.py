@@ -5,9 +5,11 @@ import math
 import re
 
 import pytest
+import refdec
 from conftest import ROOT
 
 from hnervcodec import container, profiles, requantization
+from hnervcodec.bitstream import crc32
 
 SPEC = (ROOT / "spec/bitstream.md").read_text()
 
@@ -39,6 +41,16 @@ def test_examples() -> None:
 
     assert ", ".join(map(str, GOLDEN_FREQUENCIES)) in SPEC
     assert bytes.fromhex(GOLDEN_STREAM).hex(" ") in SPEC
+
+
+def test_the_worked_example_is_the_vector() -> None:
+    listing = SPEC[SPEC.index("## 15. Example") :].split("```")[1]
+    lines = [re.match(r"((?:[0-9a-f]{2} {1,2})+)", line) for line in listing.splitlines()]
+    data = bytes.fromhex("".join(line[1] for line in lines if line))
+    path = ROOT / "spec/vectors/valid/example.hnv"
+    assert data == path.read_bytes()
+    assert list(refdec.decode(data)) == [bytes([3, 11, 7, 17])]
+    assert "`03 0b 07 11` is 0x1a552926" in SPEC and crc32(bytes([3, 11, 7, 17])) == 0x1A552926
 
 
 def test_every_chunk_is_registered() -> None:

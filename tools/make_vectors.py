@@ -9,6 +9,7 @@ import struct
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -77,7 +78,28 @@ def valid() -> Iterator[Vector]:
     yield from valid_limits(of)
 
 
+def example() -> Vector:
+    """The worked example of the specification: one grey frame of 2x2 samples."""
+    video = make_video(2, 2, 0, frame_count=1)
+    video = replace(video, frame_rate=Fraction(25))
+    part = zero_segment(video, 1, ModelConfig(1, 1, (StageConfig(1, 1, 1, 0),), 1))
+    part = replace(part, embedding=np.full_like(part.embedding, 131), embed_zero_point=128)
+    arrays: list[tuple[list[int], list[int]]] = [([5], [-2]), ([-3], [4]), ([9, 0, 4, -7], [6] * 4)]
+    for n, (weight, bias) in enumerate(arrays):
+        shape = part.layers[n].weight.shape
+        part = with_layer(
+            part, n, weight=np.array(weight, np.int32).reshape(shape),
+            bias=np.array(bias[: len(part.layers[n].bias)], np.int32), bias_shift=n,
+        )  # fmt: skip
+    part = with_layer(part, 0, shift=1, multiplier=20000, gain=3000, zero_point=20)
+    part = with_layer(part, 1, shift=2, multiplier=60000, gain=4000, zero_point=16)
+    part = with_layer(part, 2, multiplier=30000)
+    proves = "the worked example of section 15"
+    return Vector("example", proves, make_file(video, [with_checksums(part, video)]))
+
+
 def valid_structure(of: Callable[..., Vector]) -> Iterator[Vector]:
+    yield example()
     video = make_video()
     part = random_segment(video, 3, seed=1)
     yield of("one-frame", "no tables of temporal differences", video, random_segment(video, 1))
