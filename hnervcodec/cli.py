@@ -33,6 +33,7 @@ from hnervcodec.errors import (
     UsageError,
 )
 from hnervcodec.planes import CHROMA_NAMES
+from hnervcodec.profiles import LEVELS
 
 if TYPE_CHECKING:
     from hnervcodec.decoder import Decoder
@@ -339,6 +340,12 @@ class _EncodeProgress:
 # ---------------------------------------------------------------- decode
 
 
+_MAX_LEVEL = click.option(
+    "--max-level",
+    type=click.Choice([str(number) for number in LEVELS]),
+    callback=lambda _context, _parameter, value: value and int(value),
+    help="Refuse files of higher levels: a bound on the memory that untrusted ones can take.",
+)
 _ARITHMETIC = click.option(
     "--arithmetic",
     type=click.Choice(("auto", "int8", "float32", "float64")),
@@ -369,6 +376,7 @@ _ARITHMETIC = click.option(
     help="Default: by OUT's name; y4m on a pipe.",
 )
 @click.option("--recover", is_flag=True, help="Decode what is intact of a damaged file (exit 3).")
+@_MAX_LEVEL
 @_ARITHMETIC
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda or mps.")
 @click.option("--threads", type=click.IntRange(1), help="CPU threads (default: all cores).")
@@ -377,7 +385,8 @@ _ARITHMETIC = click.option(
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 def decode(
     source: str, output: str, selection: str | None, name: str | None, recover: bool,
-    arithmetic: str, device: str, threads: int | None, yes: bool, no: bool, quiet: bool,
+    max_level: int | None, arithmetic: str, device: str, threads: int | None, yes: bool, no: bool,
+    quiet: bool,
 ) -> None:  # fmt: skip
     """Reconstruct frames of the .hnv file IN, each checked against its checksum.
 
@@ -386,7 +395,7 @@ def decode(
     hnv decode x.hnv --frames 10-20 -o part.mkv    lossless FFV1 of eleven frames
     hnv decode x.hnv --format framemd5 -o -        a line "INDEX, MD5" per frame
     """
-    with _open_decoder(source, recover, arithmetic, device, threads) as decoder:
+    with _open_decoder(source, recover, max_level, arithmetic, device, threads) as decoder:
         from hnervcodec import video
         from hnervcodec.decoder import parse_frames
 
@@ -460,10 +469,11 @@ def _open_sink(output: str, name: str, header: VideoHeader) -> Iterator[Any]:
 @cli.command()
 @click.argument("source", metavar="IN")
 @click.option("--json", "as_json", is_flag=True, help="For programs; the same facts.")
-def info(source: str, as_json: bool) -> None:
+@_MAX_LEVEL
+def info(source: str, as_json: bool, max_level: int | None) -> None:
     """Say what the .hnv file IN holds and where every byte of it went."""
     with _open_file(source) as file:
-        facts = describe(Reader(file))
+        facts = describe(Reader(file, max_level=max_level))
     facts = {"file": source, **facts}
     click.echo(json.dumps(facts, indent=2) if as_json else _as_text(facts))
 
@@ -552,13 +562,17 @@ def _as_text(facts: dict[str, Any]) -> str:
 
 @cli.command()
 @click.argument("source", metavar="IN")
+@_MAX_LEVEL
 @_ARITHMETIC
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda or mps.")
 @click.option("--threads", type=click.IntRange(1), help="CPU threads (default: all cores).")
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
-def verify(source: str, arithmetic: str, device: str, threads: int | None, quiet: bool) -> None:
+def verify(
+    source: str, max_level: int | None, arithmetic: str, device: str, threads: int | None,
+    quiet: bool,
+) -> None:  # fmt: skip
     """Check every checksum of IN, of its bytes and of every decoded frame."""
-    with _open_decoder(source, False, arithmetic, device, threads) as decoder:
+    with _open_decoder(source, False, max_level, arithmetic, device, threads) as decoder:
         decoder.reader.check()
         start = time.monotonic()
         count = sum(1 for _ in decoder.frames(range(len(decoder))))
@@ -622,10 +636,13 @@ def _open_file(source: str) -> Iterator[BinaryIO]:
 
 @contextmanager
 def _open_decoder(
-    source: str, recover: bool, arithmetic: str, device: str, threads: int | None
-) -> Iterator[Decoder]:
+    source: str, recover: bool, max_level: int | None, arithmetic: str, device: str,
+    threads: int | None,
+) -> Iterator[Decoder]:  # fmt: skip
     with _open_file(source) as file:
-        reader = Reader(file, recover=recover)  # a wrong file fails before torch is loaded
+        reader = Reader(
+            file, recover=recover, max_level=max_level
+        )  # a wrong file fails before torch is loaded
         from hnervcodec.decoder import Decoder
 
         _use_threads(threads)

@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 from hnervcodec import profiles, syntax
 from hnervcodec.bitstream import ByteReader, ByteWriter, crc32
-from hnervcodec.errors import FileError, TruncatedError, UnsupportedError
+from hnervcodec.errors import FileError, LimitError, TruncatedError, UnsupportedError
 from hnervcodec.syntax import VideoHeader
 
 SIGNATURE = b"\x89HNV\r\n\x1a\n"
@@ -213,13 +213,17 @@ class Reader:
 
     With `recover`, a file whose index or end is missing or damaged opens all the same: intact
     segments are found by walking the chunks. `hnv decode --recover` uses it.
+    With `max_level`, files of higher levels are refused: it bounds the memory and the time that an
+    untrusted file can take.
     """
 
-    def __init__(self, file: BinaryIO, *, recover: bool = False):
+    def __init__(self, file: BinaryIO, *, recover: bool = False, max_level: int | None = None):
         self._file = file
         self.size = file.seek(0, io.SEEK_END)
         self.prefix = read_prefix(self._read(0, min(PREFIX_SIZE, self.size)))
         self.level = self.prefix.level
+        if max_level is not None and self.level.number > max_level:
+            raise LimitError(f"the file is of level {self.level.number}, above {max_level}")
         header = self._chunk_at(PREFIX_SIZE)
         if header.kind != b"VHDR" or header.serial != 0:
             raise FileError("the first chunk is not VHDR", element="type", offset=PREFIX_SIZE)
@@ -355,7 +359,10 @@ class Reader:
         index_offset, frame_count = r.u64("index_offset"), r.u32("frame_count", 1)
         r.end("HEND")
         if not self._body <= index_offset <= end.offset - CHUNK_OVERHEAD:
-            raise FileError(f"index offset {index_offset} lies outside the file", element="HEND")
+            raise FileError(
+                f"index offset {index_offset} lies outside the file",
+                element="HEND.index_offset", offset=end.payload_offset,
+            )  # fmt: skip
         chunk = self._chunk_at(index_offset)
         if chunk.kind != b"INDX":
             raise FileError("no INDX chunk here", element="HEND.index_offset", offset=index_offset)
@@ -385,7 +392,10 @@ class Reader:
             entries.append(entry)
         r.end("INDX")
         if frame != frame_count:
-            raise FileError(f"{frame_count} frames announced, {frame} indexed", element="HEND")
+            raise FileError(
+                f"{frame_count} frames announced, {frame} indexed",
+                element="HEND.frame_count", offset=end.payload_offset + 8,
+            )  # fmt: skip
         return entries
 
     def _find_segments(self) -> list[IndexEntry]:

@@ -28,8 +28,9 @@ CACHED_SEGMENTS = 2
 class Decoder:
     """Random access to the frames of a `.hnv` file.
 
-    `source`: a path, the file's bytes, a seekable binary file, or an open `Reader`. `path` and
-    `device` choose the arithmetic (see `synthesis`); the frames are the same for all of them.
+    `source`: a path, the file's bytes, a seekable binary file, or an open `Reader`, whose own
+    `recover` and `max_level` then count. `path` and `device` choose the arithmetic (see
+    `synthesis`); the frames are the same for all of them.
 
     >>> with Decoder("bunny.hnv") as decoder:
     ...     y, cb, cr = decoder[10]          # uint8 [H, W], [ceil(H/2), ceil(W/2)] twice
@@ -40,6 +41,7 @@ class Decoder:
         source: str | Path | bytes | BinaryIO | Reader,
         *,
         recover: bool = False,
+        max_level: int | None = None,
         path: str = "auto",
         device: str | torch.device = "cpu",
     ):
@@ -50,7 +52,7 @@ class Decoder:
             if isinstance(source, bytes):
                 source = io.BytesIO(source)
             if not isinstance(source, Reader):
-                source = Reader(source, recover=recover)
+                source = Reader(source, recover=recover, max_level=max_level)
         except BaseException:
             self.close()
             raise

@@ -54,19 +54,22 @@ def read_video_header(r: ByteReader) -> VideoHeader:
     height = r.u16("height", 1)
     chroma_format = r.u8("chroma_format", 0, len(CHROMA_NAMES) - 1)
     bit_depth = r.u8("bit_depth", 8, 12)
+    at = r.offset
     chroma_siting = r.u8("chroma_siting")
     if chroma_siting > 5 and chroma_siting != SITING_UNSPECIFIED:
-        raise FileError(f"unknown value {chroma_siting}", element="chroma_siting")
+        raise FileError(f"unknown value {chroma_siting}", element="chroma_siting", offset=at)
     full_range = r.u8("full_range", 0, 1)
     colour_primaries = r.u8("colour_primaries")
     transfer_characteristics = r.u8("transfer_characteristics")
     matrix_coefficients = r.u8("matrix_coefficients")
     r.u8("reserved", 0, 0)
+    at = r.offset
     sample_aspect = r.u16("sample_aspect_num"), r.u16("sample_aspect_den")
     if (sample_aspect[0] == 0) != (sample_aspect[1] == 0):
         raise FileError(
-            f"{sample_aspect[0]}:{sample_aspect[1]} is no ratio", element="sample_aspect"
-        )
+            f"{sample_aspect[0]}:{sample_aspect[1]} is no ratio",
+            element="sample_aspect", offset=at,
+        )  # fmt: skip
     frame_rate = Fraction(r.u32("frame_rate_num", 1), r.u32("frame_rate_den", 1))
     frame_count = r.u32("frame_count")
     r.end("video_header")
@@ -138,9 +141,10 @@ def _write_table(w: ByteWriter, table: Table) -> None:
 
 
 def _read_kernel(r: ByteReader, element: str) -> int:
+    at = r.offset
     kernel = r.u8(element, 1, 7)
     if kernel % 2 == 0:
-        raise FileError(f"even kernel {kernel}", element=element)
+        raise FileError(f"even kernel {kernel}", element=element, offset=at)
     return kernel
 
 

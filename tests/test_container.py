@@ -198,6 +198,14 @@ def test_a_huge_declared_network_is_refused_before_allocation(small_file: Path) 
             decode_all(patched(data, offset, new))
 
 
+def test_max_level_bounds_what_is_accepted() -> None:
+    data = make_file(make_video(), [random_segment(make_video(), 1)], level=60)
+    assert len(Decoder(data, max_level=60)) == 1
+    for recover in (False, True):
+        with pytest.raises(LimitError, match="of level 60, above 50"):
+            Decoder(data, max_level=50, recover=recover)
+
+
 def test_limits_are_inclusive() -> None:
     level = profiles.LEVELS[10]
     profiles.check_frame(level, 256, 256)
