@@ -1,0 +1,85 @@
+"""What must hold for any bytes whatever, checked on one input, by tests and by tools/fuzz."""
+
+from __future__ import annotations
+
+import io
+import time
+
+import refdec
+
+from hnervcodec import segment
+from hnervcodec.bitstream import ByteReader
+from hnervcodec.container import Reader
+from hnervcodec.decoder import Decoder
+from hnervcodec.errors import HnervError
+from hnervcodec.planes import plane_bytes
+
+LEVEL = 10  # inputs are tiny; what a higher level allows is only more of the same
+MAX_SECONDS = 2.0
+# Beyond these, a file may be sound and still take the reference decoder long.
+MAX_SYMBOLS, MAX_MACS = 20_000, 20_000_000
+
+
+def check(data: bytes) -> str:
+    """Returns "valid", "refused" or "large" (sound as far as it was read, but not decoded).
+
+    Fails with an AssertionError if the product and the reference decoder disagree or the product
+    is slow; any other exception than the product's own has escaped it."""
+    start = time.monotonic()
+    try:
+        with Decoder(data, max_level=LEVEL) as decoder:
+            decoder.reader.check()
+            if is_large(decoder.reader):
+                outcome, frames = "large", []
+            else:
+                frames = [plane_bytes(p) for _, p in decoder.frames(range(len(decoder)))]
+                outcome = "valid"
+    except HnervError as error:
+        outcome, frames = "refused", []
+        assert str(error) and "\n" not in str(error)
+    check_recovery(data)
+    seconds = time.monotonic() - start
+    assert seconds < MAX_SECONDS, f"{seconds:.1f} s"
+    if outcome != "large" and data[11:12] <= bytes([LEVEL]):
+        try:
+            expected = list(refdec.decode(data))
+        except refdec.Faulty as error:
+            assert outcome == "refused", f"refdec refuses: {error}"
+        else:
+            assert outcome == "valid" and frames == expected, "refdec reads it differently"
+    return outcome
+
+
+def check_recovery(data: bytes) -> None:
+    """Whatever is left of a file decodes, or says why not."""
+    try:
+        with Decoder(data, max_level=LEVEL, recover=True) as decoder:
+            if not is_large(decoder.reader):
+                for entry in decoder.reader.index:
+                    list(decoder.frames(entry.frames[:1]))
+    except HnervError:
+        pass
+
+
+def is_large(reader: Reader) -> bool:
+    for entry in reader.index:
+        payload = reader.segment_payload(entry)
+        header, specs = segment.read_header(ByteReader(payload), reader.video, reader.level)
+        stem = specs[0]
+        embedding = header.frame_count * stem.in_channels * stem.height * stem.width
+        if embedding + sum(spec.weights for spec in specs) > MAX_SYMBOLS:
+            return True
+        if header.frame_count * sum(spec.macs for spec in specs) > MAX_MACS:
+            return True
+        if header.frame_count * sum(spec.features for spec in specs) > MAX_MACS:
+            return True
+    return False
+
+
+def is_container(data: bytes) -> bool:
+    """Whether `vectors.split` can take `data` apart."""
+    try:
+        list(Reader(io.BytesIO(data)).chunks())
+    except HnervError:
+        return False
+    return True
