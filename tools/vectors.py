@@ -187,7 +187,7 @@ def join(prefix: bytes, chunks: Chunks, *, relocate: bool = True) -> bytes:
         if relocate and kind == b"INDX":
             for n, place in enumerate(segments[: (len(fixed) - 4) // 18]):
                 struct.pack_into("<Q", fixed, 4 + 18 * n, place)
-        if relocate and kind == b"HEND":
+        if relocate and kind == b"HEND" and len(fixed) >= 8:
             index = [place for (k, _), place in zip(chunks, places, strict=True) if k == b"INDX"]
             struct.pack_into("<Q", fixed, 0, index[0] if index else 0)
         header = kind + struct.pack("<II", len(fixed), serial)
