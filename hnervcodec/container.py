@@ -306,6 +306,8 @@ class Reader:
         offset, serial, previous = PREFIX_SIZE, 0, b""
         while True:
             chunk = self._chunk_at(offset)
+            if chunk.critical and chunk.kind not in _PREDECESSORS:
+                raise UnsupportedError(f"unknown critical chunk {chunk.kind.decode()}")
             if chunk.serial != serial:
                 raise FileError(
                     f"serial {chunk.serial}, expected {serial}", element="serial", offset=offset + 8
@@ -322,8 +324,6 @@ class Reader:
 
     @staticmethod
     def _check_order(previous: bytes, chunk: Chunk) -> None:
-        if chunk.kind not in _PREDECESSORS:
-            raise UnsupportedError(f"unknown critical chunk {chunk.kind.decode()}")
         if previous not in _PREDECESSORS[chunk.kind]:
             after = previous.decode() or "the prefix"
             raise FileError(

@@ -142,15 +142,16 @@ def read_chunks(data: bytes) -> Iterator[Chunk]:
         if not (letters.isalpha() and letters.isascii()):
             raise Damaged(f"type {letters!r} at byte {offset}")
         kind = letters.decode()
-        # serial: 0 for the first chunk, then one more for each.
+        # A type whose first letter is upper case is critical: a decoder that meets an unknown
+        # critical chunk MUST stop, as soon as header_crc holds.
+        if kind[0].isupper() and kind not in ORDER:
+            raise Unsupported(f"critical chunk {kind}")
+        # serial: 0 for the first chunk, then one more for each, ancillary or not.
         if declared != serial:
             raise Damaged(f"serial {declared} at byte {offset}")
-        # A type whose first letter is upper case is critical: a decoder that meets an unknown
-        # critical chunk MUST stop. Others are ancillary and MUST be skipped when unknown.
+        # VHDR is the first chunk. One or more SEGM follow, then one INDX, then HEND. Ancillary
+        # chunks MUST be skipped when unknown, but for their checks.
         if kind[0].isupper():
-            if kind not in ORDER:
-                raise Unsupported(f"critical chunk {kind}")
-            # VHDR is the first chunk. One or more SEGM follow, then one INDX, then HEND.
             if previous not in ORDER[kind]:
                 raise Damaged(f"{kind} follows {previous or 'the prefix'}")
             previous = kind
@@ -228,7 +229,7 @@ def read_video_header(payload: bytes, level: Level) -> Video:
 
 # ---------------------------------------------------------------- 4. Packing
 
-# chroma_format -> (R, C) of each plane: its rows and columns in a 2x2 block of luma samples
+# chroma_format -> (R, Q) of each plane: its rows and columns in a 2x2 block of luma samples
 PLANES = {
     0: [(2, 2)],
     1: [(2, 2), (1, 1), (1, 1)],
@@ -245,16 +246,16 @@ def packed_channels(chroma_format: int) -> int:
 def unpack(packed: np.ndarray, video: Video) -> list[np.ndarray]:
     planes, channel = [], 0
     for rows, columns in PLANES[video.chroma_format]:
-        # A plane has ceil(height * R / 2) rows and ceil(width * C / 2) columns.
+        # A plane has ceil(height * R / 2) rows and ceil(width * Q / 2) columns.
         height, width = ceil_div(video.height * rows, 2), ceil_div(video.width * columns, 2)
         plane = np.zeros((packed.shape[1] * rows, packed.shape[2] * columns), np.int64)
-        # for r = 0..R-1, for c = 0..C-1, the channel whose sample (i, j) is the plane's sample
-        # (R*i + r, C*j + c)
+        # Channel r * Q + c of a plane's holds in row i and column j the plane's sample in row
+        # R * i + r and column Q * j + c.
         for r in range(rows):
             for c in range(columns):
                 plane[r::rows, c::columns] = packed[channel]
                 channel += 1
-        # frames are cropped at the top left
+        # samples outside the planes, below and to the right, are discarded
         planes.append(plane[:height, :width])
     return planes
 
@@ -305,8 +306,8 @@ def read_network(r: Fields, video: Video) -> list[Layer]:
         channels = r.u16(f"stage[{n}].channels", 1, 1024)
         stages.append((stride, kernel, channels, r.u8(f"stage[{n}].residuals", 0, 15)))
     head_kernel = read_kernel(r, "head_kernel")
-    # With S the product of all strides, an embedding has h = ceil(ceil(height / 2) / S) rows and
-    # w = ceil(ceil(width / 2) / S) columns.
+    # With S the product of all strides, an embedding has C = embed_channels channels of
+    # h = ceil(ceil(height / 2) / S) rows and w = ceil(ceil(width / 2) / S) columns.
     product = 1
     for stride, *_ in stages:
         product *= stride
@@ -353,8 +354,8 @@ def read_segment(payload: bytes, video: Video, level: Level) -> Segment:
     r = Fields(payload, "SEGM")
     first_frame, frames = r.u32("first_frame"), r.u16("frame_count", 1)
     layers = read_network(r, video)
-    # A decoder MUST check the network, frame_count and the frame size against the level before it
-    # allocates memory for what they describe.
+    # A decoder MUST check the network's ranges, then the network, frame_count and the frame size
+    # against the limits of section 10, before it allocates memory for what they describe.
     stem = layers[0]
     embedding_shape = (frames, stem.inputs, stem.height, stem.width)
     level.check_segment(layers, embedding_shape)
@@ -376,7 +377,7 @@ def read_segment(payload: bytes, video: Video, level: Level) -> Segment:
     ]
     coded = RangeDecoder(r.raw(4 * r.u32("coded_words")))
     crcs = Fields(r.raw(4 * frames), "frame_crc")
-    # It MUST be used up exactly.
+    # which use it up exactly
     r.end()
 
     # 6.1 Order of the coded levels
@@ -387,7 +388,7 @@ def read_segment(payload: bytes, video: Video, level: Level) -> Segment:
     for c, table in enumerate(embed_tables[1:]):
         steps = coded.levels(table, e[1:, c].size).reshape(e[1:, c].shape)
         e[1:, c] = e[0, c] + np.cumsum(steps, axis=0)
-    # All embedding levels MUST lie in 0..255.
+    # Every level e[t], t = 0..T - 1, MUST lie in 0..255.
     if e.min() < 0 or e.max() > 255:
         raise Damaged("SEGM: an embedding level is not in 0..255")
     # 3. For each layer in order: its weights, then its biases.
@@ -470,8 +471,8 @@ class RangeDecoder:
         return np.array(values, np.int64)
 
     def end(self) -> None:
-        # the coded data is at its end if next() has been called at least W times, and range is
-        # 2^64 - 1 (nothing was decoded) or (point - low) mod 2^64 < 2^33 - 1
+        # the coded data is at its end if next() has been called at least coded_words times, and
+        # range is 2^64 - 1 (nothing was decoded) or (point - low) mod 2^64 < 2^33 - 1
         left = (self.point - self.low) & MASK
         if self.calls < len(self.words) or not (self.range == MASK or left < (1 << 33) - 1):
             raise Damaged("SEGM: coded_levels are too long")
@@ -512,7 +513,7 @@ def convolve(a: np.ndarray, z: int, layer: Layer, p: Parameters) -> np.ndarray:
             shifted = padded[:, i : i + height, j : j + width].reshape(layer.inputs, -1)
             acc += p.weights[:, :, i, j] @ shifted
     acc += np.repeat(p.biases << p.bias_shift, s * s)[:, None]
-    # output channel c, row y * s + i, column x * s + j takes acc[c * s * s + i * s + j][y][x]
+    # output channel c, row y * s + m, column x * s + n takes acc[c * s * s + m * s + n][y][x]
     acc = acc.reshape(layer.outputs, s, s, height, width).transpose(0, 3, 1, 4, 2)
     return acc.reshape(layer.outputs, height * s, width * s)
 

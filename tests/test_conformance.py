@@ -6,6 +6,7 @@ import hashlib
 import json
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import make_vectors
@@ -20,6 +21,12 @@ from hnervcodec.planes import plane_bytes
 VECTORS = ROOT / "spec/vectors"
 FILES = sorted(VECTORS.glob("*/*.hnv"))
 CLASSES = {"damaged": FileError, "unsupported": UnsupportedError, "limit": LimitError}
+
+
+def expected_of(path: Path) -> list[str] | str:
+    facts = json.loads(path.with_suffix(".json").read_text())
+    expected: list[str] | str = facts["error" if path.parent.name == "faulty" else "md5"]
+    return expected
 
 
 def md5(data: bytes) -> str:
@@ -45,14 +52,77 @@ def by_reference(data: bytes) -> list[str] | str:
 
 def test_every_vector(capsys: pytest.CaptureFixture[str]) -> None:
     for path in FILES:
-        facts = json.loads(path.with_suffix(".json").read_text())
-        expected = facts["error"] if path.parent.name == "faulty" else facts["md5"]
-        data = path.read_bytes()
+        expected, data = expected_of(path), path.read_bytes()
         assert by_product(data) == expected, path.name
         assert by_reference(data) == expected, path.name
     with capsys.disabled():
         print(f" {len(FILES)} files verified", end="")
     assert len(FILES) > 200
+
+
+MISREADINGS = [  # of the specification, as changes to the reference decoder
+    ("if incompatible_flags:", "if False:"),
+    ("if kind[0].isupper() and kind not in ORDER:", "if False:"),
+    ("if declared != serial:", "if False:"),
+    ("if previous not in ORDER[kind]:", "if False:"),
+    ('if r.u32("payload_crc") != crc32(payload):', 'if r.u32("x") and False:'),
+    ("if offset != len(data):", "if False:"),
+    ("if entries != segments:", "if False:"),
+    ("2: [(2, 2), (2, 1), (2, 1)]", "2: [(2, 2), (1, 2), (1, 2)]"),
+    ("ceil_div(video.height * rows, 2)", "video.height * rows // 2"),
+    ('"u1" if bit_depth == 8 else "<u2"', '"u1" if bit_depth == 8 else ">u2"'),
+    ("(31 - (decay % 16))", "(31 - (decay % 17))"),
+    ("(11 - decay // 16)", "(11 - decay // 17)"),
+    ("(2 * zero + 1) << 15", "(2 * zero) << 15"),
+    ("if self.range < 1 << 32:", "if self.range < 1 << 31:"),
+    ("e[1:, c] = e[0, c] + np.cumsum(steps, axis=0)", "e[1:, c] = e[0, c] + steps"),
+    ("if e.min() < 0 or e.max() > 255:", "if False:"),
+    ("    coded.end()", "    pass"),
+    (
+        ' >= 1 << 24:\n            raise Damaged(f"SEGM: the acc',
+        ' > 1 << 24:\n            raise Damaged(f"SEGM: the acc',
+    ),
+    ("max(z, 255 - z)", "z"),
+    (
+        "np.abs((p.biases << p.bias_shift) + ((1 << p.shift) >> 1))",
+        "np.abs(p.biases << p.bias_shift)",
+    ),
+    ("np.pad(a - z,", 'z * 0 + np.pad(a, mode="edge", pad_width='),
+    ("transpose(0, 3, 1, 4, 2)", "transpose(0, 3, 2, 4, 1)"),
+    ("np.clip(t, -2048, 2047)", "np.clip(t, -2049, 2047)"),
+    ("np.clip(t, -2048, 2047)", "np.clip(t, -2048, 2048)"),
+    ("np.clip(t, -8192, 8191)", "np.clip(t, -8192, 8192)"),
+    ("t * p.multiplier + 512", "t * p.multiplier + 511"),
+    ("(g * p.gain + 2048) >> 12", "(g * p.gain + 2047) >> 12"),
+    ("np.clip(fine + d, 0, 4080)", "np.clip(fine + d, 0, 4095)"),
+    ("(fine + 8) >> 4", "(fine + 7) >> 4"),
+    ("(1 << (23 - bit_depth))", "(1 << (22 - bit_depth))"),
+    ("np.minimum(np.abs(u), 4095)", "np.minimum(np.abs(u), 1023)"),
+    ("16 * isqrt(self.luma_samples)", "15 * isqrt(self.luma_samples)"),
+    ("min(32 * n, 1 << 26)", "32 * n"),
+    ("written, 16 * n", "written, 16 * n - 1"),
+]
+
+
+@pytest.mark.parametrize(("right", "wrong"), MISREADINGS)
+def test_vectors_notice_a_misreading(right: str, wrong: str) -> None:
+    path = ROOT / "spec/refdec.py"
+    source = path.read_text()
+    assert right in source
+    module = types.ModuleType("misread")
+    module.__file__ = str(path)
+    sys.modules["misread"] = module  # where dataclasses look for it
+    exec(compile(source.replace(right, wrong), "misread", "exec"), module.__dict__)
+    assert any(by_misreading(module, path) != expected_of(path) for path in FILES)
+
+
+def by_misreading(decoder: types.ModuleType, path: Path) -> list[str] | str:
+    try:
+        return [md5(frame) for frame in decoder.decode(path.read_bytes())]
+    except decoder.Faulty as error:
+        return str(error.kind)
+    except Exception as error:  # a decoder that falls over has noticed, too
+        return repr(error)
 
 
 def test_vectors_are_what_their_maker_makes() -> None:

@@ -37,6 +37,7 @@ from hnervcodec.bitstream import ByteWriter, crc32
 from hnervcodec.decoder import Decoder
 from hnervcodec.entropy import Table
 from hnervcodec.planes import plane_bytes
+from hnervcodec.requantization import gelu_table
 from hnervcodec.segment import QuantizedSegment
 from hnervcodec.syntax import SegmentHeader, VideoHeader
 
@@ -229,6 +230,11 @@ def valid_synthesis(of: Callable[..., Vector]) -> Iterator[Vector]:
         "clamped", "every clip is reached: table indices, GELU's table, output levels, samples",
         video, with_checksums(steep, video),
     )  # fmt: skip
+    pixel = make_video(2, 2)
+    yield of("clip-hidden", "the first index below -2048 counts as -2048", pixel,
+             clipped_segment(pixel))  # fmt: skip
+    yield of("clip-head", "the first index above 8191 counts as 8191", pixel,
+             clipped_segment(pixel, head=True))  # fmt: skip
     flat = part
     for n, layer in enumerate(part.layers):
         flat = with_layer(flat, n, shift=23, bias_shift=0, bias=np.sign(layer.bias))
@@ -249,7 +255,7 @@ def valid_synthesis(of: Callable[..., Vector]) -> Iterator[Vector]:
     for sign in (1, -1):
         yield of(
             f"accumulator-bound-{'high' if sign > 0 else 'low'}",
-            f"a sum reaches {'' if sign > 0 else '-'}(2^24 - 1), the largest allowed",
+            "a sum reaches 2^24 - 1, the largest allowed" if sign > 0 else "a sum reaches 1 - 2^24",
             make_video(2, 2), bounded_segment(make_video(2, 2), sign, 0),
         )  # fmt: skip
     wide = ModelConfig(24, 40, (StageConfig(2, 3, 33, 0), StageConfig(2, 3, 17, 3)), 3)
@@ -271,6 +277,26 @@ def valid_synthesis(of: Callable[..., Vector]) -> Iterator[Vector]:
              random_segment(video, 1, model=long))  # fmt: skip
 
 
+def clipped_segment(video: VideoHeader, head: bool = False) -> QuantizedSegment:
+    """One frame in which the table index one beyond its range would change the samples: the head's
+    8192, or the stem's -2049, where G has another value."""
+    part = zero_segment(video, 1, ModelConfig(1, 1, (StageConfig(1, 1, 1, 0),), 1))
+    if head:
+        bias = np.full(6, 8192 // 4, np.int32)
+        return with_checksums(with_layer(part, 2, bias=bias, bias_shift=2, multiplier=4), video)
+    table = gelu_table()
+    multiplier = next(
+        m for m in range(1024, 2048)
+        if table[-((-2048 * m + 512) >> 10)] != table[-((-2049 * m + 512) >> 10)]
+    )  # fmt: skip
+    part = with_layer(part, 0, bias=np.array([-2049], np.int32), multiplier=multiplier,
+                      gain=65535, zero_point=255)  # fmt: skip
+    one = np.ones((1, 1, 1, 1), np.int32)
+    part = with_layer(part, 1, weight=-one, multiplier=4096, gain=65535)
+    weight = np.ones((6, 1, 1, 1), np.int32)
+    return with_checksums(with_layer(part, 2, weight=weight, multiplier=65535), video)
+
+
 def bounded_segment(video: VideoHeader, sign: int, excess: int) -> QuantizedSegment:
     """One frame whose stem's sum, with bias and rounding offset, is sign * (2^24 - 1 + excess)."""
     part = zero_segment(video, 1, ModelConfig(9, 1, (StageConfig(1, 1, 1, 0),), 1))
@@ -283,7 +309,7 @@ def bounded_segment(video: VideoHeader, sign: int, excess: int) -> QuantizedSegm
     part = with_layer(part, 2, weight=np.arange(-2, 4, dtype=np.int32).reshape(6, 1, 1, 1),
                       bias=np.full(6, 90, np.int32), multiplier=65535)  # fmt: skip
     part = replace(part, embedding=np.full_like(part.embedding, 255))
-    return part if excess else with_checksums(part, video)
+    return with_checksums(part, video)
 
 
 def valid_limits(of: Callable[..., Vector]) -> Iterator[Vector]:
@@ -297,6 +323,11 @@ def valid_limits(of: Callable[..., Vector]) -> Iterator[Vector]:
     model = ModelConfig(1, 1, (StageConfig(8, 1, 1, 0),), 1)
     yield of("limit-frame", "exactly level 10's width and luma samples", wide,
              zero_segment(wide, 1, model))  # fmt: skip
+
+    square = make_video(256, 256)
+    model = ModelConfig(1, 1, (StageConfig(8, 1, 64, 0),), 1)
+    yield of("limit-features", "a layer writes exactly what level 10 allows", square,
+             zero_segment(square, 1, model))  # fmt: skip
 
 
 def model_of_weights(weights: int, video: VideoHeader) -> ModelConfig:
@@ -377,7 +408,7 @@ def faulty_prefix(data: bytes) -> Iterator[Vector]:
         ("incompatible_flags", 12, b"\x00\x00\x00\x80"),
     ):  # fmt: skip
         changed = join(poke(prefix, offset, new), chunks)
-        yield Vector(f"unknown-{name}", f"a {name} from the future", changed, "unsupported")
+        yield Vector(f"unknown-{name}", f"{name} of a later version", changed, "unsupported")
 
 
 def faulty_chunks(data: bytes) -> Iterator[Vector]:
@@ -407,12 +438,17 @@ def faulty_chunks(data: bytes) -> Iterator[Vector]:
     at = 24 + 20 + len(header[1])
     serial[at + 8] = 7
     yield Vector("serial", "a serial number out of order", repair(bytes(serial)), "damaged")
+    spoilt = bytearray(join(prefix, [header, first, (b"noTE", b"text"), second, index, end]))
+    spoilt[spoilt.index(b"text")] ^= 1
+    yield Vector("ancillary-payload_crc", "an ancillary chunk with a wrong payload_crc",
+                 bytes(spoilt), "damaged")  # fmt: skip
+    yield of("after-end", "an ancillary chunk follows HEND", *chunks, (b"noTE", b""))
     for name, length in (("short", len(first[1]) - 4), ("long", len(first[1]) + 4),
                          ("huge", 0xFFFFFFFF)):  # fmt: skip
         lying = bytearray(data)
         lying[at + 4 : at + 8] = struct.pack("<I", length)
         lying[at + 12 : at + 16] = struct.pack("<I", crc32(bytes(lying[at : at + 12])))
-        yield Vector(f"length-{name}", "a chunk's length lies under a right header_crc",
+        yield Vector(f"length-{name}", "a wrong length, though header_crc is right",
                      bytes(lying), "damaged")  # fmt: skip
 
 
@@ -511,6 +547,7 @@ def faulty_segment(video: VideoHeader, part: QuantizedSegment) -> Iterator[Vecto
 
     yield header("first_frame", "first_frame is not the index's", first_frame=1)
     yield header("frame_count", "frame_count is not the index's", frame_count=3)
+    yield header("frame_count-0", "a segment without frames", frame_count=0)
     for n in (0, 1025):
         yield model(f"embed_channels-{n}", "not in 1..1024", embed_channels=n)
         yield model(f"stem_channels-{n}", "not in 1..1024", stem_channels=n)
@@ -528,6 +565,9 @@ def faulty_segment(video: VideoHeader, part: QuantizedSegment) -> Iterator[Vecto
     yield layer("gain-0", "not >= 1", 1, gain=0)
     yield layer("max_level-8192", "not in 0..8191", 1, weight_table=Table(8192, 0, 0))
     yield layer("decay-192", "not in 0..191", 1, bias_table=Table(1, 0, 192))
+    unused = write_payload(zeroed(part), lambda h: replace(
+        h, embed_tables=(Table(0, 0, 192), *h.embed_tables[1:])))  # fmt: skip
+    yield of("unused-decay-192", "not in 0..191, though the table codes nothing", unused)
     first, *later = segment.header_of(part).embed_tables
     tables = replace(first, decay=192), *later
     yield header("embed-decay-192", "not in 0..191", embed_tables=tables)
@@ -589,6 +629,11 @@ def faulty_limits() -> Iterator[Vector]:
              ModelConfig(1, 1, stages, 1))  # fmt: skip
     yield of("features", "a layer writes more values than level 10 allows", make_video(256, 256), 1,
              ModelConfig(1, 1, (StageConfig(8, 1, 65, 0),), 1))  # fmt: skip
+    yield Vector(
+        "limit-embedding-60", "more embedding values than any level allows",
+        make_file(make_video(66, 2), [(write_payload(zero_segment(make_video(66, 2), 2048,
+            ModelConfig(1024, 1, (StageConfig(1, 1, 1, 0),), 1))), 2048)], level=60), "limit",
+    )  # fmt: skip
     huge = struct.pack("<HH", 65535, 65535)
     prefix, chunks = split(make_file(video, [zero_segment(video, 1, pixel)], level=60))
     header = poke(chunks[0][1], 0, huge)
