@@ -26,7 +26,11 @@ MIN_CHANNELS, MAX_CHANNELS = 4, 256
 LATE_CHANNELS = (*range(MIN_CHANNELS, 17), *range(24, MAX_CHANNELS + 1, 8))
 EARLY_TO_LATE = 8  # how much wider the earlier stages may be, to use up the budget
 EMBED_CHANNELS = (16, 8, 4, 2)  # the first that leaves enough of the budget to the weights
-EMBED_SHARE = 0.25
+EMBED_SHARE = 0.25  # of the budget, at most
+# An embedding of few positions cannot tell what moves where; what it should have of the budget is
+# about this share, but for small budgets, where ten positions already take more.
+POSITIONS_SHARE = 0.05
+MIN_POSITIONS, MAX_POSITIONS = 10, 160
 
 
 def tensor_bits(levels: Tensor) -> Tensor:
@@ -144,10 +148,15 @@ class ShapeLimits:
     residuals: int  # residual convolutions after each of the last two upsamplings
 
 
-def _strides(width: int, height: int) -> tuple[int, ...]:
-    """Upsampling factors, largest first: an embedding of about ten positions, at no more than
-    15 % more padding than the best choice. With many positions the embeddings would take most of
-    the bytes from the weights."""
+def _wanted_positions(frames: int, budget: int) -> float:
+    """Positions of an embedding that takes its share of `budget` bytes, by rule of thumb."""
+    each = BITS_PER_EMBEDDING * EMBED_CHANNELS[0] * frames
+    return min(max(POSITIONS_SHARE * 8 * budget / each, MIN_POSITIONS), MAX_POSITIONS)
+
+
+def _strides(width: int, height: int, wanted: float) -> tuple[int, ...]:
+    """Upsampling factors, largest first: an embedding of about the `wanted` number of positions,
+    at no more than 15 % more padding than the best choice."""
     packed = packed_size(width, height)
 
     def positions(strides: tuple[int, ...]) -> int:
@@ -162,10 +171,10 @@ def _strides(width: int, height: int) -> tuple[int, ...]:
         (first, *[4] * fours, *[2] * twos)
         for twos in (3, 2, 1, 0) for fours in range(5) for first in (2, 3, 4, 5)
     ]  # fmt: skip
-    usable = [s for s in candidates if 4 <= positions(s) <= 160] or [(2,)]
+    usable = [s for s in candidates if 4 <= positions(s) <= MAX_POSITIONS] or [(2,)]
     least = min(map(padded, usable))
     lean = [s for s in usable if padded(s) <= 1.15 * least]
-    return min(lean, key=lambda s: abs(math.log(positions(s) / 10)))
+    return min(lean, key=lambda s: abs(math.log(positions(s) / wanted)))
 
 
 def _model(
@@ -198,12 +207,37 @@ def segment_overhead(model: ModelConfig, video: VideoHeader, frames: int) -> int
 def choose_model(
     video: VideoHeader, frames: int, budget: int, limits: ShapeLimits, level: profiles.Level
 ) -> ModelConfig:
-    """The network to fit for a segment of `frames` frames in `budget` bytes.
+    """The network to fit for a segment of `frames` frames in `budget` bytes: with as many positions
+    as an embedding should have, unless so large a one leaves bytes without use, as more positions
+    make the early stages costlier."""
+    wanted = _wanted_positions(frames, budget)
+    chosen: ModelConfig | None = None
+    while True:
+        strides = _strides(video.width, video.height, wanted)
+        model = _widest(strides, video, frames, budget, limits, level)
+        if model and (
+            chosen is None or _bits(model, video, frames) > 1.1 * _bits(chosen, video, frames)
+        ):
+            chosen = model
+        if wanted == MIN_POSITIONS:
+            break
+        wanted = max(wanted / 2, MIN_POSITIONS)
+    if chosen:
+        return chosen
+    pixels = video.width * video.height
+    need = smallest_budget(video, frames, limits)
+    raise UsageError(
+        f"{budget} bytes for {frames} frames of {video.width}x{video.height} are too few: the "
+        f"smallest network needs about {need} bytes ({8 * need / pixels / frames:.4f} bpp)"
+    )
 
-    As many weights as the budget pays for and the preset's arithmetic and the level allow, in
-    stages as evenly wide as that leaves them.
-    """
-    strides = _strides(video.width, video.height)
+
+def _widest(
+    strides: tuple[int, ...], video: VideoHeader, frames: int, budget: int, limits: ShapeLimits,
+    level: profiles.Level,
+) -> ModelConfig | None:  # fmt: skip
+    """The network with these strides that has as many weights as the budget pays for and the
+    preset's arithmetic and the level allow, in stages as evenly wide as that leaves them."""
     pixels = video.width * video.height
 
     def weights_of(model: ModelConfig) -> int:
@@ -238,16 +272,12 @@ def choose_model(
         if candidates:
             most = max(weights for weights, _ in candidates)
             return next(model for weights, model in reversed(candidates) if weights >= 0.9 * most)
-    need = smallest_budget(video, frames, limits)
-    raise UsageError(
-        f"{budget} bytes for {frames} frames of {video.width}x{video.height} are too few: the "
-        f"smallest network needs about {need} bytes ({8 * need / pixels / frames:.4f} bpp)"
-    )
+    return None
 
 
 def smallest_budget(video: VideoHeader, frames: int, limits: ShapeLimits) -> int:
     """Bytes of a segment with the smallest network, by rule of thumb."""
-    strides = _strides(video.width, video.height)
+    strides = _strides(video.width, video.height, MIN_POSITIONS)
     smallest = _model(strides, MIN_CHANNELS, MIN_CHANNELS, limits.residuals, EMBED_CHANNELS[-1])
     bits = _bits(smallest, video, frames)
     return segment_overhead(smallest, video, frames) + math.ceil(bits / 8)

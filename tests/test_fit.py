@@ -235,6 +235,20 @@ def test_choose_model_spends_the_budget_within_the_limits() -> None:
         choose_model(video, 132, need - 10, limits, LEVELS[10])
 
 
+def test_embeddings_grow_with_the_budget_unless_bytes_would_lie_idle() -> None:
+    def positions_and_weights(size: tuple[int, int], bits_per_pixel: float) -> tuple[int, int]:
+        video = VideoHeader(*size, 1, Fraction(25))
+        budget = round(bits_per_pixel * size[0] * size[1] * 132 / 8)
+        model = choose_model(video, 132, budget, PRESETS["fast"].limits, LEVELS[60])
+        height, width = model.embed_size(*size)
+        return height * width, sum(spec.weights for spec in video.layers(model))
+
+    assert positions_and_weights((320, 160), 0.02)[0] == 8
+    assert positions_and_weights((1280, 640), 0.02)[0] == 32
+    few, weights = positions_and_weights((1280, 640), 0.2)
+    assert few == 8 and weights > 2_500_000  # more positions would leave room for fewer weights
+
+
 @pytest.mark.parametrize("size", [(1, 1), (2, 2), (17, 3), (63, 47), (1280, 720), (4096, 2160)])
 def test_every_frame_size_has_a_network(size: tuple[int, int]) -> None:
     from hnervcodec.profiles import check_segment, lowest_level
