@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import time
 
 import refdec
@@ -74,12 +73,3 @@ def is_large(reader: Reader) -> bool:
         if header.frame_count * sum(spec.features for spec in specs) > MAX_MACS:
             return True
     return False
-
-
-def is_container(data: bytes) -> bool:
-    """Whether `vectors.split` can take `data` apart."""
-    try:
-        list(Reader(io.BytesIO(data)).chunks())
-    except HnervError:
-        return False
-    return True
