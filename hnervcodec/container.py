@@ -281,6 +281,8 @@ class Reader:
         if not (kind.isalpha() and kind.isascii()):
             raise FileError(f"chunk type {kind!r} is not four letters", offset=offset)
         chunk = Chunk(kind, length, serial, offset)
+        if chunk.critical and kind not in _PREDECESSORS:
+            raise UnsupportedError(f"unknown critical chunk {kind.decode()}")
         if chunk.end > self.size:
             raise TruncatedError(
                 f"the {kind.decode()} chunk needs {chunk.end - self.size} bytes more than the "
@@ -306,8 +308,6 @@ class Reader:
         offset, serial, previous = PREFIX_SIZE, 0, b""
         while True:
             chunk = self._chunk_at(offset)
-            if chunk.critical and chunk.kind not in _PREDECESSORS:
-                raise UnsupportedError(f"unknown critical chunk {chunk.kind.decode()}")
             if chunk.serial != serial:
                 raise FileError(
                     f"serial {chunk.serial}, expected {serial}", element="serial", offset=offset + 8
@@ -409,8 +409,6 @@ class Reader:
                 self.damage.append(str(error))
                 break
             offset = chunk.end
-            if chunk.critical and chunk.kind not in _PREDECESSORS:
-                raise UnsupportedError(f"unknown critical chunk {chunk.kind.decode()}")
             if chunk.kind != b"SEGM":
                 continue
             try:

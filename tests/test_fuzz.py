@@ -36,7 +36,8 @@ def report():  # type: ignore[no-untyped-def]
     if "HNV_FUZZ_EXAMPLES" in os.environ:
         peak = Path("/proc/self/status").read_text().split("VmHWM:")[1].split("kB")[0]
         print(f"\n{dict(outcomes)}, peak {int(peak) // 1024} MiB")
-    assert outcomes["valid"] and outcomes["refused"]
+    if sum(outcomes.values()) > 2 * EXAMPLES:  # not when a single test was chosen
+        assert outcomes["valid"] and outcomes["refused"]
 
 
 @fuzz

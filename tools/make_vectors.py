@@ -29,7 +29,7 @@ from vectors import (
     with_layer,
     write_payload,
     zero_segment,
-)  # fmt: skip
+)
 
 from hnervcodec import entropy, segment, syntax
 from hnervcodec.architecture import ModelConfig, StageConfig
@@ -323,7 +323,6 @@ def valid_limits(of: Callable[..., Vector]) -> Iterator[Vector]:
     model = ModelConfig(1, 1, (StageConfig(8, 1, 1, 0),), 1)
     yield of("limit-frame", "exactly level 10's width and luma samples", wide,
              zero_segment(wide, 1, model))  # fmt: skip
-
     square = make_video(256, 256)
     model = ModelConfig(1, 1, (StageConfig(8, 1, 64, 0),), 1)
     yield of("limit-features", "a layer writes exactly what level 10 allows", square,

@@ -119,6 +119,10 @@ def studies() -> dict[str, list[Job]]:
         for clip, rate in (("carphone", 0.05), ("bunny320", 0.06))
         for variant in ("", *ABLATIONS)
     ]
+    # Small budgets have no more positions to lose.
+    made["ablation"] += [
+        Job("bunny1280", "hnv", "fast", 0.02, variant) for variant in ("", FEW_POSITIONS)
+    ]
     return made
 
 
@@ -247,7 +251,9 @@ def adam(parameters: list[torch.nn.Parameter], **_: object) -> torch.optim.Optim
     return torch.optim.Adam(parameters, lr=2e-3)
 
 
+FEW_POSITIONS = "embeddings of about ten positions"
 ABLATIONS = {
+    FEW_POSITIONS: Ablation(patch=(ratecontrol, "POSITIONS_SHARE", 0.0)),
     "Adam instead of Muon": Ablation(patch=(torch.optim, "Muon", adam)),
     "without weight decay": Ablation({"matrix_decay": 0.0}),
     "without the rate in the loss": Ablation({"rate_weight": 0.0}),
