@@ -3,8 +3,8 @@ does. `tools/fuzz examples N` runs more of the same."""
 
 import os
 from collections import Counter
-from pathlib import Path
 
+import fuzzing
 import numpy as np
 import pytest
 import refdec
@@ -34,8 +34,7 @@ outcomes: Counter[str] = Counter()
 def report():  # type: ignore[no-untyped-def]
     yield
     if "HNV_FUZZ_EXAMPLES" in os.environ:
-        peak = Path("/proc/self/status").read_text().split("VmHWM:")[1].split("kB")[0]
-        print(f"\n{dict(outcomes)}, peak {int(peak) // 1024} MiB")
+        print(f"\n{dict(outcomes)}; {fuzzing.report()}")
     if sum(outcomes.values()) > 2 * EXAMPLES:  # not when a single test was chosen
         assert outcomes["valid"] and outcomes["refused"]
 

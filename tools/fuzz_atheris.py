@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import resource
 import sys
 from collections import Counter
 
@@ -11,7 +10,7 @@ import atheris
 
 sys.path.insert(0, "spec")
 with atheris.instrument_imports(include=["hnervcodec", "refdec"]):
-    from fuzzing import check
+    from fuzzing import check, report
     from vectors import join, repair, split
 
     from hnervcodec.errors import HnervError
@@ -22,8 +21,7 @@ outcomes: Counter[str] = Counter()
 def run(data: bytes) -> None:
     outcomes[check(data)] += 1
     if sum(outcomes.values()) % 10_000 == 0:
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        print(f"{dict(outcomes)}, peak {peak:.0f} MiB", flush=True)
+        print(f"{dict(outcomes)}; {report()}", flush=True)
 
 
 def mutate(data: bytes, max_size: int, seed: int) -> bytes:

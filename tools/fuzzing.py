@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import refdec
 
@@ -15,16 +16,21 @@ from hnervcodec.planes import plane_bytes
 
 LEVEL = 10  # inputs are tiny; what a higher level allows is only more of the same
 MAX_SECONDS = 2.0
+MAX_MEMORY = 256  # MiB for one input; torch and the product themselves take 240
 # Beyond these, a file may be sound and still take the reference decoder long.
 MAX_SYMBOLS, MAX_MACS = 20_000, 20_000_000
+HIGH_WATER = Path("/proc/self/clear_refs")  # Linux: writing "5" resets VmHWM
+most = {"seconds": 0.0, "MiB": 0.0}  # that one input took of the product
 
 
 def check(data: bytes) -> str:
     """Returns "valid", "refused" or "large" (sound as far as it was read, but not decoded).
 
     Fails with an AssertionError if the product and the reference decoder disagree or the product
-    is slow; any other exception than the product's own has escaped it."""
-    start = time.monotonic()
+    is slow or greedy; any other exception than the product's own has escaped it."""
+    start, before = time.monotonic(), resident("VmRSS")
+    if HIGH_WATER.exists():
+        HIGH_WATER.write_text("5")
     try:
         with Decoder(data, max_level=LEVEL) as decoder:
             decoder.reader.check()
@@ -37,8 +43,10 @@ def check(data: bytes) -> str:
         outcome, frames = "refused", []
         assert str(error) and "\n" not in str(error)
     check_recovery(data)
-    seconds = time.monotonic() - start
+    seconds, memory = time.monotonic() - start, resident("VmHWM") - before
     assert seconds < MAX_SECONDS, f"{seconds:.1f} s"
+    assert memory < MAX_MEMORY, f"{memory:.0f} MiB"
+    most.update({"seconds": max(most["seconds"], seconds), "MiB": max(most["MiB"], memory)})
     if outcome != "large" and data[11:12] <= bytes([LEVEL]):
         try:
             expected = list(refdec.decode(data))
@@ -47,6 +55,18 @@ def check(data: bytes) -> str:
         else:
             assert outcome == "valid" and frames == expected, "refdec reads it differently"
     return outcome
+
+
+def resident(field: str) -> float:
+    """MiB of this process: VmRSS now, VmHWM at most since its reset; 0 where Linux does not say."""
+    if not HIGH_WATER.exists():
+        return 0.0
+    status = Path("/proc/self/status").read_text()
+    return int(status.split(field + ":")[1].split("kB")[0]) / 1024
+
+
+def report() -> str:
+    return f"an input took at most {most['seconds']:.2f} s and {most['MiB']:.0f} MiB"
 
 
 def check_recovery(data: bytes) -> None:

@@ -327,6 +327,9 @@ def valid_limits(of: Callable[..., Vector]) -> Iterator[Vector]:
     model = ModelConfig(1, 1, (StageConfig(8, 1, 64, 0),), 1)
     yield of("limit-features", "a layer writes exactly what level 10 allows", square,
              zero_segment(square, 1, model))  # fmt: skip
+    model = ModelConfig(1, 55, (StageConfig(1, 3, 51, 10),), 3)
+    yield of("limit-macs", "exactly level 10's multiplications per frame, and weights", square,
+             zero_segment(square, 1, model))  # fmt: skip
 
 
 def model_of_weights(weights: int, video: VideoHeader) -> ModelConfig:

@@ -185,7 +185,7 @@ def join(prefix: bytes, chunks: Chunks, *, relocate: bool = True) -> bytes:
     for serial, (kind, payload) in enumerate(chunks):
         fixed = bytearray(payload)
         if relocate and kind == b"INDX":
-            for n, place in enumerate(segments[: (len(fixed) - 4) // 18]):
+            for n, place in enumerate(segments[: max(len(fixed) - 4, 0) // 18]):
                 struct.pack_into("<Q", fixed, 4 + 18 * n, place)
         if relocate and kind == b"HEND" and len(fixed) >= 8:
             index = [place for (k, _), place in zip(chunks, places, strict=True) if k == b"INDX"]
