@@ -71,6 +71,7 @@ class Point:
     ms_ssim: float  # of luma, mean over the frames
     encode_seconds: float
     decode_seconds: float
+    threads: int  # that torch had for both
     weights: int  # hnv only
     macs_per_pixel: float  # hnv only
     commit: str
@@ -202,7 +203,8 @@ def measure(job: Job) -> Point:
         len(source), header.width, header.height, size, round(y, 4), round(cb, 4), round(cr, 4),
         round(error.average, 4), round(error.weighted, 4),
         round(luma_ms_ssim(source, decoded, header.max_sample), 6),
-        round(encode_seconds, 2), round(decode_seconds, 3), weights, round(macs, 1), commit(),
+        round(encode_seconds, 2), round(decode_seconds, 3), torch.get_num_threads(), weights,
+        round(macs, 1), commit(),
     )  # fmt: skip
 
 

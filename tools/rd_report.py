@@ -120,7 +120,7 @@ def points_table(points: list[Point], clip: str) -> list[str]:
             rows.append(
                 f"| {preset} | {p.rate:g} | {p.bytes:,} | {100 * p.bpp / p.rate:.1f} % "
                 f"| {p.psnr_y:.2f} | {p.psnr_cb:.2f} | {p.psnr_cr:.2f} | {p.psnr_611:.2f} "
-                f"| {p.ms_ssim:.4f} | {p.encode_seconds:.0f} s "
+                f"| {p.ms_ssim:.4f} | {p.encode_seconds:.0f} s{' (one thread)' * (p.threads == 1)} "
                 f"| {p.frames / p.decode_seconds:.0f} frames/s | {p.weights:,} "
                 f"| {p.macs_per_pixel / 1000:.1f} | {' | '.join(ratios)} |"
             )
