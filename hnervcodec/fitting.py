@@ -186,7 +186,7 @@ class _Fit:
             decoded = self.synthesis(embedding, self.quantizers)
         loss, distortion = self.loss(decoded, target)
         if self.quantizers is not None and step % RATE_EVERY == 0:
-            loss = loss + self.rate_term()
+            loss = loss + self.rate_term(step)
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -286,16 +286,17 @@ class _Fit:
             min(max(budget, self.first_budget / AIM_RANGE), self.first_budget * AIM_RANGE)
         )
 
-    def rate_term(self) -> Tensor:
+    def rate_term(self, step: int) -> Tensor:
         """lambda * bits per pixel. lambda = distortion / rate is the slope of a curve along which
         twice the bytes halve the distortion; being scale-free it suits every clip and budget."""
         assert self.quantizers is not None and self.embedding is not None
         bits = estimated_bits(self.synthesis, self.quantizers, self.embedding)
         slope = self.config.rate_weight * self.distortion / self.target_bits
+        ramp = min(1.0, 0.2 + 2 * self.phase_share(step))
         # After the steps have come to rest, only this slope still holds the size.
         excess = float(bits.detach()) / self.target_bits - 1
         correction = math.exp(min(max(100 * excess, -6.0), 3.0))
-        return RATE_EVERY * correction * slope * bits
+        return RATE_EVERY * ramp * correction * slope * bits
 
     @torch.no_grad()
     def hold_budget(self, step: int) -> None:
