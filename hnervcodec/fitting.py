@@ -222,7 +222,8 @@ class _Fit:
         steps = torch.stack([*spread, embedding.std() / 12]).clamp(min=1e-6).log()
         self.quantizers = Quantizers(steps).to(self.device)
         self.calibrate_activations(self.quantizers)
-        scale_steps(self.synthesis, self.quantizers, self.embedding, self.target_bits)
+        target = self.target_bits * (1 + self.surplus(self.quantize_at))
+        scale_steps(self.synthesis, self.quantizers, self.embedding, target)
         self.keep_levels_in_range()
         adam = self.optimizers[1]
         adam.add_param_group({"params": [self.embedding], "lr": self.config.other_rate})
@@ -291,12 +292,17 @@ class _Fit:
         twice the bytes halve the distortion; being scale-free it suits every clip and budget."""
         assert self.quantizers is not None and self.embedding is not None
         bits = estimated_bits(self.synthesis, self.quantizers, self.embedding)
+        target = self.target_bits * (1 + self.surplus(step))
         slope = self.config.rate_weight * self.distortion / self.target_bits
         ramp = min(1.0, 0.2 + 2 * self.phase_share(step))
         # After the steps have come to rest, only this slope still holds the size.
-        excess = float(bits.detach()) / self.target_bits - 1
+        excess = float(bits.detach()) / target - 1
         correction = math.exp(min(max(100 * excess, -6.0), 3.0))
         return RATE_EVERY * ramp * correction * slope * bits
+
+    def surplus(self, step: int) -> float:
+        """The share of the budget by which the size may exceed it: the rate comes in gradually."""
+        return 0.3 * max(0.0, 1 - self.phase_share(step) / 0.4)
 
     @torch.no_grad()
     def hold_budget(self, step: int) -> None:
@@ -309,9 +315,10 @@ class _Fit:
             self.quantizers.log_steps.grad = None
         if step % RATE_EVERY or share > STEPS_REST_FROM:
             return
+        bits, target = self.estimate(), self.target_bits * (1 + self.surplus(step))
         values = self.embedding.numel() + sum(w.numel() for w in self.synthesis.weights)
         # A value costs a bit less when its step doubles.
-        change = (self.estimate() - self.target_bits) / values * math.log(2)
+        change = (bits - target) / values * math.log(2)
         # Short fits have few occasions to move, and take larger steps.
         limit = max(0.02, 2 * RATE_EVERY / (self.steps - self.quantize_at))
         if share > STEPS_LEARN_UNTIL:

@@ -259,6 +259,7 @@ ABLATIONS = {
     "Adam instead of Muon": Ablation(patch=(torch.optim, "Muon", adam)),
     "without weight decay": Ablation({"matrix_decay": 0.0}),
     "without the rate in the loss": Ablation({"rate_weight": 0.0}),
+    "the whole rate at once": Ablation(patch=(fitting._Fit, "surplus", lambda self, step: 0.0)),
     "steps scaled together, not learned": Ablation({"step_rate": 0.0}),
     "quantizers in the loop for the last 2 % only": Ablation(
         {"quantize_from": 0.98, "round_activations_from": 0.98}
