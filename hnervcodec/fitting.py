@@ -222,8 +222,7 @@ class _Fit:
         steps = torch.stack([*spread, embedding.std() / 12]).clamp(min=1e-6).log()
         self.quantizers = Quantizers(steps).to(self.device)
         self.calibrate_activations(self.quantizers)
-        target = self.target_bits * (1 + self.surplus(self.quantize_at))
-        scale_steps(self.synthesis, self.quantizers, self.embedding, target)
+        scale_steps(self.synthesis, self.quantizers, self.embedding, self.target_bits)
         self.keep_levels_in_range()
         adam = self.optimizers[1]
         adam.add_param_group({"params": [self.embedding], "lr": self.config.other_rate})
@@ -289,20 +288,16 @@ class _Fit:
 
     def rate_term(self, step: int) -> Tensor:
         """lambda * bits per pixel. lambda = distortion / rate is the slope of a curve along which
-        twice the bytes halve the distortion; being scale-free it suits every clip and budget."""
+        twice the bytes halve the distortion; being scale-free it suits every clip and budget.
+        It comes in gradually."""
         assert self.quantizers is not None and self.embedding is not None
         bits = estimated_bits(self.synthesis, self.quantizers, self.embedding)
-        target = self.target_bits * (1 + self.surplus(step))
         slope = self.config.rate_weight * self.distortion / self.target_bits
-        ramp = min(1.0, 0.2 + 2 * self.phase_share(step))
+        ramp = min(1.0, FIRST_RATE + 2 * self.phase_share(step))
         # After the steps have come to rest, only this slope still holds the size.
-        excess = float(bits.detach()) / target - 1
+        excess = float(bits.detach()) / self.target_bits - 1
         correction = math.exp(min(max(100 * excess, -6.0), 3.0))
         return RATE_EVERY * ramp * correction * slope * bits
-
-    def surplus(self, step: int) -> float:
-        """The share of the budget by which the size may exceed it: the rate comes in gradually."""
-        return 0.3 * max(0.0, 1 - self.phase_share(step) / 0.4)
 
     @torch.no_grad()
     def hold_budget(self, step: int) -> None:
@@ -315,7 +310,7 @@ class _Fit:
             self.quantizers.log_steps.grad = None
         if step % RATE_EVERY or share > STEPS_REST_FROM:
             return
-        bits, target = self.estimate(), self.target_bits * (1 + self.surplus(step))
+        bits, target = self.estimate(), self.target_bits
         values = self.embedding.numel() + sum(w.numel() for w in self.synthesis.weights)
         # A value costs a bit less when its step doubles.
         change = (bits - target) / values * math.log(2)
@@ -360,6 +355,7 @@ class _Fit:
 # Pixels of a batch: large frames come one by one.
 BATCH_PIXELS = 400_000
 RATE_EVERY = 4  # steps between evaluations of the rate term, which then counts as many times
+FIRST_RATE = 0.2  # share of lambda at the first quantized step
 EXPECTED_GAIN = 1.0  # dB from the first quantized step to the last
 AIM_RANGE = 2.0  # how far constant quality may move the budget that the network was chosen for
 STEPS_LEARN_UNTIL = 0.75  # shares of the quantized phase

@@ -120,9 +120,11 @@ def studies() -> dict[str, list[Job]]:
         for clip, rate in (("carphone", 0.05), ("bunny320", 0.06))
         for variant in ("", *ABLATIONS)
     ]
-    # Small budgets have no more positions to lose.
+    # What two techniques are for: small budgets have no positions to lose, easy clips no hurry.
     made["ablation"] += [
-        Job("bunny1280", "hnv", "fast", 0.02, variant) for variant in ("", FEW_POSITIONS)
+        Job(clip, "hnv", "fast", rate, variant)
+        for clip, rate, changed in (("bunny1280", 0.02, FEW_POSITIONS), ("bikes320", 0.1, AT_ONCE))
+        for variant in ("", changed)
     ]
     return made
 
@@ -253,13 +255,14 @@ def adam(parameters: list[torch.nn.Parameter], **_: object) -> torch.optim.Optim
     return torch.optim.Adam(parameters, lr=2e-3)
 
 
+AT_ONCE = "the whole lambda at once"
 FEW_POSITIONS = "embeddings of about ten positions"
 ABLATIONS = {
     FEW_POSITIONS: Ablation(patch=(ratecontrol, "POSITIONS_SHARE", 0.0)),
     "Adam instead of Muon": Ablation(patch=(torch.optim, "Muon", adam)),
     "without weight decay": Ablation({"matrix_decay": 0.0}),
     "without the rate in the loss": Ablation({"rate_weight": 0.0}),
-    "the whole rate at once": Ablation(patch=(fitting._Fit, "surplus", lambda self, step: 0.0)),
+    AT_ONCE: Ablation(patch=(fitting, "FIRST_RATE", 1.0)),
     "steps scaled together, not learned": Ablation({"step_rate": 0.0}),
     "quantizers in the loop for the last 2 % only": Ablation(
         {"quantize_from": 0.98, "round_activations_from": 0.98}
