@@ -120,7 +120,8 @@ def studies() -> dict[str, list[Job]]:
         for clip, rate in (("carphone", 0.05), ("bunny320", 0.06))
         for variant in ("", *ABLATIONS)
     ]
-    # What two techniques are for: small budgets have no positions to lose, easy clips no hurry.
+    # Two techniques where they matter: small budgets have no positions to lose, and only bikes
+    # suffers from a rate that comes at once.
     made["ablation"] += [
         Job(clip, "hnv", "fast", rate, variant)
         for clip, rate, changed in (("bunny1280", 0.02, FEW_POSITIONS), ("bikes320", 0.1, AT_ONCE))
