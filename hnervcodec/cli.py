@@ -229,7 +229,10 @@ def encode(
         from hnervcodec.ratecontrol import Aim, ConstantPsnr, ConstantQuality
         from hnervcodec.video import VideoSource, count_frames
 
-        _use_threads(threads)
+        if threads:
+            from hnervcodec.kernels import use_threads
+
+            use_threads(threads)
         with VideoSource(source, skip=skip, limit=limit) as video:
             header = video.header
             bytes_per_frame: float | None = None
@@ -348,7 +351,7 @@ _MAX_LEVEL = click.option(
 )
 _ARITHMETIC = click.option(
     "--arithmetic",
-    type=click.Choice(("auto", "int8", "float32", "float64")),
+    type=click.Choice(("auto", "native", "int8", "float32", "float64")),
     default="auto",
     help="Arithmetic path; the result is the same bits for all of them.",
 )
@@ -609,13 +612,6 @@ def _ranges(numbers: list[int]) -> str:
     return ",".join("-".join(map(str, part)) for part in parts)
 
 
-def _use_threads(threads: int | None) -> None:
-    if threads:
-        import torch
-
-        torch.set_num_threads(threads)
-
-
 @contextmanager
 def _open_file(source: str) -> Iterator[BinaryIO]:
     """The .hnv file, seekable; - reads all of standard input."""
@@ -645,8 +641,7 @@ def _open_decoder(
         )  # a wrong file fails before torch is loaded
         from hnervcodec.decoder import Decoder
 
-        _use_threads(threads)
-        yield Decoder(reader, path=arithmetic, device=device)
+        yield Decoder(reader, path=arithmetic, device=device, threads=threads)
 
 
 class _Pipe(io.RawIOBase):

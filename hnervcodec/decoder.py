@@ -9,9 +9,7 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import BinaryIO
-
-import torch
+from typing import Any, BinaryIO
 
 from hnervcodec import segment as segments
 from hnervcodec.bitstream import crc32
@@ -29,8 +27,8 @@ class Decoder:
     """Random access to the frames of a `.hnv` file.
 
     `source`: a path, the file's bytes, a seekable binary file, or an open `Reader`, whose own
-    `recover` and `max_level` then count. `path` and `device` choose the arithmetic (see
-    `synthesis`); the frames are the same for all of them.
+    `recover` and `max_level` then count. `path`, `device` and `threads` choose the arithmetic (see
+    `Synthesis`); the frames are the same for all of them.
 
     >>> with Decoder("bunny.hnv") as decoder:
     ...     y, cb, cr = decoder[10]          # uint8 [H, W], [ceil(H/2), ceil(W/2)] twice
@@ -43,7 +41,8 @@ class Decoder:
         recover: bool = False,
         max_level: int | None = None,
         path: str = "auto",
-        device: str | torch.device = "cpu",
+        device: str = "cpu",
+        threads: int | None = None,
     ):
         self._owned: BinaryIO | None = None
         if isinstance(source, str | Path):
@@ -58,7 +57,7 @@ class Decoder:
             raise
         self.reader = source
         self._starts = [entry.first_frame for entry in source.index]
-        self._path, self._device = path, device
+        self._arithmetic: dict[str, Any] = {"path": path, "device": device, "threads": threads}
         self._cache: OrderedDict[int, tuple[QuantizedSegment, Synthesis]] = OrderedDict()
 
     def __enter__(self) -> Decoder:
@@ -126,7 +125,7 @@ class Decoder:
             return self._cache[entry.offset]
         payload = self.reader.segment_payload(entry)
         segment = segments.read(payload, self.video, self.reader.level)
-        synthesis = Synthesis(segment, self.video, path=self._path, device=self._device)
+        synthesis = Synthesis(segment, self.video, **self._arithmetic)
         self._cache[entry.offset] = segment, synthesis
         if len(self._cache) > CACHED_SEGMENTS:
             self._cache.popitem(last=False)

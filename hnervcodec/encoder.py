@@ -16,6 +16,7 @@ from hnervcodec.architecture import ModelConfig, weight_count
 from hnervcodec.bitstream import crc32
 from hnervcodec.errors import HnervError, SourceError, UsageError
 from hnervcodec.fitting import Progress, fit
+from hnervcodec.kernels import resolve_device, threads
 from hnervcodec.landing import Landing
 from hnervcodec.metrics import PlaneError
 from hnervcodec.planes import Planes, pack, plane_bytes, unpack
@@ -29,7 +30,7 @@ from hnervcodec.ratecontrol import (
 )
 from hnervcodec.segment import QuantizedSegment
 from hnervcodec.syntax import VideoHeader
-from hnervcodec.synthesis import Synthesis, resolve_device
+from hnervcodec.synthesis import Synthesis
 
 DEFAULT_SEGMENT_FRAMES = 256
 STRUCTURE = {"psnr": 0.0, "ssim": 0.7}  # by `tune`: how much of the loss is MS-SSIM's
@@ -248,7 +249,7 @@ def encode_segment(
 
     def quality(quantized: QuantizedSegment) -> float:
         decoded = PlaneError(video.max_sample)
-        decode(Synthesis(quantized, video), job, decoded)
+        decode(Synthesis(quantized, video, threads=threads()), job, decoded)
         return decoded.average
 
     landing = Landing(fitted, video, job.first_frame, quality)
@@ -260,7 +261,7 @@ def encode_segment(
         payload = landing.payload({})
     # What the file says is what counts: decode the bytes themselves, in normative arithmetic.
     quantized = segment.read(payload, video, level)
-    synthesis = Synthesis(quantized, video)
+    synthesis = Synthesis(quantized, video, threads=threads())
     proof = Synthesis(quantized, video, path="float64").packed([0])
     if (proof != synthesis.packed([0])).any():
         raise HnervError("this machine's fast arithmetic is not exact: please report it")

@@ -17,6 +17,7 @@ from __future__ import annotations
 import hashlib
 from functools import cache
 from importlib.resources import files
+from typing import Any
 
 import numpy as np
 
@@ -64,3 +65,23 @@ def head_table(requant: Requant, bit_depth: int) -> np.ndarray:
     samples = (t * requant.multiplier + (1 << fraction - 1)) >> fraction
     clipped: np.ndarray = np.clip(samples, 0, (1 << bit_depth) - 1)
     return clipped
+
+
+def to_levels(fine: Any) -> Any:
+    """Sixteenths of levels, numpy or torch, to the nearest levels (halves up)."""
+    return (fine + (1 << FINE_SHIFT - 1)) >> FINE_SHIFT
+
+
+def output_table(kind: str, requant: Requant, is_fine: bool, bit_depth: int) -> np.ndarray:
+    """int64: what a layer of this kind (`LayerSpec.kind`) makes of each table index.
+
+    head: samples. residual: fine levels, to be added to the stream. Others: levels, or fine levels
+    where residual layers follow (`is_fine`)."""
+    if kind == "head":
+        return head_table(requant, bit_depth)
+    offsets = hidden_table(requant)
+    if kind == "residual":
+        return offsets.clip(-FINE_MAX, FINE_MAX)
+    fine = (offsets + (requant.zero_point << FINE_SHIFT)).clip(0, FINE_MAX)
+    levels: np.ndarray = fine if is_fine else to_levels(fine)
+    return levels

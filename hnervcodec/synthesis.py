@@ -1,234 +1,32 @@
-"""Embeddings -> frames: the normative integer network (spec section "Synthesis"), in torch.
+"""Embeddings -> frames: the normative integer network (spec section "Synthesis").
 
-Every convolution is computed by the fastest kernel that proves itself exact on this machine:
-
-    int8      oneDNN's u8 x s8 convolution (VNNI, AMX), for weights of at most 127
-    float32   exact, because the conformance bound keeps every partial sum below 2^24
-    float64   exact everywhere; the reference for the others
-
-All of them give the same bits. A kernel is chosen per layer at load, by a known-answer test with
-the layer's own channels and kernel size and the largest operands it can meet, because what
-saturates or rounds depends on processor, environment and library (u8 x s8 without VNNI, TF32,
-Winograd ...). The last word has the checksum of every decoded frame.
+Of the ways to compute it, `native` (C) and those of `kernels` (torch), the fastest that this
+machine has is taken; all of them give the same bits. torch is loaded only where it is needed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+import os
+from collections.abc import Iterator, Sequence
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 
-from hnervcodec.architecture import LayerSpec
+from hnervcodec import native
 from hnervcodec.errors import UsageError
-from hnervcodec.requantization import (
-    FINE_MAX,
-    FINE_SHIFT,
-    HEAD_HALF,
-    HIDDEN_HALF,
-    head_table,
-    hidden_table,
-)
-from hnervcodec.segment import ACCUMULATOR_LIMIT, QuantizedSegment
+from hnervcodec.segment import QuantizedSegment
 from hnervcodec.syntax import VideoHeader
 
-PATHS = ("int8", "float32", "float64")
-
-# uint8 levels [B, C, h, w] (channels last) -> exact accumulators [B, O, h, w], floating point
-Convolution = Callable[[torch.Tensor], torch.Tensor]
-
-
-def resolve_device(name: str) -> torch.device:
-    """ "auto" takes CUDA, then Apple's GPU, then the CPU."""
-    if name == "auto":
-        name = (
-            "cuda" if torch.cuda.is_available()
-            else "mps" if torch.backends.mps.is_available() else "cpu"
-        )  # fmt: skip
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise UsageError(f"device {name!r} is not available here") from error
-    return device
-
-
-@dataclass(frozen=True, slots=True)
-class _Operands:
-    """What a convolution kernel is built from."""
-
-    weight: torch.Tensor  # int32 [O, I, k, k]
-    bias: torch.Tensor  # int64 [O]
-    zero_point: int  # of the input levels
-
-    @property
-    def padding(self) -> int:
-        return self.weight.shape[-1] // 2
-
-
-def _float_kernel(operands: _Operands, dtype: torch.dtype) -> Convolution:
-    weight = operands.weight.to(dtype).contiguous(memory_format=torch.channels_last)
-    bias = operands.bias.to(dtype)
-
-    def convolve(levels: torch.Tensor) -> torch.Tensor:
-        centred = levels.to(dtype).sub_(operands.zero_point)
-        return F.conv2d(centred, weight, bias, padding=operands.padding)
-
-    return convolve
-
-
-def _int8_kernel(operands: _Operands) -> Convolution:
-    outputs = len(operands.weight)
-    scales, zeros = torch.ones(outputs), torch.zeros(outputs, dtype=torch.int64)
-    weight, bias = operands.weight.to(torch.int8), operands.bias.float()
-    ones, padding = [1, 1], [operands.padding] * 2
-    packed = torch.ops.onednn.qconv_prepack(
-        weight, scales, 1.0, operands.zero_point, ones, padding, ones, 1, None
-    )
-
-    def convolve(levels: torch.Tensor) -> torch.Tensor:
-        out: torch.Tensor = torch.ops.onednn.qconv2d_pointwise(
-            levels, 1.0, operands.zero_point, packed, scales, zeros, bias, ones, padding, ones, 1,
-            1.0, 0, torch.float32, "none", [], "",
-        )  # fmt: skip
-        return out
-
-    return convolve
-
-
-def _kernel(path: str, operands: _Operands) -> Convolution:
-    if path == "int8":
-        return _int8_kernel(operands)
-    return _float_kernel(operands, torch.float32 if path == "float32" else torch.float64)
-
-
-def _is_exact(path: str, operands: _Operands, size: tuple[int, int]) -> bool:
-    """Known-answer test: the largest weights, levels and biases the conformance bound allows."""
-    device, shape = operands.weight.device, operands.weight.shape
-    if path == "float64":
-        return device.type != "mps"  # which has none
-    largest = int(operands.weight.abs().max())
-    if path == "int8" and (device.type != "cpu" or largest > 127):
-        return False
-    generator = torch.Generator().manual_seed(0)
-    largest = max(largest, 127)
-    reach = max(operands.zero_point, 255 - operands.zero_point)
-    # Runs of neighbouring input channels: where kernels add pairs in 16 bits, these saturate.
-    taps = shape[1] * shape[2] * shape[3]
-    run = min(taps, (ACCUMULATOR_LIMIT - 1) // (largest * reach))
-    start = torch.randint(0, taps - run + 1, (shape[0], 1), generator=generator)
-    position = torch.arange(taps)
-    inside = (position >= start) & (position < start + run)
-    values = largest - torch.randint(0, 4, (shape[0], taps), generator=generator)
-    signs = torch.randint(0, 2, (shape[0], taps), generator=generator) * 2 - 1
-    signs[::2] = 1
-    weight = values * signs * inside
-    headroom = ACCUMULATOR_LIMIT - 1 - reach * weight.abs().sum(1)
-    headroom[1::2].neg_()
-    weight = weight.reshape(shape[0], shape[2], shape[3], shape[1]).permute(0, 3, 1, 2).int()
-    levels = torch.randint(0, 256, (2, shape[1], *size), generator=generator, dtype=torch.uint8)
-    levels[0] = 255
-    levels = levels.contiguous(memory_format=torch.channels_last)
-    reference = _Operands(weight, headroom, operands.zero_point)
-    exact = _kernel("float64", reference)(levels)
-    test = _Operands(weight.to(device), headroom.to(device), operands.zero_point)
-    try:
-        found = _kernel(path, test)(levels.to(device)).cpu().double()
-    except (RuntimeError, AttributeError, NotImplementedError):  # not built, or no such operator
-        return False
-    return bool((found == exact).all())
-
-
-def _fastest_exact(candidates: Sequence[str], operands: _Operands, size: tuple[int, int]) -> str:
-    for path in candidates:
-        if _is_exact(path, operands, size):
-            return path
-    raise UsageError(f"device {operands.weight.device} has no exact arithmetic: use the CPU")
-
-
-def fastest_path() -> str:
-    """The fastest exact arithmetic on this processor, for a typical layer."""
-    generator = torch.Generator().manual_seed(0)
-    weight = torch.randint(-127, 128, (32, 32, 3, 3), generator=generator, dtype=torch.int32)
-    operands = _Operands(weight, torch.zeros(32, dtype=torch.int64), 8)
-    return _fastest_exact(PATHS, operands, (16, 16))
-
-
-def _to_levels(fine: Any) -> Any:
-    """Fine levels, numpy or torch, to the nearest levels (halves up)."""
-    return (fine + (1 << FINE_SHIFT - 1)) >> FINE_SHIFT
-
-
-class _Layer:
-    """One convolution with its table and, for "up" layers, its pixel shuffle."""
-
-    def __init__(
-        self,
-        spec: LayerSpec,
-        operands: _Operands,
-        shift: int,
-        table: np.ndarray,
-        zero_point: int,
-        path: str,
-        max_sample: int,
-        feeds_residual: bool,
-    ):
-        self.spec = spec
-        self.path = path
-        self._half = HEAD_HALF if spec.kind == "head" else HIDDEN_HALF
-        self._scale = 2.0**-shift
-        # Fine levels where a residual layer adds or will add to them, else levels at once.
-        self._is_fine = feeds_residual or spec.kind == "residual"
-        if spec.kind == "head":
-            dtype = torch.uint8 if max_sample <= 255 else torch.int16
-        elif spec.kind == "residual":
-            dtype, table = torch.int16, table.clip(-FINE_MAX, FINE_MAX)
-        else:
-            table = (table + (zero_point << FINE_SHIFT)).clip(0, FINE_MAX)
-            dtype = torch.int16 if self._is_fine else torch.uint8
-            table = table if self._is_fine else _to_levels(table)
-        self._table = torch.from_numpy(table).to(dtype).to(operands.weight.device)
-        # The shuffle's phases become the slow output channels, so that it is a plain copy.
-        self._convolve = _kernel(path, self._phases_first(operands))
-
-    def _phases_first(self, operands: _Operands) -> _Operands:
-        shuffle = self.spec.shuffle
-        if shuffle == 1:
-            return operands
-        order = torch.arange(len(operands.weight)).view(-1, shuffle**2).t().reshape(-1)
-        return _Operands(operands.weight[order], operands.bias[order], operands.zero_point)
-
-    def __call__(
-        self, levels: torch.Tensor, fine: torch.Tensor | None
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Levels [B, I, h, w] -> [B, O, h * shuffle, w * shuffle], channels last; beside them the
-        fine levels [B, h, w, channels] int16 within a stage."""
-        accumulators = self._convolve(levels).permute(0, 2, 3, 1).contiguous()
-        index = accumulators.mul_(self._scale).floor_().clamp_(-self._half, self._half - 1)
-        index = index.to(torch.int32).add_(self._half)
-        out = self._table.index_select(0, index.view(-1)).view(index.shape)
-        if self.spec.kind == "residual":
-            assert fine is not None
-            out = out.add_(fine).clamp_(0, FINE_MAX)
-        elif self.spec.kind == "up":
-            batch, height, width, _ = out.shape
-            s, channels = self.spec.shuffle, self.spec.out_channels
-            out = out.view(batch, height, width, s, s, channels).transpose(2, 3)
-            out = out.reshape(batch, height * s, width * s, channels)
-        if not self._is_fine:
-            return out.permute(0, 3, 1, 2), None
-        return _to_levels(out).to(torch.uint8).permute(0, 3, 1, 2), out
+PATHS = ("native", "int8", "float32", "float64")
 
 
 class Synthesis:
-    """A segment's network, ready to run.
+    """A segment's network, ready to run; for one thread of the caller's at a time.
 
-    `path`: "auto", or one of `PATHS` to force it (a layer that cannot use it exactly falls back
-    to the next). `device`: any torch device; CPU by default. The samples never depend on either.
+    path: "auto", or one of `PATHS` to force it (what cannot use it exactly falls back to the next).
+    device: any torch device; other than the CPU, torch computes.
+    threads: of the processor; None: all that this process may use. For torch this is its setting
+    for the whole process, left as it is with None.
+    The samples never depend on any of these.
     """
 
     def __init__(
@@ -237,62 +35,41 @@ class Synthesis:
         video: VideoHeader,
         *,
         path: str = "auto",
-        device: str | torch.device = "cpu",
+        device: str = "cpu",
+        threads: int | None = None,
     ):
-        if path != "auto" and path not in PATHS:
+        if path not in ("auto", *PATHS):
             raise UsageError(f"unknown arithmetic path {path!r}: choose from {', '.join(PATHS)}")
-        self.device = resolve_device(str(device))
-        candidates = PATHS if path == "auto" else PATHS[PATHS.index(path) :]
-        self._embedding = torch.from_numpy(segment.embedding)
-        self._max_sample = video.max_sample
-        self._layers = []
-        zero_points = segment.input_zero_points()
-        with _exact_mode():
-            kinds = [spec.kind for spec in segment.specs]
-            for spec, layer, zero, following in zip(
-                segment.specs, segment.layers, zero_points, [*kinds[1:], ""], strict=True
-            ):
-                operands = _Operands(
-                    torch.from_numpy(layer.weight).to(self.device),
-                    torch.from_numpy(layer.accumulator_bias(spec)).to(self.device),
-                    zero,
-                )
-                size = min(spec.height, 16), min(spec.width, 64)
-                exact = _fastest_exact(candidates, operands, size)
-                if spec.kind == "head":
-                    table = head_table(layer.requant, video.bit_depth)
-                else:
-                    table = hidden_table(layer.requant)
-                self._layers.append(
-                    _Layer(
-                        spec, operands, layer.requant.shift, table, layer.requant.zero_point,
-                        exact, video.max_sample, following == "residual",
-                    )
-                )  # fmt: skip
+        self._specs = segment.specs
+        self._native: native.Network | None = None
+        if path in ("auto", "native"):
+            if device == "cpu":
+                self._native = native.network(segment, video.bit_depth, threads or processors())
+            path = "auto"
+        if self._native is None:
+            from hnervcodec import kernels
+
+            if threads:
+                kernels.use_threads(threads)
+            self._kernels = kernels.Network(segment, video.bit_depth, path, device)
 
     @property
     def paths(self) -> dict[str, str]:
         """The arithmetic path each layer uses."""
-        return {layer.spec.name: layer.path for layer in self._layers}
+        if self._native:
+            return {spec.name: "native" for spec in self._specs}
+        return self._kernels.paths
 
     @property
     def batch_size(self) -> int:
         """Frames per forward pass that keep the largest layer's values near 16 MiB."""
-        largest = max(layer.spec.features for layer in self._layers)
+        largest = max(spec.features for spec in self._specs)
         return max(1, min(8, (1 << 22) // largest))
 
-    @torch.inference_mode()
     def packed(self, frames: Sequence[int]) -> np.ndarray:
         """Packed samples [B, channels, h, w] of the segment's frames; uint8, or uint16 above 8
         bits."""
-        levels = self._embedding[list(frames)].to(self.device)
-        levels = levels.contiguous(memory_format=torch.channels_last)
-        with _exact_mode():
-            fine: torch.Tensor | None = None
-            for layer in self._layers:
-                levels, fine = layer(levels, fine)
-        samples = levels.contiguous().cpu().numpy()
-        return samples if self._max_sample <= 255 else samples.astype(np.uint16)
+        return (self._native or self._kernels).run(frames)
 
     def batches(self, frames: Sequence[int]) -> Iterator[np.ndarray]:
         """`packed` for any number of frames, a bounded batch at a time."""
@@ -300,13 +77,17 @@ class Synthesis:
             yield self.packed(frames[start : start + self.batch_size])
 
 
-@contextmanager
-def _exact_mode() -> Iterator[None]:
-    """Turns off what trades exactness for speed: TF32 on GPUs, Winograd and FFT in NNPACK."""
-    with (
-        torch.backends.cudnn.flags(
-            enabled=True, benchmark=False, deterministic=True, allow_tf32=False
-        ),
-        torch.backends.nnpack.flags(enabled=False),
-    ):
-        yield
+def processors() -> int:
+    """Processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def fastest_path() -> str:
+    """The fastest exact arithmetic on this processor."""
+    if native.library():
+        return "native"
+    from hnervcodec import kernels
+
+    return kernels.fastest_path()

@@ -17,7 +17,8 @@ ROWS = (
     {"profiles"},
     {"syntax"},
     {"container", "segment", "requantization", "metrics", "video"},
-    {"synthesis", "quantization"},
+    {"native", "kernels", "quantization"},
+    {"synthesis"},
     {"network", "analysis", "losses", "decoder", "landing"},
     {"ratecontrol"},
     {"fitting"},
@@ -29,6 +30,7 @@ ROWS = (
 WITHOUT_TORCH = {
     "errors", "bitstream", "planes", "entropy", "architecture", "files", "profiles", "syntax",
     "container", "segment", "requantization", "metrics", "video", "quantization", "cli",
+    "native", "synthesis", "decoder",
 }  # fmt: skip
 ONLY_IN = {"constriction": {"entropy"}, "av": {"video"}, "click": {"cli"}}
 

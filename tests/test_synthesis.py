@@ -1,5 +1,7 @@
 """The normative network: every arithmetic path against the reference decoder."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import refdec
@@ -7,8 +9,10 @@ import torch
 from conftest import LEVEL, hnv
 from vectors import make_video, random_segment
 
+from hnervcodec import kernels, native
 from hnervcodec import segment as segments
 from hnervcodec.architecture import ModelConfig, StageConfig
+from hnervcodec.bitstream import crc32
 from hnervcodec.errors import FileError
 from hnervcodec.requantization import hidden_table
 from hnervcodec.segment import QuantizedSegment
@@ -34,7 +38,7 @@ def test_all_paths_equal_the_reference(chroma: int, depth: int) -> None:
     assert len(np.unique(expected)) > 20  # not all clipped
     for path in PATHS:
         synthesis = Synthesis(segment, video, path=path)
-        if path != "int8" or fastest_path() == "int8":
+        if PATHS.index(path) >= PATHS.index(fastest_path()):
             assert set(synthesis.paths.values()) == {path}
         assert (synthesis.packed(range(3)) == expected).all(), path
         alone = np.concatenate([synthesis.packed([n]) for n in (2, 0, 1)])
@@ -54,20 +58,21 @@ def test_wide_network_with_weights_at_the_limit() -> None:
 def test_vnni_means_int8() -> None:
     """Should a new torch change the operator, this says so instead of a slower program."""
     if getattr(torch.cpu, "_is_vnni_supported", lambda: False)():
-        assert fastest_path() == "int8"
+        assert kernels.fastest_path() == "int8"
 
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_threads_do_not_matter(threads: int) -> None:
     video = make_video(96, 64)
     segment = random_segment(video, 4, seed=9)
+    expected = Synthesis(segment, video, path="float64").packed(range(4))
     before = torch.get_num_threads()
     try:
-        torch.set_num_threads(threads)
-        decoded = Synthesis(segment, video).packed(range(4))
+        for path in ("auto", "int8"):
+            decoded = Synthesis(segment, video, path=path, threads=threads).packed(range(4))
+            assert (decoded == expected).all()
     finally:
         torch.set_num_threads(before)
-    assert (decoded == Synthesis(segment, video, path="float64").packed(range(4))).all()
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
@@ -88,8 +93,13 @@ def test_every_instruction_set_gives_the_same_md5(real_file) -> None:  # type: i
             ((), {}),
             (("--threads", 1), {}),
             (("--arithmetic", "float32"), {"ONEDNN_MAX_CPU_ISA": "AVX2"}),
-            ((), {"ONEDNN_MAX_CPU_ISA": "AVX2"}),
-            ((), {"ONEDNN_MAX_CPU_ISA": "SSE41", "ATEN_CPU_CAPABILITY": "default"}),
+            (("--arithmetic", "int8"), {}),
+            (("--arithmetic", "int8"), {"ONEDNN_MAX_CPU_ISA": "AVX2"}),
+            ((), {"CC": "/nowhere"}),
+            (
+                ("--arithmetic", "int8"),
+                {"ONEDNN_MAX_CPU_ISA": "SSE41", "ATEN_CPU_CAPABILITY": "default"},
+            ),
             (("--arithmetic", "float64"), {}),
         )
     }
@@ -97,20 +107,89 @@ def test_every_instruction_set_gives_the_same_md5(real_file) -> None:  # type: i
     assert outputs.pop().count(b"\n") == 20
 
 
+def test_known_segment_is_what_the_specification_makes_of_it() -> None:
+    """What the native code is tested with at load, by the reference arithmetic."""
+    segment = native.known_segment()
+    segments.check_accumulators(segment)
+    found = b"".join(
+        kernels.Network(segment, depth, "float64", "cpu").run([1, 0]).tobytes() for depth in (8, 12)
+    )
+    assert crc32(found) == native.KNOWN_CRC
+
+
+needs_native = pytest.mark.skipif(
+    not native.BYTE_PRODUCTS & set(native.processor_flags()), reason="no products of bytes"
+)
+
+
+@needs_native
+def test_native_code_is_compiled_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert native.library.__wrapped__() is not None
+    (made,) = (tmp_path / "hnervcodec").iterdir()
+    before = made.stat().st_mtime_ns
+    assert native.library.__wrapped__() is not None
+    assert made.stat().st_mtime_ns == before
+    made.unlink()  # it is in use and must not change
+    made.write_bytes(b"no library")
+    assert native.library.__wrapped__() is not None
+    (tmp_path / "hnervcodec").chmod(0o777)
+    assert native.library.__wrapped__() is None
+
+
+@needs_native
+def test_native_code_that_is_not_exact_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(native, "KNOWN_CRC", native.KNOWN_CRC ^ 1)
+    assert native.library.__wrapped__() is None
+
+
+@needs_native
+@pytest.mark.parametrize("flags", [("-mno-avx512f",), ("-O0",), ("-fsanitize=undefined",)])
+def test_native_code_however_compiled(
+    flags: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own known-answer test, with vectors of half the size too."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(native, "FLAGS", (*native.FLAGS, *flags))
+    assert native.library.__wrapped__() is not None
+
+
+@needs_native
+def test_native_work_that_is_broken_off_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits for a worker that never came."""
+    video = make_video(96, 64)
+    lib = native.library()
+    assert lib is not None
+    network = native.Network(lib, random_segment(video, 4), 8, 2)
+
+    class Broken:
+        def hnv_run(self, *arguments: object) -> None:
+            if arguments[4] == 0:
+                raise KeyboardInterrupt
+            lib.hnv_run(*arguments)
+
+    monkeypatch.setattr(network, "_lib", Broken())
+    with pytest.raises(KeyboardInterrupt):
+        network.run(range(4))
+    network._pool.shutdown(wait=True)
+
+
 def test_a_kernel_that_is_not_exact_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    from hnervcodec import synthesis
+    honest = kernels._kernel
 
-    honest = synthesis._kernel
-
-    def rounding(path: str, operands: synthesis._Operands) -> synthesis.Convolution:
+    def rounding(path: str, operands: kernels._Operands) -> kernels.Convolution:
         kernel = honest(path, operands)
         if path == "float64":
             return kernel
         return lambda levels: kernel(levels).bfloat16().float()
 
-    monkeypatch.setattr(synthesis, "_kernel", rounding)
+    monkeypatch.setattr(kernels, "_kernel", rounding)
     video = make_video()
-    assert set(Synthesis(random_segment(video, 1), video).paths.values()) == {"float64"}
+    decoder = Synthesis(random_segment(video, 1), video, path="int8")
+    assert set(decoder.paths.values()) == {"float64"}
 
 
 def test_accumulator_bound_is_enforced(monkeypatch: pytest.MonkeyPatch) -> None:
