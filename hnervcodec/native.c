@@ -19,6 +19,9 @@ typedef __m512i Sums;
 #define ADD(x, y) _mm512_add_epi32(x, y)
 #define CLIP(x, low, high) _mm512_min_epi32(_mm512_max_epi32(x, low), high)
 #define STORE(p, x) _mm512_storeu_si512(p, x)
+#define HALVES(x, y) _mm512_mask_blend_epi32(0xFF00, x, y) /* low of x, high of y */
+#define STORE_LOW(p, x) _mm256_storeu_si256((__m256i *)(p), _mm512_castsi512_si256(x))
+#define STORE_HIGH(p, x) _mm256_storeu_si256((__m256i *)(p), _mm512_extracti64x4_epi64(x, 1))
 #elif defined(__AVXVNNI__) && defined(__AVX2__)
 enum { LANES = 8, TILE = 6 };
 typedef __m256i Sums;
@@ -30,6 +33,9 @@ typedef __m256i Sums;
 #define ADD(x, y) _mm256_add_epi32(x, y)
 #define CLIP(x, low, high) _mm256_min_epi32(_mm256_max_epi32(x, low), high)
 #define STORE(p, x) _mm256_storeu_si256((__m256i *)(p), x)
+#define HALVES(x, y) _mm256_blend_epi32(x, y, 0xF0)
+#define STORE_LOW(p, x) _mm_storeu_si128((__m128i *)(p), _mm256_castsi256_si128(x))
+#define STORE_HIGH(p, x) _mm_storeu_si128((__m128i *)(p), _mm256_extracti128_si256(x, 1))
 #else
 #error "no multiplication of bytes"
 #endif
@@ -46,8 +52,9 @@ typedef struct {
     int32_t passes;         /* 2: weights beyond a byte, 256 times the first set plus the second */
     int32_t shift, half;    /* of the table index */
     int32_t wide;           /* samples of two bytes */
-    const int8_t *weight;   /* two blocks together: [passes][kernel][kernel][quads][2][LANES][4] */
-    const int32_t *bias;    /* [blocks][LANES], with the zero point and the rounding folded in */
+    const int8_t *weight;   /* two blocks together: [passes][kernel][kernel][quads][2][LANES][4]; a
+                             * last block that is at most half full holds its outputs twice */
+    const int32_t *bias;    /* [blocks][LANES], likewise; zero point and rounding folded in */
     const int16_t *table;   /* [2 * half] */
     const uint8_t *in;      /* [height + kernel - 1][..][quads][4], the border at the zero point */
     int64_t in_row;         /* bytes of a row of it */
@@ -61,39 +68,50 @@ int hnv_lanes(void) { return LANES; }
 int hnv_tile(void) { return TILE; }
 int hnv_layer_bytes(void) { return sizeof(Layer); }
 
-/* Table indices of `tile` pixels for `count` blocks from `first` on; `in` is the first pixel's window,
- * `index` [tile][blocks][LANES]. Returns where the next blocks' weights are. */
+/* Table indices of `tile` pixels for `full` blocks from `first` on and, with `half`, for one of half
+ * as many outputs, in which two pixels share a vector; `in` is the first pixel's window, `index`
+ * [tile][blocks][LANES]. Returns where the next blocks' weights are. */
 static inline __attribute__((always_inline)) const int8_t *convolve(
     const Layer *l, const int8_t *weight, const uint8_t *in, int32_t *index, int first,
-    const int count, const int tile) {
-    const int64_t pixel = 4 * (int64_t)l->quads;
-    const Sums low = BROADCAST(-l->half), high = BROADCAST(l->half - 1);
-    Sums sums[TILE][2];
+    const int full, const int half, const int tile) {
+    const int64_t pixel = 4 * (int64_t)l->quads, stride = (int64_t)l->blocks * LANES;
+    Sums sums[TILE][2], shared[TILE / 2];
     for (int t = 0; t < tile; t++)
-        for (int b = 0; b < count; b++) sums[t][b] = BROADCAST(0);
+        for (int b = 0; b < 2; b++) sums[t][b] = shared[t / 2] = BROADCAST(0);
     for (int pass = 0; pass < l->passes; pass++) {
         if (pass)
-            for (int t = 0; t < tile; t++)
-                for (int b = 0; b < count; b++) sums[t][b] = TIMES_256(sums[t][b]);
+            for (int t = 0; t < tile; t++) {
+                for (int b = 0; b < full; b++) sums[t][b] = TIMES_256(sums[t][b]);
+                if (half && t % 2 == 0) shared[t / 2] = TIMES_256(shared[t / 2]);
+            }
         for (int dy = 0; dy < l->kernel; dy++) {
             const uint8_t *row = in + dy * l->in_row;
             for (int n = 0; n < l->kernel * l->quads; n++, row += 4) { /* pixels are contiguous */
-                Sums w[2];
-                for (int b = 0; b < count; b++, weight += 4 * LANES) w[b] = LOAD(weight);
+                Sums w[3], levels[2];
+                for (int b = 0; b < full + half; b++, weight += 4 * LANES) w[b] = LOAD(weight);
                 for (int t = 0; t < tile; t++) {
                     int32_t quad;
                     memcpy(&quad, row + t * pixel, 4);
-                    const Sums levels = BROADCAST(quad);
-                    for (int b = 0; b < count; b++) sums[t][b] = DOT(sums[t][b], levels, w[b]);
+                    levels[t % 2] = BROADCAST(quad);
+                    for (int b = 0; b < full; b++)
+                        sums[t][b] = DOT(sums[t][b], levels[t % 2], w[b]);
+                    if (half && (t % 2 || t + 1 == tile))
+                        shared[t / 2] =
+                            DOT(shared[t / 2], HALVES(levels[0], levels[t % 2]), w[full]);
                 }
             }
         }
     }
-    for (int b = 0; b < count; b++) {
-        const Sums bias = LOAD(l->bias + (first + b) * LANES);
-        for (int t = 0; t < tile; t++) {
-            const Sums at = CLIP(SHIFT(ADD(sums[t][b], bias), l->shift), low, high);
-            STORE(index + ((int64_t)t * l->blocks + first + b) * LANES, at);
+    const Sums low = BROADCAST(-l->half), high = BROADCAST(l->half - 1);
+    for (int t = 0; t < tile; t++) {
+        int32_t *to = index + t * stride + first * LANES;
+        const int32_t *bias = l->bias + first * LANES;
+        for (int b = 0; b < full; b++, to += LANES, bias += LANES)
+            STORE(to, CLIP(SHIFT(ADD(sums[t][b], LOAD(bias)), l->shift), low, high));
+        if (half && t % 2 == 0) {
+            const Sums at = CLIP(SHIFT(ADD(shared[t / 2], LOAD(bias)), l->shift), low, high);
+            STORE_LOW(to, at);
+            if (t + 1 < tile) STORE_HIGH(to + stride, at);
         }
     }
     return weight;
@@ -150,11 +168,14 @@ static inline __attribute__((always_inline)) void run_tile(
     const Layer *l, int y, int x, int32_t *index, void *samples, const int tile) {
     const uint8_t *in = l->in + y * l->in_row + 4 * (int64_t)l->quads * x;
     const int8_t *weight = l->weight;
-    int first = 0;
-    for (; first + 2 <= l->blocks; first += 2)
-        weight = convolve(l, weight, in, index, first, 2, tile);
-    if (first < l->blocks) convolve(l, weight, in, index, first, 1, tile);
     const int outputs = l->channels * l->shuffle * l->shuffle, stride = l->blocks * LANES;
+    const int rest = outputs % LANES, half = rest && rest <= LANES / 2, full = l->blocks - half;
+    int first = 0;
+    for (; first + 2 <= full; first += 2)
+        weight = convolve(l, weight, in, index, first, 2, 0, tile);
+    if (first < full && half) convolve(l, weight, in, index, first, 1, 1, tile);
+    else if (first < full) convolve(l, weight, in, index, first, 1, 0, tile);
+    else if (half) convolve(l, weight, in, index, first, 0, 1, tile);
     const int16_t *table = l->table + l->half;
     int16_t *values = (int16_t *)(index + (int64_t)TILE * stride);
     for (int t = 0; t < tile; t++)

@@ -123,13 +123,25 @@ def _phases_first(values: np.ndarray, shuffle: int) -> np.ndarray:
     return phases.reshape(values.shape)
 
 
+def _in_blocks(outputs: np.ndarray, lanes: int) -> np.ndarray:
+    """[O, ...] -> [blocks, lanes, ...]; a last block that is at most half full holds its outputs
+    twice."""
+    rest = len(outputs) % lanes
+    width = lanes if not rest or rest > lanes // 2 else lanes // 2
+    filling = [(0, -len(outputs) % width), *[(0, 0)] * (outputs.ndim - 1)]
+    outputs = np.pad(outputs, filling)
+    if width < lanes:
+        outputs = np.concatenate([outputs, outputs[-width:]])
+    return outputs.reshape(-1, lanes, *outputs.shape[1:])
+
+
 def _pack_weights(weight: np.ndarray, lanes: int) -> tuple[int, np.ndarray]:
     """(passes, int8 in the order in which native.c reads it) of levels [O, I, k, k]."""
     low = (weight + 128 & 255) - 128
     sets = [low] if np.array_equal(low, weight) else [weight - low >> 8, low]
-    outputs, inputs, kernel, _ = weight.shape
-    padding = (0, 0), (0, -outputs % lanes), (0, -inputs % 4), (0, 0), (0, 0)
-    bytes_ = np.pad(np.stack(sets), padding).astype(np.int8)
+    inputs, kernel = weight.shape[1:3]
+    bytes_ = np.stack([_in_blocks(values, lanes) for values in sets]).astype(np.int8)
+    bytes_ = np.pad(bytes_, [(0, 0)] * 3 + [(0, -inputs % 4), (0, 0), (0, 0)])
     blocks = bytes_.reshape(len(sets), -1, lanes, -(-inputs // 4), 4, kernel, kernel)
     blocks = blocks.transpose(1, 0, 5, 6, 3, 2, 4)  # [blocks, passes, k, k, quads, lanes, 4]
     pairs = [np.moveaxis(blocks[n : n + 2], 0, 4) for n in range(0, len(blocks), 2)]
@@ -189,7 +201,7 @@ class Network:
             bias = bias - zero * weight.sum((1, 2, 3))
             to.passes, packed = _pack_weights(weight, lanes)
             to.weight = self._keep(packed)
-            to.bias = self._keep(np.pad(bias, (0, -len(bias) % lanes)).astype(np.int32))
+            to.bias = self._keep(_in_blocks(bias, lanes).astype(np.int32))
             table = output_table(spec.kind, layer.requant, is_fine, bit_depth)
             to.table = self._keep(table.astype(np.int16))
             to.scratch = scratch.ctypes.data
