@@ -176,11 +176,13 @@ static inline __attribute__((always_inline)) void run_tile(
     if (first < full && half) convolve(l, weight, in, index, first, 1, 1, tile);
     else if (first < full) convolve(l, weight, in, index, first, 1, 0, tile);
     else if (half) convolve(l, weight, in, index, first, 0, 1, tile);
+#ifndef CONVOLUTIONS_ONLY /* as tools/bench_speed does */
     const int16_t *table = l->table + l->half;
     int16_t *values = (int16_t *)(index + (int64_t)TILE * stride);
     for (int t = 0; t < tile; t++)
         for (int o = 0; o < outputs; o++) values[t * outputs + o] = table[index[t * stride + o]];
     place(l, values, y, x, tile, samples);
+#endif
 }
 
 /* Rows `from` to `to` (exclusive) of one layer. */
