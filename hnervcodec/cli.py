@@ -13,9 +13,8 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn, cast
 
@@ -37,8 +36,9 @@ from hnervcodec.profiles import LEVELS
 
 if TYPE_CHECKING:
     from hnervcodec.decoder import Decoder
-    from hnervcodec.encoder import EncodeResult
+    from hnervcodec.encoder import EncodeResult, Prediction
     from hnervcodec.fitting import Progress
+    from hnervcodec.ratecontrol import Aim
     from hnervcodec.syntax import VideoHeader
 
 PRESET_NAMES = ("ultrafast", "fast", "medium", "slow", "veryslow")
@@ -93,6 +93,8 @@ def _fail(message: str, code: int) -> NoReturn:
 def _version(context: click.Context, _: click.Parameter, value: bool) -> None:
     if not value or context.resilient_parsing:
         return
+    from importlib.metadata import version
+
     from hnervcodec.synthesis import fastest_path
     from hnervcodec.video import library_versions
 
@@ -146,7 +148,7 @@ class _Amount(click.ParamType[float]):
 
 @cli.command()
 @click.argument("source", metavar="IN")
-@click.option("-o", "--output", required=True, metavar="OUT", help="The .hnv file; - for a pipe.")
+@click.option("-o", "--output", metavar="OUT", help="The .hnv file; - for a pipe.")
 @click.option("--bpp", type=click.FloatRange(0, min_open=True), help="Bits per pixel of the file.")
 @click.option("--bitrate", type=_Amount(), help="Bits per second: 500k, 1.5M.")
 @click.option("--size", type=_Amount(), help="Bytes of the whole file: 300k, 1M.")
@@ -197,14 +199,15 @@ class _Amount(click.ParamType[float]):
 )
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
 @click.option("--threads", type=click.IntRange(1), help="CPU threads (default: all cores).")
+@click.option("--dry-run", is_flag=True, help="Only say what would be fitted, and how long.")
 @click.option("-y", "--yes", is_flag=True, help="Overwrite OUT without asking.")
 @click.option("-n", "--no", is_flag=True, help="Never overwrite OUT.")
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 def encode(
-    source: str, output: str, bpp: float | None, bitrate: float | None, size: float | None,
+    source: str, output: str | None, bpp: float | None, bitrate: float | None, size: float | None,
     psnr: float | None, quality: float | None, preset: str, tune: str, segment: int, skip: int,
-    limit: int | None, prune: float, seed: int, device: str, threads: int | None, yes: bool,
-    no: bool, quiet: bool,
+    limit: int | None, prune: float, seed: int, device: str, threads: int | None, dry_run: bool,
+    yes: bool, no: bool, quiet: bool,
 ) -> None:  # fmt: skip
     """Fit a network to the video IN and write it to OUT.
 
@@ -216,6 +219,7 @@ def encode(
     hnv encode in.mp4 -o out.hnv --bpp 0.05 --preset slow
     hnv encode in.mp4 -o out.hnv --size 1M --preset fast
     hnv encode in.mp4 -o out.hnv --psnr 36
+    hnv encode in.mp4 --bpp 0.05 --dry-run        how long that would take
     ffmpeg -i in.mov -f yuv4mpegpipe - | hnv encode - -o out.hnv --bitrate 500k
     """
     if sum(choice is not None for choice in (bpp, bitrate, size, psnr, quality)) != 1:
@@ -223,10 +227,13 @@ def encode(
             "choose the rate by exactly one of --bpp, --bitrate and --size, "
             "or the quality by --psnr or --quality"
         )
-    _check_overwrite(source, output, yes, no)
-    with _open_output(output) as file:
+    if output is None and not dry_run:
+        raise UsageError("-o OUT is missing: where the .hnv file is to go, or - for a pipe")
+    if output is not None and not dry_run:
+        _check_overwrite(source, output, yes, no)
+    with nullcontext() if output is None or dry_run else _open_output(output) as file:
         from hnervcodec import encoder
-        from hnervcodec.ratecontrol import Aim, ConstantPsnr, ConstantQuality
+        from hnervcodec.ratecontrol import ConstantPsnr, ConstantQuality
         from hnervcodec.video import VideoSource, count_frames
 
         if threads:
@@ -260,17 +267,33 @@ def encode(
             progress = _EncodeProgress(header, preset, len(groups) or None, quiet)
             for note in [] if quiet else video.notes:
                 click.echo(f"note: {note}", err=True)
-            result = encoder.encode(
-                header, video.frames(), file, bytes_per_frame=bytes_per_frame, aim=aim,
-                preset=preset, tune=tune, segment_frames=segment, seed=seed, prune=prune,
-                device=device, expected_frames=expected, report=progress,
-            )  # fmt: skip
+            options: dict[str, Any] = {
+                "bytes_per_frame": bytes_per_frame, "aim": aim, "preset": preset, "tune": tune,
+                "segment_frames": segment, "prune": prune, "device": device,
+                "expected_frames": expected, "report": progress,
+            }  # fmt: skip
+            if file is None:
+                _print_prediction(encoder.predict(header, video.frames(), **options), aim)
+                return
+            result = encoder.encode(header, video.frames(), file, seed=seed, **options)
+    assert output is not None
     progress.done(output, result)
     if psnr is not None and result.error.average < psnr - 0.3 and not quiet:
         click.echo(
             f"note: {psnr:g} dB is out of reach of preset {preset} here; a slower one comes nearer",
             err=True,
         )
+
+
+def _print_prediction(prediction: Prediction, aim: Aim | None) -> None:
+    count = prediction.segments
+    click.echo(
+        f"{prediction.frames} frames in {count} segment{'s' * (count > 1)}\n"
+        f"network: {prediction.weights:,} weights, "
+        f"{prediction.macs_per_pixel / 1000:.1f} kMAC per pixel\n"
+        f"size: {'about' if aim else 'at most'} {prediction.bytes:,.0f} bytes\n"
+        f"time: about {_duration(prediction.seconds)}"
+    )
 
 
 class _EncodeProgress:

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 
 from hnervcodec import container, profiles, segment
-from hnervcodec.architecture import ModelConfig, weight_count
+from hnervcodec.architecture import ModelConfig, macs_per_frame, weight_count
 from hnervcodec.bitstream import crc32
 from hnervcodec.errors import HnervError, SourceError, UsageError
-from hnervcodec.fitting import Progress, fit
+from hnervcodec.fitting import Progress, fit, predict_seconds
 from hnervcodec.kernels import resolve_device, threads
 from hnervcodec.landing import Landing
 from hnervcodec.metrics import PlaneError
@@ -99,28 +99,16 @@ def encode(
     expected_frames: if known, a rate that is too low for the last segment is refused at once.
     """
     start = time.monotonic()
-    if preset not in PRESETS:
-        raise UsageError(f"unknown preset {preset!r}: choose from {', '.join(PRESETS)}")
-    if tune not in STRUCTURE:
-        raise UsageError(f"unknown tune {tune!r}: choose from {', '.join(STRUCTURE)}")
-    if not 0 <= prune <= 0.9 or segment_frames < 1:
-        raise UsageError(f"prune {prune} or segment_frames {segment_frames} is out of range")
-    chosen, target_device = PRESETS[preset], resolve_device(device)
-    if (bytes_per_frame is None) == (aim is None):
-        raise UsageError("either a rate or a quality must be asked for")
-    if bytes_per_frame is not None:
-        check_rate(video, bytes_per_frame)
-    segment_frames = min(segment_frames, profiles.LEVELS[max(profiles.LEVELS)].frames)
-    coming = split(range(expected_frames or segment_frames), segment_frames)
-    level = needed_level(video, {len(group) for group in coming}, bytes_per_frame, chosen.limits)
-    config = replace(chosen.fit, seed=seed, prune=prune, structure=STRUCTURE[tune])
-    chosen = replace(chosen, fit=config)
-    writer = container.Writer(file, video, level)
+    plan = make_plan(
+        video, bytes_per_frame, aim, preset, segment_frames, seed, prune, tune, device,
+        expected_frames,
+    )  # fmt: skip
+    writer = container.Writer(file, video, plan.level)
     result = EncodeResult(video, PlaneError(video.max_sample))
     payload_bytes = 0
-    for number, group in enumerate(split(frames, segment_frames)):
+    for number, group in enumerate(split(frames, plan.segment_frames)):
         job = SegmentJob(
-            group, video, writer.frame_count, chosen, level, target_device,
+            group, video, writer.frame_count, plan.preset, plan.level, plan.device,
             lambda progress, n=number: report(n, progress),  # type: ignore[misc]
         )  # fmt: skip
         if bytes_per_frame is not None:
@@ -143,6 +131,101 @@ def encode(
         result.target_bytes = bytes_per_frame * writer.frame_count
     result.seconds = time.monotonic() - start
     return result
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What `encode` would do."""
+
+    frames: int
+    segments: int
+    weights: int  # of the first segment's network
+    macs_per_pixel: float
+    bytes: float  # of the whole file
+    seconds: float
+
+
+def predict(
+    video: VideoHeader,
+    frames: Iterable[Planes],
+    *,
+    bytes_per_frame: float | None = None,
+    aim: Aim | None = None,
+    preset: str = "medium",
+    segment_frames: int = DEFAULT_SEGMENT_FRAMES,
+    prune: float = 0.0,
+    tune: str = "psnr",
+    device: str = "auto",
+    expected_frames: int | None = None,
+    report: Report = lambda number, progress: None,
+) -> Prediction:
+    """How large a network `encode` would fit with these arguments and how long that would take on
+    this machine, from trials with the first segment of about ten seconds; with an `aim` also from
+    the trial fits that `encode` begins with. Without `expected_frames` the first segment is taken
+    for the whole."""
+    plan = make_plan(
+        video, bytes_per_frame, aim, preset, segment_frames, 0, prune, tune, device,
+        expected_frames,
+    )  # fmt: skip
+    start = time.monotonic()
+    group = next(split(frames, plan.segment_frames), [])
+    if not group:
+        raise SourceError("the source holds no frames in the selected range")
+    job = SegmentJob(
+        group, video, 0, plan.preset, plan.level, plan.device,
+        lambda progress: report(0, progress),
+    )  # fmt: skip
+    if bytes_per_frame is not None:
+        budget = math.floor(bytes_per_frame * len(group)) - container.overhead(1)
+    else:
+        assert aim is not None
+        budget = first_budget(job, aim)
+    trials = time.monotonic() - start
+    model = job.model(budget)
+    seconds = trials + predict_seconds(
+        job.packed(model), video, model, plan.preset.fit, budget, device=job.device
+    )
+    total = max(expected_frames or 0, len(group))
+    specs = video.layers(model)
+    return Prediction(
+        total, sum(1 for _ in split(range(total), plan.segment_frames)), weight_count(specs),
+        macs_per_frame(specs) / (video.width * video.height),
+        total * (bytes_per_frame or budget / len(group)), seconds * total / len(group),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What holds for every segment."""
+
+    preset: Preset
+    level: profiles.Level
+    device: torch.device
+    segment_frames: int
+
+
+def make_plan(
+    video: VideoHeader, bytes_per_frame: float | None, aim: Aim | None, preset: str,
+    segment_frames: int, seed: int, prune: float, tune: str, device: str,
+    expected_frames: int | None,
+) -> Plan:  # fmt: skip
+    """Checks the arguments of `encode`."""
+    if preset not in PRESETS:
+        raise UsageError(f"unknown preset {preset!r}: choose from {', '.join(PRESETS)}")
+    if tune not in STRUCTURE:
+        raise UsageError(f"unknown tune {tune!r}: choose from {', '.join(STRUCTURE)}")
+    if not 0 <= prune <= 0.9 or segment_frames < 1:
+        raise UsageError(f"prune {prune} or segment_frames {segment_frames} is out of range")
+    if (bytes_per_frame is None) == (aim is None):
+        raise UsageError("either a rate or a quality must be asked for")
+    if bytes_per_frame is not None:
+        check_rate(video, bytes_per_frame)
+    chosen = PRESETS[preset]
+    segment_frames = min(segment_frames, profiles.LEVELS[max(profiles.LEVELS)].frames)
+    coming = split(range(expected_frames or segment_frames), segment_frames)
+    level = needed_level(video, {len(group) for group in coming}, bytes_per_frame, chosen.limits)
+    config = replace(chosen.fit, seed=seed, prune=prune, structure=STRUCTURE[tune])
+    return Plan(replace(chosen, fit=config), level, resolve_device(device), segment_frames)
 
 
 def needed_level(

@@ -165,6 +165,28 @@ class _Fit:
             self.report(Progress(phase, step + 1, self.steps, seconds, psnr, size))
         return self.result()
 
+    def predict(self) -> float:
+        """Seconds that `run` would take; uses the fit up. Every kind of step is tried."""
+        total = 0.0
+        starts = [0, self.quantize_at, self.round_at, self.steps]
+        begins = [lambda: None, self.begin_quantizing, self.begin_rounding_activations]
+        index = torch.arange(min(self.batch_size, len(self.frames)), device=self.device)
+        for begin, start, end in zip(begins, starts[:-1], starts[1:], strict=True):
+            begun = time.monotonic()
+            begin()
+            total += time.monotonic() - begun
+            self.distortion = self.train_step(index, start)  # compiles kernels, fills caches
+            begun, done = time.monotonic(), 0
+            while done < RATE_EVERY or time.monotonic() - begun < CALIBRATION / len(begins):
+                self.distortion = self.train_step(index, start + done)
+                done += 1
+            total += (time.monotonic() - begun) / done * (end - start)
+            if self.quantizers is not None:
+                begun = time.monotonic()
+                self.measure()
+                total += (time.monotonic() - begun) * (end - start) / self.per_epoch
+        return total
+
     def set_rates(self, step: int) -> None:
         """Linear warm-up, then half a cosine to zero."""
         warmup = max(1, round(self.steps * self.config.warmup))
@@ -354,6 +376,7 @@ class _Fit:
 
 # Pixels of a batch: large frames come one by one.
 BATCH_PIXELS = 400_000
+CALIBRATION = 9.0  # seconds of trying the steps, to predict how long they take
 RATE_EVERY = 4  # steps between evaluations of the rate term, which then counts as many times
 FIRST_RATE = 0.2  # share of lambda at the first quantized step
 EXPECTED_GAIN = 1.0  # dB from the first quantized step to the last
@@ -400,3 +423,11 @@ def fit(
     the segment's payload takes about `budget` bytes or, with an `aim`, as many as that asks for.
     Deterministic for a seed on one machine with one number of threads."""
     return _Fit(frames, video, model, config, budget, aim, device, report).run()
+
+
+def predict_seconds(
+    frames: np.ndarray, video: VideoHeader, model: ModelConfig, config: FitConfig, budget: int,
+    *, device: torch.device,
+) -> float:  # fmt: skip
+    """How long `fit` takes with these arguments, from about `CALIBRATION` seconds of its steps."""
+    return _Fit(frames, video, model, config, budget, None, device, lambda progress: None).predict()

@@ -227,8 +227,8 @@ def choose_model(
     pixels = video.width * video.height
     need = smallest_budget(video, frames, limits)
     raise UsageError(
-        f"{budget} bytes for {frames} frames of {video.width}x{video.height} are too few: the "
-        f"smallest network needs about {need} bytes ({8 * need / pixels / frames:.4f} bpp)"
+        f"{max(budget, 0)} bytes for {frames} frames of {video.width}x{video.height} are too few: "
+        f"the smallest network needs about {need} bytes ({8 * need / pixels / frames:.4f} bpp)"
     )
 
 

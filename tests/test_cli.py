@@ -49,6 +49,20 @@ def test_y4m_pipes_into_ffmpeg(real_file: Path, ffmpeg: str) -> None:
     assert "63x47" in log and re.search(r"frame= *20 ", log)
 
 
+@pytest.mark.parametrize("rate", [("--bpp", 1), ("--quality", 30)])
+def test_dry_run_writes_nothing(
+    rate: tuple[object, ...], real_source: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "x.hnv"
+    run = hnv("encode", real_source, *rate, "--preset", "ultrafast", "--segment", 8, "-o", output,
+              "--dry-run", "-q")  # fmt: skip
+    frames, network, size, seconds = run.stdout.decode().splitlines()
+    assert frames == "20 frames in 2 segments" and not list(tmp_path.iterdir())
+    assert re.fullmatch(r"network: [\d,]+ weights, [\d.]+ kMAC per pixel", network)
+    assert size.startswith("size: a") and 0 < int(re.sub(r"\D", "", size)) < 100_000
+    assert re.fullmatch(r"time: about \d+ s", seconds) and run.stderr == b""
+
+
 def test_encode_reads_y4m_from_stdin_and_writes_to_stdout(
     real_source: Path, ffmpeg: str, tmp_path: Path
 ) -> None:
@@ -195,6 +209,8 @@ def test_decode_of_the_future(
         (("still.png", "-o", "x.hnv", "--bpp", "0.0001"), 2, "smallest network needs"),
         (("still.png", "-o", "x.hnv", "--bpp", "nan"), 2, "not a rate"),
         (("still.png", "-o", "x.hnv", "--size", "-3"), 2, "-3"),
+        (("still.png", "--bpp", "1"), 2, "-o OUT is missing"),
+        (("still.png", "--bpp", "0.0001", "--dry-run"), 2, "smallest network needs"),
         (("still.png", "-o", "x.hnv"), 2, "exactly one of --bpp"),
         (("still.png", "-o", "x.hnv", "--bpp", "1", "--size", "3k"), 2, "exactly one of --bpp"),
         (("still.png", "-o", "x.hnv", "--bpp", "1", "--psnr", "30"), 2, "exactly one of --bpp"),
