@@ -245,6 +245,9 @@ def encode(
             bytes_per_frame: float | None = None
             aim: Aim | None = None
             expected = video.expected
+            if (size is not None or dry_run) and source != "-":
+                count = max(0, count_frames(source) - skip)
+                expected = max(1, min(count, limit or count))
             if psnr is not None:
                 aim = ConstantPsnr(psnr)
             elif quality is not None:
@@ -253,14 +256,13 @@ def encode(
                 bytes_per_frame = bpp * header.width * header.height / 8
             elif bitrate is not None:
                 bytes_per_frame = bitrate / 8 / float(header.frame_rate)
-            elif size is not None and source != "-":
-                count = max(0, count_frames(source) - skip)
-                expected = max(1, min(count, limit or count))
-                bytes_per_frame = size / expected
-            else:
+            elif size is None or source == "-":
                 raise UsageError(
                     "--size needs a file, as a pipe's length is unknown: use --bpp or --bitrate"
                 )
+            else:
+                assert expected is not None
+                bytes_per_frame = size / expected
             if bytes_per_frame is not None:
                 encoder.check_rate(header, bytes_per_frame)
             groups = list(encoder.split(range(expected or 0), segment))

@@ -57,7 +57,7 @@ def test_dry_run_writes_nothing(
     run = hnv("encode", real_source, *rate, "--preset", "ultrafast", "--segment", 8, "-o", output,
               "--dry-run", "-q")  # fmt: skip
     frames, network, size, seconds = run.stdout.decode().splitlines()
-    assert frames == "20 frames in 2 segments" and not list(tmp_path.iterdir())
+    assert frames == "20 frames in 3 segments" and not list(tmp_path.iterdir())
     assert re.fullmatch(r"network: [\d,]+ weights, [\d.]+ kMAC per pixel", network)
     assert size.startswith("size: a") and 0 < int(re.sub(r"\D", "", size)) < 100_000
     assert re.fullmatch(r"time: about \d+ s", seconds) and run.stderr == b""
