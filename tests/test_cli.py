@@ -209,6 +209,7 @@ def test_decode_of_the_future(
         (("still.png", "-o", "x.hnv", "--bpp", "0.0001"), 2, "smallest network needs"),
         (("still.png", "-o", "x.hnv", "--bpp", "nan"), 2, "not a rate"),
         (("still.png", "-o", "x.hnv", "--size", "-3"), 2, "-3"),
+        (("still.png", "--bpp", "1"), 2, "-o OUT is missing"),
         (("still.png", "--bpp", "0.0001", "--dry-run"), 2, "smallest network needs"),
         (("still.png", "-o", "x.hnv"), 2, "exactly one of --bpp"),
         (("still.png", "-o", "x.hnv", "--bpp", "1", "--size", "3k"), 2, "exactly one of --bpp"),
