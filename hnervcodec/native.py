@@ -15,6 +15,7 @@ import platform
 import shutil
 import subprocess
 import tempfile
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -26,11 +27,7 @@ import numpy as np
 
 from hnervcodec.architecture import LayerSpec, ModelConfig, StageConfig, layers
 from hnervcodec.bitstream import crc32
-from hnervcodec.requantization import (
-    HEAD_HALF,
-    HIDDEN_HALF,
-    output_table,
-)
+from hnervcodec.requantization import HEAD_HALF, HIDDEN_HALF, output_table
 from hnervcodec.segment import QuantizedLayer, QuantizedSegment
 from hnervcodec.syntax import Requant
 
@@ -165,64 +162,75 @@ class _Plane:
 
 
 class Network:
-    """A segment's layers, packed and ready to run; not to be used from two threads at once."""
+    """A segment's layers, packed and ready to run."""
 
     def __init__(self, lib: ctypes.CDLL, segment: QuantizedSegment, bit_depth: int, workers: int):
         self._lib, self._workers = lib, workers
         self._pool = ThreadPoolExecutor(max(workers - 1, 1))  # its threads start when needed
+        self._lock = threading.Lock()  # of what the layers write into
         self._dtype = np.uint8 if bit_depth <= 8 else np.uint16
-        specs, zero_points = segment.specs, segment.input_zero_points()
         self._embedding = segment.embedding
+        specs, lanes = segment.specs, lib.hnv_lanes()
         head = specs[-1]
         self._shape = head.out_channels, head.height, head.width
-        lanes = lib.hnv_lanes()
-        blocks = max(-(-spec.weight_shape[0] // lanes) for spec in specs)
-        scratch = np.empty(workers * 2 * lib.hnv_tile() * blocks * lanes, np.int32)
-        self._kept: list[np.ndarray] = [scratch]  # what the structures point to
         self._layers = (_Layer * len(specs))()
-        planes: list[_Plane] = []  # of the present resolution: written by turns
-        for n, (spec, layer, zero) in enumerate(
-            zip(specs, segment.layers, zero_points, strict=True)
-        ):
-            to = self._layers[n]
-            following = specs[n + 1].kind if n + 1 < len(specs) else ""
-            is_fine = following == "residual"
-            to.mode = (
-                _HEAD if spec.kind == "head" else _RESIDUAL if spec.kind == "residual"
-                else _FINE if is_fine else _LEVELS
-            )  # fmt: skip
-            to.kernel, to.shuffle, to.channels = spec.kernel, spec.shuffle, spec.out_channels
-            to.quads, to.blocks = -(-spec.in_channels // 4), -(-spec.weight_shape[0] // lanes)
-            to.height, to.width, to.wide = spec.height, spec.width, bit_depth > 8
-            to.shift = layer.requant.shift
-            to.half = HEAD_HALF if spec.kind == "head" else HIDDEN_HALF
-            weight = _phases_first(layer.weight.astype(np.int64), spec.shuffle)
-            bias = _phases_first(layer.accumulator_bias(spec), spec.shuffle)
-            bias = bias - zero * weight.sum((1, 2, 3))
-            to.passes, packed = _pack_weights(weight, lanes)
-            to.weight = self._keep(packed)
-            to.bias = self._keep(_in_blocks(bias, lanes).astype(np.int32))
-            table = output_table(spec.kind, layer.requant, is_fine, bit_depth)
-            to.table = self._keep(table.astype(np.int16))
-            to.scratch = scratch.ctypes.data
-            if planes:
+        self._kept: list[np.ndarray] = []  # what the layers point to
+        blocks = max(-(-spec.weight_shape[0] // lanes) for spec in specs)
+        scratch = self._keep(np.empty(workers * 2 * lib.hnv_tile() * blocks * lanes, np.int32))
+        operands = zip(
+            self._layers, specs, segment.layers, segment.input_zero_points(), strict=True
+        )
+        for n, (to, spec, layer, zero_point) in enumerate(operands):
+            is_fine = n + 1 < len(specs) and specs[n + 1].kind == "residual"
+            self._set_operands(to, spec, layer, zero_point, is_fine, bit_depth)
+            to.scratch = scratch
+        self._connect(segment)
+
+    def _set_operands(
+        self, to: _Layer, spec: LayerSpec, layer: QuantizedLayer, zero_point: int, is_fine: bool,
+        bit_depth: int,
+    ) -> None:  # fmt: skip
+        """What the layer computes. zero_point: of its input."""
+        lanes = self._lib.hnv_lanes()
+        to.mode = (
+            _HEAD if spec.kind == "head" else _RESIDUAL if spec.kind == "residual"
+            else _FINE if is_fine else _LEVELS
+        )  # fmt: skip
+        to.kernel, to.shuffle, to.channels = spec.kernel, spec.shuffle, spec.out_channels
+        to.quads, to.blocks = -(-spec.in_channels // 4), -(-spec.weight_shape[0] // lanes)
+        to.height, to.width, to.wide = spec.height, spec.width, bit_depth > 8
+        to.shift = layer.requant.shift
+        to.half = HEAD_HALF if spec.kind == "head" else HIDDEN_HALF
+        weight = _phases_first(layer.weight.astype(np.int64), spec.shuffle)
+        bias = _phases_first(layer.accumulator_bias(spec), spec.shuffle)
+        bias = bias - zero_point * weight.sum((1, 2, 3))
+        to.passes, packed = _pack_weights(weight, lanes)
+        to.weight = self._keep(packed)
+        to.bias = self._keep(_in_blocks(bias, lanes).astype(np.int32))
+        table = output_table(spec.kind, layer.requant, is_fine, bit_depth)
+        to.table = self._keep(table.astype(np.int16))
+
+    def _connect(self, segment: QuantizedSegment) -> None:
+        """Where the layers read and write: within a stage by turns in two planes."""
+        specs, planes = segment.specs, list[_Plane]()
+        for n, (to, spec) in enumerate(zip(self._layers, specs, strict=True)):
+            if n:
                 to.in_, to.in_row = planes[0].at(spec.kernel // 2), planes[0].row
             else:
-                to.in_row = 4 * to.quads * spec.width  # of an embedding
+                to.in_row = 4 * to.quads * spec.width  # of an embedding, which `run` brings
             if spec.kind == "head":
-                break
+                return
             if spec.kind == "residual":
                 planes.reverse()
                 to.fine = self._layers[n - 1].fine
             else:
-                readers = specs[n + 1 :]
-                border = max(s.kernel // 2 for s in _readers(readers))
                 size = spec.height * spec.shuffle, spec.width * spec.shuffle, spec.out_channels
-                planes = [
-                    _Plane(*size, border, layer.requant.zero_point) for _ in range(1 + is_fine)
-                ]
+                border = max(reader.kernel // 2 for reader in _readers(specs[n + 1 :]))
+                zero_point = segment.layers[n].requant.zero_point
+                count = 2 if to.mode == _FINE else 1
+                planes = [_Plane(*size, border, zero_point) for _ in range(count)]
                 self._kept += [plane.levels for plane in planes]
-                if is_fine:
+                if to.mode == _FINE:
                     to.fine = self._keep(np.empty(size, np.int16))
             to.out, to.out_row, to.out_pixel = planes[0].at(0), planes[0].row, planes[0].pixel
 
@@ -239,20 +247,23 @@ class Network:
         arrived = np.zeros(len(embeddings), np.int32)
 
         def work(worker: int) -> None:
-            for n, (levels, out) in enumerate(zip(embeddings, samples, strict=True)):
-                self._lib.hnv_run(
-                    ctypes.addressof(self._layers), len(self._layers), levels.ctypes.data,
-                    out.ctypes.data, worker, self._workers, arrived[n:].ctypes.data,
-                )  # fmt: skip
+            try:
+                for n, (levels, out) in enumerate(zip(embeddings, samples, strict=True)):
+                    self._lib.hnv_run(
+                        ctypes.addressof(self._layers), len(self._layers), levels.ctypes.data,
+                        out.ctypes.data, worker, self._workers, arrived[n:].ctypes.data,
+                    )  # fmt: skip
+            finally:
+                arrived.fill(1 << 30)  # finished or broken off: nobody has to wait for anybody
 
-        try:
-            others = [self._pool.submit(work, n) for n in range(1, self._workers)]
-            work(0)
+        with self._lock:
+            try:
+                others = [self._pool.submit(work, n) for n in range(1, self._workers)]
+                work(0)
+            finally:
+                arrived.fill(1 << 30)
             for other in others:
                 other.result()
-        except BaseException:
-            arrived.fill(1 << 30)  # nobody has to wait for anybody any more
-            raise
         return samples
 
 

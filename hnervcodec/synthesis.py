@@ -20,7 +20,7 @@ PATHS = ("native", "int8", "float32", "float64")
 
 
 class Synthesis:
-    """A segment's network, ready to run; for one thread of the caller's at a time.
+    """A segment's network, ready to run.
 
     path: "auto", or one of `PATHS` to force it (what cannot use it exactly falls back to the next).
     device: any torch device; other than the CPU, torch computes.

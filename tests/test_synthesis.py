@@ -1,5 +1,6 @@
 """The normative network: every arithmetic path against the reference decoder."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -174,7 +175,11 @@ def test_native_work_that_is_broken_off_ends(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(network, "_lib", Broken())
     with pytest.raises(KeyboardInterrupt):
         network.run(range(4))
-    network._pool.shutdown(wait=True)
+    monkeypatch.undo()
+    expected = Synthesis(random_segment(video, 4), video, path="float64").packed(range(4))
+    with ThreadPoolExecutor(3) as pool:  # the network is whole, for several threads too
+        for found in pool.map(network.run, [range(4)] * 6):
+            assert (found == expected).all()
 
 
 def test_a_kernel_that_is_not_exact_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
