@@ -21,9 +21,9 @@ BITS_PER_WEIGHT = 5.0
 # Bits an embedding value costs after temporal prediction: a rule of thumb, like the one above.
 BITS_PER_EMBEDDING = 1.5
 MIN_CHANNELS, MAX_CHANNELS = 4, 256
-# Widths of the last two stages, where nearly all the arithmetic is: above 16, processors that
-# multiply 16 channels at a time are at their best with multiples of 8.
-LATE_CHANNELS = (*range(MIN_CHANNELS, 17), *range(24, MAX_CHANNELS + 1, 8))
+# Widths of the last two stages, where nearly all the arithmetic is: processors multiply 16 channels
+# at a time, so that in between only 24 is worth its time.
+LATE_CHANNELS = (*range(MIN_CHANNELS, 17), 24, *range(32, MAX_CHANNELS + 1, 16))
 EARLY_TO_LATE = 8  # how much wider the earlier stages may be, to use up the budget
 EMBED_CHANNELS = (16, 8, 4, 2)  # the first that leaves enough of the budget to the weights
 EMBED_SHARE = 0.25  # of the budget, at most
@@ -145,7 +145,7 @@ class ShapeLimits:
     """What a preset allows a network."""
 
     macs_per_pixel: int  # multiplications per luma sample of the frame
-    residuals: int  # residual convolutions after each of the last two upsamplings
+    residuals: int  # residual convolutions after each of the last two upsamplings, at most
 
 
 def _wanted_positions(frames: int, budget: int) -> float:
@@ -252,6 +252,22 @@ def _widest(
         )
         return weights if fits else 0
 
+    def with_late(late: int, embed_channels: int) -> tuple[int, ModelConfig] | None:
+        """(weights, model). Narrow stages have all the residual convolutions, wide ones as many as
+        the budget leaves them."""
+        fewest = limits.residuals if late <= 16 else min(1, limits.residuals)
+        for residuals in range(limits.residuals, fewest - 1, -1):
+            best: tuple[int, ModelConfig] | None = None
+            for early in range(late, EARLY_TO_LATE * late + 1):
+                model = _model(strides, early, late, residuals, embed_channels)
+                weights = weights_of(model)
+                if weights == 0:
+                    break
+                best = weights, model
+            if best is not None:
+                return best
+        return None
+
     for embed_channels in EMBED_CHANNELS:
         least = _model(strides, MIN_CHANNELS, MIN_CHANNELS, 0, embed_channels)
         most = EMBED_SHARE * 8 * budget
@@ -259,13 +275,7 @@ def _widest(
             continue
         candidates: list[tuple[int, ModelConfig]] = []  # (weights, model), evenest last
         for late in LATE_CHANNELS:
-            best: tuple[int, ModelConfig] | None = None
-            for early in range(late, EARLY_TO_LATE * late + 1):
-                model = _model(strides, early, late, limits.residuals, embed_channels)
-                weights = weights_of(model)
-                if weights == 0:
-                    break
-                best = weights, model
+            best = with_late(late, embed_channels)
             if best is None:
                 break
             candidates.append(best)
