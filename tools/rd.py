@@ -301,7 +301,7 @@ def append(point: Point) -> None:
     POINTS.parent.mkdir(parents=True, exist_ok=True)
     new = not POINTS.exists()
     with open(POINTS, "a", newline="") as file:
-        writer = csv.DictWriter(file, [f.name for f in fields(Point)])
+        writer = csv.DictWriter(file, [f.name for f in fields(Point)], lineterminator="\n")
         if new:
             writer.writeheader()
         writer.writerow(asdict(point))
