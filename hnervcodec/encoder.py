@@ -16,7 +16,7 @@ from hnervcodec.architecture import ModelConfig, macs_per_frame, weight_count
 from hnervcodec.bitstream import crc32
 from hnervcodec.errors import HnervError, SourceError, UsageError
 from hnervcodec.fitting import Progress, fit, predict_seconds
-from hnervcodec.kernels import resolve_device, threads
+from hnervcodec.kernels import resolve_device
 from hnervcodec.landing import Landing
 from hnervcodec.metrics import PlaneError
 from hnervcodec.planes import Planes, pack, plane_bytes, unpack
@@ -332,7 +332,7 @@ def encode_segment(
 
     def quality(quantized: QuantizedSegment) -> float:
         decoded = PlaneError(video.max_sample)
-        decode(Synthesis(quantized, video, threads=threads()), job, decoded)
+        decode(Synthesis(quantized, video, threads=torch.get_num_threads()), job, decoded)
         return decoded.average
 
     landing = Landing(fitted, video, job.first_frame, quality)
@@ -344,7 +344,7 @@ def encode_segment(
         payload = landing.payload({})
     # What the file says is what counts: decode the bytes themselves, in normative arithmetic.
     quantized = segment.read(payload, video, level)
-    synthesis = Synthesis(quantized, video, threads=threads())
+    synthesis = Synthesis(quantized, video, threads=torch.get_num_threads())
     proof = Synthesis(quantized, video, path="float64").packed([0])
     if (proof != synthesis.packed([0])).any():
         raise HnervError("this machine's fast arithmetic is not exact: please report it")

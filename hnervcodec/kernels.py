@@ -156,12 +156,8 @@ def fastest_path() -> str:
     return _fastest_exact(PATHS, operands, (16, 16))
 
 
-def threads() -> int:
-    """torch's setting, for the whole process."""
-    return torch.get_num_threads()
-
-
 def use_threads(count: int) -> None:
+    """torch's setting, for the whole process."""
     torch.set_num_threads(count)
 
 

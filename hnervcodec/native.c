@@ -5,6 +5,7 @@
 #include <immintrin.h>
 #include <sched.h>
 #include <stdatomic.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -151,16 +152,16 @@ static inline void place(const Layer *l, const int16_t *values, int y, int x, in
     for (int dy = 0; dy < s; dy++) {
         const int64_t row = (int64_t)y * s + dy, column = (int64_t)x * s;
         uint8_t *out = l->out + row * l->out_row + column * l->out_pixel;
-        int16_t *fine = l->fine + (row * l->width * s + column) * channels;
+        int16_t *fine = l->fine ? l->fine + (row * l->width * s + column) * channels : NULL;
         if (l->out_pixel > channels) /* gaps between the pixels */
             for (int i = 0; i < tile * s; i++)
                 put(l, values + (i / s * s * s + dy * s + i % s) * channels, out + i * l->out_pixel,
-                    fine + i * channels, channels);
+                    fine ? fine + i * channels : NULL, channels);
         else if (s == 1)
             put(l, values, out, fine, tile * channels);
         else
             for (int t = 0, n = s * channels; t < tile; t++)
-                put(l, values + t * outputs + dy * n, out + t * n, fine + t * n, n);
+                put(l, values + t * outputs + dy * n, out + t * n, fine ? fine + t * n : NULL, n);
     }
 }
 

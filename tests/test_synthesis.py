@@ -148,7 +148,9 @@ def test_native_code_that_is_not_exact_is_not_used(
 
 
 @needs_native
-@pytest.mark.parametrize("flags", [("-mno-avx512f",), ("-O0",), ("-fsanitize=undefined",)])
+@pytest.mark.parametrize(
+    "flags", [("-mno-avx512f",), ("-O0",), ("-fsanitize=undefined", "-fno-sanitize-recover")]
+)
 def test_native_code_however_compiled(
     flags: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
