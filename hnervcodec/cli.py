@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from hnervcodec.ratecontrol import Aim
     from hnervcodec.syntax import VideoHeader
 
-PRESET_NAMES = ("ultrafast", "fast", "medium", "slow", "veryslow")
+PRESET_NAMES = ("ultrafast", "faster", "fast", "medium", "slow", "veryslow")
 OUTPUT_FORMATS = ("y4m", "raw", "framemd5", "png", "mp4", "mkv")
 
 

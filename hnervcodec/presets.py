@@ -18,7 +18,8 @@ class Preset:
 
 PRESETS = {
     "ultrafast": Preset(FitConfig(3), ShapeLimits(4_000, residuals=1)),
-    "fast": Preset(FitConfig(15), ShapeLimits(6_000, residuals=3)),
+    "faster": Preset(FitConfig(15), ShapeLimits(6_000, residuals=3)),
+    "fast": Preset(FitConfig(40), ShapeLimits(12_000, residuals=4)),
     "medium": Preset(FitConfig(120), ShapeLimits(12_000, residuals=4)),
     "slow": Preset(FitConfig(300), ShapeLimits(12_000, residuals=4)),
     "veryslow": Preset(FitConfig(750), ShapeLimits(16_000, residuals=6)),

@@ -134,7 +134,7 @@ def test_tuning_for_structure_raises_it(frames: np.ndarray) -> None:
 
 
 def coded(planes: list[Planes], aim: Aim) -> EncodeResult:
-    return encode(VIDEO, planes, io.BytesIO(), aim=aim, preset="fast")
+    return encode(VIDEO, planes, io.BytesIO(), aim=aim, preset="faster")
 
 
 def test_constant_quality(frames: np.ndarray) -> None:
@@ -239,7 +239,7 @@ def test_embeddings_grow_with_the_budget_unless_bytes_would_lie_idle() -> None:
     def positions_and_weights(size: tuple[int, int], bits_per_pixel: float) -> tuple[int, int]:
         video = VideoHeader(*size, 1, Fraction(25))
         budget = round(bits_per_pixel * size[0] * size[1] * 132 / 8)
-        model = choose_model(video, 132, budget, PRESETS["fast"].limits, LEVELS[60])
+        model = choose_model(video, 132, budget, PRESETS["faster"].limits, LEVELS[60])
         height, width = model.embed_size(*size)
         return height * width, sum(spec.weights for spec in video.layers(model))
 

@@ -72,7 +72,7 @@ def main() -> None:
     folder = Path("demo")
     folder.mkdir(exist_ok=True)
     coded = folder / "bunny.hnv"
-    hnv("encode", str(EXCERPT), "-o", str(coded), "--bpp", BPP, "--preset", "fast", "-y")
+    hnv("encode", str(EXCERPT), "-o", str(coded), "--bpp", BPP, "--preset", "faster", "-y")
     part = hnv("decode", str(coded), "--frames", "10-20", "--format", "framemd5")
     whole = hnv("decode", str(coded), "--format", "framemd5")
     assert part.splitlines() == whole.splitlines()[10:21]

@@ -31,7 +31,7 @@ ANCHORS = {
     "SVT-AV1 preset 5": ("libsvtav1", "5", ""),
 }
 COLOURS = ("#9ecae1", "#3182bd", "#fdae6b", "#e6550d", "#a63603", "#74c476")
-HNV_COLOURS = {"ultrafast": "#cccccc", "fast": "#bcbddc", "medium": "#756bb1",
+HNV_COLOURS = {"ultrafast": "#cccccc", "faster": "#bcbddc", "fast": "#9e9ac8", "medium": "#756bb1",
                "slow": "#54278f", "veryslow": "#000000"}  # fmt: skip
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import math
 import time
 from dataclasses import dataclass
 from itertools import islice, pairwise
 from pathlib import Path
 
 import av
+import numpy as np
 
 from hnervcodec.metrics import PlaneError
 from hnervcodec.planes import Planes
@@ -103,6 +105,18 @@ def classical(
         decoded = [from_frame(frame, header) for frame in container.decode(video=0)]
     finished = time.monotonic()
     return Anchor(size, decoded, encoded - start, finished - encoded)
+
+
+def rgb_psnr(header: VideoHeader, source: list[Planes], decoded: list[Planes]) -> float:
+    """Mean of the frames' PSNRs in 8-bit RGB, dB; both sides through the same conversion."""
+    total = 0.0
+    for ours, theirs in zip(source, decoded, strict=True):
+        a, b = (
+            to_frame(header, planes).reformat(format="rgb24").to_ndarray().astype(np.float64)
+            for planes in (ours, theirs)
+        )
+        total += 10 * math.log10(255**2 / max(float(np.square(a - b).mean()), 1e-10))
+    return total / len(source)
 
 
 def compare(header: VideoHeader, source: list[Planes], decoded: list[Planes]) -> PlaneError:
