@@ -11,10 +11,12 @@ import os
 import re
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn, cast
 
@@ -131,6 +133,49 @@ def cli() -> None:
 # ---------------------------------------------------------------- encode
 
 
+@dataclass(frozen=True)
+class _Rate:
+    """The choice of a size or a quality: exactly one of these."""
+
+    bpp: float | None
+    bitrate: float | None
+    size: float | None
+    psnr: float | None
+    quality: float | None
+
+    def __post_init__(self) -> None:
+        if sum(choice is not None for choice in asdict(self).values()) != 1:
+            raise UsageError(
+                "choose the rate by exactly one of --bpp, --bitrate and --size, "
+                "or the quality by --psnr or --quality"
+            )
+
+    def chosen(self, video: VideoHeader, frames: int | None) -> tuple[float | None, Aim | None]:
+        """(bytes per frame, aim), one of them None; `frames`: None where nobody knows."""
+        from hnervcodec.ratecontrol import ConstantPsnr, ConstantQuality
+
+        if self.psnr is not None:
+            return None, ConstantPsnr(self.psnr)
+        if self.quality is not None:
+            return None, ConstantQuality(self.quality)
+        if self.bpp is not None:
+            return self.bpp * video.width * video.height / 8, None
+        if self.bitrate is not None:
+            return self.bitrate / 8 / float(video.frame_rate), None
+        if self.size is None or frames is None:
+            raise UsageError(
+                "--size needs a file, as a pipe's length is unknown: use --bpp or --bitrate"
+            )
+        return self.size / frames, None
+
+
+def _use_threads(threads: int | None) -> None:
+    if threads:
+        from hnervcodec.kernels import use_threads
+
+        use_threads(threads)
+
+
 class _Amount(click.ParamType[float]):
     """A positive number with an optional k, M or G (powers of 1000)."""
 
@@ -186,6 +231,18 @@ class _Amount(click.ParamType[float]):
 @click.option("--skip", type=click.IntRange(0), default=0, help="Frames to leave out at the start.")
 @click.option("--limit", type=click.IntRange(1), help="Frames to encode at most.")
 @click.option(
+    "--every",
+    type=click.IntRange(1, 100),
+    default=1,
+    help="Code each N-th frame only: hnv decode --fps makes the others.",
+    metavar="N",
+)
+@click.option(
+    "--mask",
+    metavar="MASK",
+    help="What is not to be resembled: a picture or a video, white where masked, or boxes in JSON.",
+)
+@click.option(
     "--prune",
     type=click.FloatRange(0, 0.9),
     default=0.0,
@@ -206,14 +263,19 @@ class _Amount(click.ParamType[float]):
 def encode(
     source: str, output: str | None, bpp: float | None, bitrate: float | None, size: float | None,
     psnr: float | None, quality: float | None, preset: str, tune: str, segment: int, skip: int,
-    limit: int | None, prune: float, seed: int, device: str, threads: int | None, dry_run: bool,
-    yes: bool, no: bool, quiet: bool,
+    limit: int | None, every: int, mask: str | None, prune: float, seed: int, device: str,
+    threads: int | None, dry_run: bool, yes: bool, no: bool, quiet: bool,
 ) -> None:  # fmt: skip
     """Fit a network to the video IN and write it to OUT.
 
     IN is anything ffmpeg's libraries open, or - for Y4M on standard input. Choose the size of
     the result by one of --bpp, --bitrate and --size: the file comes out just below it. Or choose
     its quality by --psnr or --quality: a few short trial fits find out what that takes.
+
+    With --mask the network need not resemble what is masked, and fills it from what the rest of
+    the frame and the other frames show; hnv inpaint puts that into the source. A video of masks
+    has a frame for each of the source's. In JSON, boxes are a list of {"x": 0, "y": 0, "width": 50,
+    "height": 50, "first": 0, "last": 9}: luma samples, and source frames, which may be left out.
 
     \b
     hnv encode in.mp4 -o out.hnv --bpp 0.05 --preset slow
@@ -222,47 +284,23 @@ def encode(
     hnv encode in.mp4 --bpp 0.05 --dry-run        how long that would take
     ffmpeg -i in.mov -f yuv4mpegpipe - | hnv encode - -o out.hnv --bitrate 500k
     """
-    if sum(choice is not None for choice in (bpp, bitrate, size, psnr, quality)) != 1:
-        raise UsageError(
-            "choose the rate by exactly one of --bpp, --bitrate and --size, "
-            "or the quality by --psnr or --quality"
-        )
+    rate = _Rate(bpp, bitrate, size, psnr, quality)
     if output is None and not dry_run:
         raise UsageError("-o OUT is missing: where the .hnv file is to go, or - for a pipe")
     if output is not None and not dry_run:
         _check_overwrite(source, output, yes, no)
     with nullcontext() if output is None or dry_run else _open_output(output) as file:
         from hnervcodec import encoder
-        from hnervcodec.ratecontrol import ConstantPsnr, ConstantQuality
+        from hnervcodec.masks import read_masks
         from hnervcodec.video import VideoSource, count_frames
 
-        if threads:
-            from hnervcodec.kernels import use_threads
-
-            use_threads(threads)
-        with VideoSource(source, skip=skip, limit=limit) as video:
+        _use_threads(threads)
+        with VideoSource(source, skip=skip, limit=limit, every=every) as video:
             header = video.header
-            bytes_per_frame: float | None = None
-            aim: Aim | None = None
             expected = video.expected
             if (size is not None or dry_run) and source != "-":
-                count = max(0, count_frames(source) - skip)
-                expected = max(1, min(count, limit or count))
-            if psnr is not None:
-                aim = ConstantPsnr(psnr)
-            elif quality is not None:
-                aim = ConstantQuality(quality)
-            elif bpp is not None:
-                bytes_per_frame = bpp * header.width * header.height / 8
-            elif bitrate is not None:
-                bytes_per_frame = bitrate / 8 / float(header.frame_rate)
-            elif size is None or source == "-":
-                raise UsageError(
-                    "--size needs a file, as a pipe's length is unknown: use --bpp or --bitrate"
-                )
-            else:
-                assert expected is not None
-                bytes_per_frame = size / expected
+                expected = max(1, video.taken(count_frames(source)))
+            bytes_per_frame, aim = rate.chosen(header, expected if source != "-" else None)
             if bytes_per_frame is not None:
                 encoder.check_rate(header, bytes_per_frame)
             groups = list(encoder.split(range(expected or 0), segment))
@@ -273,6 +311,7 @@ def encode(
                 "bytes_per_frame": bytes_per_frame, "aim": aim, "preset": preset, "tune": tune,
                 "segment_frames": segment, "prune": prune, "device": device,
                 "expected_frames": expected, "report": progress,
+                "masks": read_masks(mask, header, skip=skip, every=every) if mask else None,
             }  # fmt: skip
             if file is None:
                 _print_prediction(encoder.predict(header, video.frames(), **options), aim)
@@ -280,11 +319,77 @@ def encode(
             result = encoder.encode(header, video.frames(), file, seed=seed, **options)
     assert output is not None
     progress.done(output, result)
+    if every > 1 and not quiet and "-" not in (source, output):
+        with VideoSource(source, skip=skip, limit=(result.frames - 1) * every + 1) as video:
+            made = encoder.error_between(output, every, video.frames())
+        click.echo(f"made frames: PSNR {made.average:.2f} dB", err=True)
     if psnr is not None and result.error.average < psnr - 0.3 and not quiet:
         click.echo(
             f"note: {psnr:g} dB is out of reach of preset {preset} here; a slower one comes nearer",
             err=True,
         )
+
+
+@cli.command()
+@click.argument("source", metavar="IN")
+@click.option("--mask", required=True, metavar="MASK", help="As in hnv encode.")
+@click.option("-o", "--output", required=True, metavar="OUT", help="As in hnv decode.")
+@click.option("--format", "name", type=click.Choice(OUTPUT_FORMATS), help="Default: by OUT's name.")
+@click.option(
+    "--bpp",
+    type=click.FloatRange(0, min_open=True),
+    default=0.1,
+    show_default=True,
+    help="Bits per pixel that the fit may take: more for detail, less for what is likely.",
+)
+@click.option("--preset", type=click.Choice(PRESET_NAMES), default="medium", show_default=True)
+@click.option("--seed", type=click.IntRange(0, (1 << 63) - 1), default=0, help="As in hnv encode.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
+@click.option("--threads", type=click.IntRange(1), help="CPU threads (default: all cores).")
+@click.option("-y", "--yes", is_flag=True, help="Overwrite OUT without asking.")
+@click.option("-n", "--no", is_flag=True, help="Never overwrite OUT.")
+@click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
+def inpaint(
+    source: str, mask: str, output: str, name: str | None, bpp: float, preset: str, seed: int,
+    device: str, threads: int | None, yes: bool, no: bool, quiet: bool,
+) -> None:  # fmt: skip
+    """Replace what MASK covers in the video IN by what a network makes of the rest.
+
+    A network is fitted to all frames without what is masked; only the masked samples come from
+    it, the others stay the source's (exactly, in a lossless OUT such as .mkv or .y4m).
+
+    \b
+    hnv inpaint in.mp4 --mask logo.png -o out.mkv
+    """
+    if source == "-":
+        raise UsageError("IN is read twice and cannot be a pipe")
+    _check_overwrite(source, output, yes, no)
+    from hnervcodec import encoder, video
+    from hnervcodec.decoder import Decoder
+    from hnervcodec.masks import read_masks, restored
+
+    _use_threads(threads)
+    name = name or ("y4m" if output == "-" else video.format_of(output))
+    with video.VideoSource(source) as frames:
+        header, expected = frames.header, frames.expected
+        groups = list(encoder.split(range(expected or 0), encoder.DEFAULT_SEGMENT_FRAMES))
+        report = _EncodeProgress(header, preset, len(groups) or None, quiet)
+        for note in [] if quiet else frames.notes:
+            click.echo(f"note: {note}", err=True)
+        with _open_sink(output, name, header) as sink, tempfile.TemporaryFile() as file:
+            coded = cast(BinaryIO, file)
+            encoder.encode(
+                header, frames.frames(), coded, preset=preset, seed=seed, device=device,
+                bytes_per_frame=bpp * header.width * header.height / 8, report=report,
+                expected_frames=expected, masks=read_masks(mask, header),
+            )  # fmt: skip
+            coded.seek(0)
+            with video.VideoSource(source) as again, Decoder(coded) as decoder:
+                made = decoder.frames(range(len(decoder)))
+                for given, hidden, (n, planes) in zip(
+                    again.frames(), read_masks(mask, header), made, strict=False
+                ):
+                    sink.write(n, restored(given, planes, hidden))
 
 
 def _print_prediction(prediction: Prediction, aim: Aim | None) -> None:
@@ -368,6 +473,20 @@ class _EncodeProgress:
 # ---------------------------------------------------------------- decode
 
 
+class _Ratio(click.ParamType[Fraction]):
+    """A positive number, decimal or as a fraction, exactly."""
+
+    name = "number"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Fraction:
+        # Short, as Python's Fraction would take its time for 1e999999999.
+        if not re.fullmatch(r"\d{1,9}(\.\d{1,6}|/0*[1-9]\d{0,8})?", str(value)):
+            self.fail(f"{value!r} is not a number such as 60, 23.976 or 30000/1001", param, ctx)
+        return Fraction(str(value))
+
+
 _MAX_LEVEL = click.option(
     "--max-level",
     type=click.Choice([str(number) for number in LEVELS]),
@@ -397,6 +516,13 @@ _ARITHMETIC = click.option(
     metavar="SELECTION",
     help="7, 10-20 (both included), 10:20:2 (a Python slice) or a list: 3,9,20-22.",
 )
+@click.option("--fps", type=_Ratio(), help="Frames per second to come out: 60, 30000/1001.")
+@click.option(
+    "--slow-motion",
+    type=_Ratio(),
+    default="1",
+    help="How many times as long the video is to take: 2, 3/2.",
+)
 @click.option(
     "--format",
     "name",
@@ -412,25 +538,33 @@ _ARITHMETIC = click.option(
 @click.option("-n", "--no", is_flag=True, help="Never overwrite OUT.")
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 def decode(
-    source: str, output: str, selection: str | None, name: str | None, recover: bool,
-    max_level: int | None, arithmetic: str, device: str, threads: int | None, yes: bool, no: bool,
-    quiet: bool,
+    source: str, output: str, selection: str | None, fps: Fraction | None, slow_motion: Fraction,
+    name: str | None, recover: bool, max_level: int | None, arithmetic: str, device: str,
+    threads: int | None, yes: bool, no: bool, quiet: bool,
 ) -> None:  # fmt: skip
     """Reconstruct frames of the .hnv file IN, each checked against its checksum.
+
+    With --fps or --slow-motion the network also makes frames at moments that were never coded,
+    from the embeddings of the two frames around them: the same samples on every machine, but no
+    checksum covers them. Between two segments the nearer frame is repeated. --frames then counts
+    what comes out.
 
     \b
     hnv decode x.hnv -o - | ffmpeg -i - x.mp4      Y4M on a pipe
     hnv decode x.hnv --frames 10-20 -o part.mkv    lossless FFV1 of eleven frames
     hnv decode x.hnv --format framemd5 -o -        a line "INDEX, MD5" per frame
+    hnv decode x.hnv --slow-motion 4 -o slow.mp4   three made frames after each coded one
     """
     with _open_decoder(source, recover, max_level, arithmetic, device, threads) as decoder:
         from hnervcodec import video
-        from hnervcodec.decoder import parse_frames
+        from hnervcodec.decoder import parse_frames, retimed
 
         name = name or ("y4m" if output == "-" else video.format_of(output))
-        asked = parse_frames(selection, len(decoder)) if selection else range(len(decoder))
-        wanted = [n for n in asked if decoder.is_intact(n)]
-        lost = [n for n in asked if not decoder.is_intact(n)]
+        header, positions = retimed(decoder.video, fps, slow_motion)
+        count = len(positions)
+        asked = parse_frames(selection, count) if selection else range(count)
+        wanted = [n for n in asked if decoder.is_intact(positions[n])]
+        lost = [n for n in asked if not decoder.is_intact(positions[n])]
         if not wanted:
             raise FileError("none of the selected frames is intact")
         if name == "png" and output != "-" and "%" not in output and len(wanted) > 1:
@@ -442,14 +576,14 @@ def decode(
         if existing:
             _check_overwrite(source, existing[0], yes, no)
         start = time.monotonic()
-        with _open_sink(output, name, decoder.video) as sink:
-            for done, (index, planes) in enumerate(decoder.frames(wanted), 1):
+        with _open_sink(output, name, header) as sink:
+            decoded = decoder.frames([positions[n] for n in wanted])
+            for done, (index, (_, planes)) in enumerate(zip(wanted, decoded, strict=True), 1):
                 sink.write(index, planes)
                 if not quiet and sys.stderr.isatty() and (done % 10 == 0 or done == len(wanted)):
                     rate = done / (time.monotonic() - start)
                     click.echo(f"\r\x1b[K{done}/{len(wanted)} frames  {rate:.1f} frames/s",
                                err=True, nl=done == len(wanted))  # fmt: skip
-        header = decoder.video
         if name == "mkv" and header.sample_aspect[1] and not quiet:
             num, den = header.sample_aspect
             aspect = f"{header.width * num}:{header.height * den}"

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from fractions import Fraction
 from itertools import groupby
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, overload
 
 from hnervcodec import segment as segments
 from hnervcodec.bitstream import crc32
@@ -84,39 +87,66 @@ class Decoder:
             raise IndexError(f"frame {index} of {len(self)}")
         return next(self.frames([index % len(self)]))[1]
 
-    def frames(self, indices: Sequence[int]) -> Iterator[tuple[int, Planes]]:
-        """(index, planes) of each requested frame, in the requested order.
+    @overload
+    def frames(self, positions: Sequence[int]) -> Iterator[tuple[int, Planes]]: ...
+    @overload
+    def frames(
+        self, positions: Sequence[int | Fraction]
+    ) -> Iterator[tuple[int | Fraction, Planes]]: ...
+    def frames(
+        self, positions: Sequence[int | Fraction]
+    ) -> Iterator[tuple[int | Fraction, Planes]]:
+        """(position, planes) of each requested frame, in the requested order.
 
+        A fraction is a moment between two frames: 10.5 lies half-way from frame 10 to 11, and the
+        network makes what it would show there. No checksum covers such a frame. Where the two
+        frames belong to different segments, the nearer one is repeated; after the last, the last.
         Frames of one segment that are asked for in a row share forward passes.
         """
-        for entry, group in groupby(indices, key=self._entry_of):
+        snapped = map(self._snapped, positions)
+        for entry, group in groupby(snapped, key=lambda at: self._entry_of(math.floor(at))):
             segment, synthesis = self._load(entry)
-            wanted = [index - entry.first_frame for index in group]
-            position = 0
+            wanted = [position - entry.first_frame for position in group]
+            done = iter(wanted)
             for batch in synthesis.batches(wanted):
                 for packed in batch:
-                    local = wanted[position]
-                    position += 1
-                    video = self.video
+                    local, video = next(done), self.video
                     planes = unpack(packed, video.chroma_format, video.width, video.height)
-                    if crc32(plane_bytes(planes)) != int(segment.frame_crcs[local]):
+                    if isinstance(local, int) and (
+                        crc32(plane_bytes(planes)) != int(segment.frame_crcs[local])
+                    ):
                         raise FileError(
                             f"frame {entry.first_frame + local} does not decode to its checksum",
                             element="frame_crc",
                         )
                     yield entry.first_frame + local, planes
 
-    def is_intact(self, index: int) -> bool:
-        """Whether frame `index` lies in a segment that `recover` found whole."""
-        return index in self.reader.index[max(0, bisect_right(self._starts, index) - 1)].frames
+    def is_intact(self, position: int | Fraction) -> bool:
+        """Whether that frame lies in a segment that `recover` found whole."""
+        index = math.floor(self._snapped(position))
+        return index in self._entry_before(index).frames
+
+    def _entry_before(self, index: int) -> IndexEntry:
+        """The last segment that starts at or before frame `index`, else the first."""
+        return self.reader.index[max(0, bisect_right(self._starts, index) - 1)]
+
+    def _snapped(self, position: int | Fraction) -> int | Fraction:
+        """`position`, or the nearest frame where nothing lies between two frames."""
+        before = math.floor(position)
+        if before == position:
+            return before
+        if before + 1 in self._entry_before(before).frames:
+            return position
+        return before if before + 1 == len(self) else math.floor(position + Fraction(1, 2))
 
     def arithmetic(self, index: int = 0) -> dict[str, str]:
         """The arithmetic path of each layer in the segment that holds frame `index`."""
         return self._load(self._entry_of(index))[1].paths
 
     def _entry_of(self, index: int) -> IndexEntry:
-        if self.is_intact(index):
-            return self.reader.index[bisect_right(self._starts, index) - 1]
+        entry = self._entry_before(index)
+        if index in entry.frames:
+            return entry
         raise FileError(f"frame {index} is lost: its segment is damaged or missing")
 
     def _load(self, entry: IndexEntry) -> tuple[QuantizedSegment, Synthesis]:
@@ -130,6 +160,30 @@ class Decoder:
         if len(self._cache) > CACHED_SEGMENTS:
             self._cache.popitem(last=False)
         return segment, synthesis
+
+
+MOST_MADE = 100  # frames per coded one
+
+
+def retimed(
+    video: VideoHeader, frame_rate: Fraction | None, slow_motion: Fraction
+) -> tuple[VideoHeader, list[int | Fraction]]:
+    """Header and positions of the whole video at another frame rate, and `slow_motion` times as
+    long. The last frame is held for as long as it was."""
+    rate = video.frame_rate if frame_rate is None else frame_rate
+    if not 0 < rate <= 1 << 20 or rate.denominator >= 1 << 20 or slow_motion <= 0:
+        raise UsageError(f"{rate} frames per second, {slow_motion} times as slow, is out of range")
+    step = video.frame_rate / rate / slow_motion
+    if not Fraction(1, MOST_MADE) <= step <= video.frame_count:
+        raise UsageError(
+            f"one frame per {float(step):.3g} coded ones is asked for: "
+            f"not in 1/{MOST_MADE}..{video.frame_count}"
+        )
+    positions: list[int | Fraction] = []
+    for n in range(math.ceil(video.frame_count / step)):
+        position = min(n * step, Fraction(video.frame_count - 1))
+        positions.append(position.numerator if position.denominator == 1 else position)
+    return replace(video, frame_rate=rate, frame_count=len(positions)), positions
 
 
 _RANGE = re.compile(r"(\d+)(?:-(\d+))?")

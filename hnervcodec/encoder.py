@@ -6,6 +6,9 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from fractions import Fraction
+from itertools import repeat
+from pathlib import Path
 from typing import BinaryIO, TypeVar
 
 import numpy as np
@@ -14,10 +17,12 @@ import torch
 from hnervcodec import container, profiles, segment
 from hnervcodec.architecture import ModelConfig, macs_per_frame, weight_count
 from hnervcodec.bitstream import crc32
+from hnervcodec.decoder import Decoder
 from hnervcodec.errors import HnervError, SourceError, UsageError
 from hnervcodec.fitting import Progress, fit, predict_seconds
 from hnervcodec.kernels import resolve_device
 from hnervcodec.landing import Landing
+from hnervcodec.masks import fill
 from hnervcodec.metrics import PlaneError
 from hnervcodec.planes import Planes, pack, plane_bytes, unpack
 from hnervcodec.presets import PRESETS, Preset
@@ -86,6 +91,7 @@ def encode(
     tune: str = "psnr",
     device: str = "auto",
     expected_frames: int | None = None,
+    masks: Iterable[Planes] | None = None,
     report: Report = lambda number, progress: None,
 ) -> EncodeResult:
     """Writes a whole `.hnv` file for `frames` to `file` (a seekable file or a pipe).
@@ -97,6 +103,8 @@ def encode(
     prune: share of weights set to zero by magnitude, 0..0.9.
     tune: "psnr", or "ssim" for more MS-SSIM at less PSNR.
     expected_frames: if known, a rate that is too low for the last segment is refused at once.
+    masks: for each frame which of its samples the result need not resemble (see `masks`); they
+    count neither for the fit nor for the PSNRs.
     """
     start = time.monotonic()
     plan = make_plan(
@@ -106,9 +114,9 @@ def encode(
     writer = container.Writer(file, video, plan.level)
     result = EncodeResult(video, PlaneError(video.max_sample))
     payload_bytes = 0
-    for number, group in enumerate(split(frames, plan.segment_frames)):
-        job = SegmentJob(
-            group, video, writer.frame_count, plan.preset, plan.level, plan.device,
+    for number, group in enumerate(split(masked(frames, masks), plan.segment_frames)):
+        job = segment_job(
+            group, video, writer.frame_count, plan,
             lambda progress, n=number: report(n, progress),  # type: ignore[misc]
         )  # fmt: skip
         if bytes_per_frame is not None:
@@ -157,6 +165,7 @@ def predict(
     tune: str = "psnr",
     device: str = "auto",
     expected_frames: int | None = None,
+    masks: Iterable[Planes] | None = None,
     report: Report = lambda number, progress: None,
 ) -> Prediction:
     """How large a network `encode` would fit with these arguments and how long that would take on
@@ -168,13 +177,10 @@ def predict(
         expected_frames,
     )  # fmt: skip
     start = time.monotonic()
-    group = next(split(frames, plan.segment_frames), [])
+    group = next(split(masked(frames, masks), plan.segment_frames), [])
     if not group:
         raise SourceError("the source holds no frames in the selected range")
-    job = SegmentJob(
-        group, video, 0, plan.preset, plan.level, plan.device,
-        lambda progress: report(0, progress),
-    )  # fmt: skip
+    job = segment_job(group, video, 0, plan, lambda progress: report(0, progress))
     if bytes_per_frame is not None:
         budget = math.floor(bytes_per_frame * len(group)) - container.overhead(1)
     else:
@@ -183,8 +189,9 @@ def predict(
     trials = time.monotonic() - start
     model = job.model(budget)
     seconds = trials + predict_seconds(
-        job.packed(model), video, model, plan.preset.fit, budget, device=job.device
-    )
+        job.packed(model), video, model, plan.preset.fit, budget,
+        hidden=job.hidden(model), device=job.device,
+    )  # fmt: skip
     total = max(expected_frames or 0, len(group))
     specs = video.layers(model)
     return Prediction(
@@ -261,6 +268,7 @@ class SegmentJob:
     """One segment to be fitted."""
 
     frames: list[Planes]
+    masks: list[Planes] | None
     video: VideoHeader
     first_frame: int
     preset: Preset
@@ -276,9 +284,36 @@ class SegmentJob:
 
     def packed(self, model: ModelConfig) -> np.ndarray:
         """[T, channels, H, W], padded to whole embedding positions."""
+        frames = fill(self.frames, self.masks) if self.masks else self.frames
+        return self._packed(frames, model)
+
+    def hidden(self, model: ModelConfig) -> np.ndarray | None:
+        """bool [T, channels, H, W]: the masks."""
+        return self._packed(self.masks, model) if self.masks else None
+
+    def _packed(self, frames: list[Planes], model: ModelConfig) -> np.ndarray:
         video = self.video
         height, width = (n * model.stride for n in model.embed_size(video.width, video.height))
-        return np.stack([pack(p, video.chroma_format, height, width) for p in self.frames])
+        return np.stack([pack(p, video.chroma_format, height, width) for p in frames])
+
+
+Seen = tuple[Planes, Planes | None]  # a frame and its mask
+
+
+def masked(frames: Iterable[Planes], masks: Iterable[Planes] | None) -> Iterator[Seen]:
+    """Each frame with its mask."""
+    return zip(frames, repeat(None) if masks is None else masks, strict=False)
+
+
+def segment_job(
+    group: list[Seen], video: VideoHeader, first_frame: int, plan: Plan,
+    report: Callable[[Progress], None],
+) -> SegmentJob:  # fmt: skip
+    masks = [mask for _, mask in group if mask is not None]
+    return SegmentJob(
+        [planes for planes, _ in group], masks or None, video, first_frame, plan.preset,
+        plan.level, plan.device, report,
+    )  # fmt: skip
 
 
 TRIAL_UPDATES = 2.0  # per frame: how long the trials for a constant quality fit
@@ -309,7 +344,10 @@ def first_budget(job: SegmentJob, aim: Aim) -> int:
             reached[0] = progress.psnr
             job.report(replace(progress, phase="trial"))
 
-        fit(job.packed(model), video, model, trial, budget, device=job.device, report=report)
+        fit(
+            job.packed(model), video, model, trial, budget,
+            hidden=job.hidden(model), device=job.device, report=report,
+        )  # fmt: skip
         octaves = aim.octaves(10 ** (-0.1 * (reached[0] + gain)), 8 * budget / pixels)
         tried = budget
         budget = min(max(round(budget * 2 ** min(max(octaves, -3), 3)), least), most)
@@ -327,7 +365,7 @@ def encode_segment(
     model = job.model(budget)
     fitted = fit(
         job.packed(model), video, model, job.preset.fit, budget,
-        aim=aim, device=job.device, report=job.report,
+        hidden=job.hidden(model), aim=aim, device=job.device, report=job.report,
     )  # fmt: skip
 
     def quality(quantized: QuantizedSegment) -> float:
@@ -353,6 +391,18 @@ def encode_segment(
     return segment.write(quantized), quantized
 
 
+def error_between(path: str | Path, every: int, source: Iterable[Planes]) -> PlaneError:
+    """What the frames that a decoder makes between the coded ones have for distortion, if each
+    `every`-th of `source` was coded."""
+    with Decoder(path) as decoder:
+        error = PlaneError(decoder.video.max_sample)
+        for n, planes in enumerate(source):
+            if n % every and n // every + 1 < len(decoder):
+                _, made = next(decoder.frames([Fraction(n, every)]))
+                error.add(planes, made)
+    return error
+
+
 def decode(synthesis: Synthesis, job: SegmentJob, error: PlaneError) -> list[int]:
     """CRC-32s of the segment's decoded frames; adds their distortion to `error`."""
     crcs: list[int] = []
@@ -360,6 +410,7 @@ def decode(synthesis: Synthesis, job: SegmentJob, error: PlaneError) -> list[int
     for batch in synthesis.batches(range(len(job.frames))):
         for samples in batch:
             decoded = unpack(samples, video.chroma_format, video.width, video.height)
-            error.add(job.frames[len(crcs)], decoded)
+            mask = job.masks[len(crcs)] if job.masks else None
+            error.add(job.frames[len(crcs)], decoded, mask)
             crcs.append(crc32(plane_bytes(decoded)))
     return crcs

@@ -77,6 +77,7 @@ class _Fit:
     def __init__(
         self,
         frames: np.ndarray,
+        hidden: np.ndarray | None,
         video: VideoHeader,
         model: ModelConfig,
         config: FitConfig,
@@ -94,6 +95,7 @@ class _Fit:
         self.loss = Loss(size, config.plane_balance, config.structure)
         samples = torch.from_numpy(frames if frames.dtype == np.uint8 else frames.astype(np.int16))
         self.frames = samples.to(device).contiguous(memory_format=torch.channels_last)
+        self.hidden = None if hidden is None else torch.from_numpy(hidden).to(device)
         self.white = float(video.max_sample)
         self.order = torch.Generator().manual_seed(config.seed)
         specs = video.layers(model)
@@ -110,8 +112,7 @@ class _Fit:
         self.quantize_at = round(self.steps * config.quantize_from)
         self.prune_at = round(self.steps * 0.8 * config.quantize_from)
         self.round_at = max(self.quantize_at + 1, round(self.steps * config.round_activations_from))
-        hidden = range(1, len(specs) - 1)
-        matrices = [self.synthesis.weights[n] for n in hidden]
+        matrices = list(self.synthesis.weights)[1:-1]
         others = [
             *self.synthesis.biases, self.synthesis.weights[0], self.synthesis.weights[-1],
             *self.analysis.parameters(),
@@ -206,7 +207,8 @@ class _Fit:
             free = self.embedding
             embedding = self.analysis(target) if free is None else free[index]
             decoded = self.synthesis(embedding, self.quantizers)
-        loss, distortion = self.loss(decoded, target)
+        hidden = None if self.hidden is None else self.hidden[index]
+        loss, distortion = self.loss(decoded, target, hidden)
         if self.quantizers is not None and step % RATE_EVERY == 0:
             loss = loss + self.rate_term(step)
         for optimizer in self.optimizers:
@@ -415,19 +417,22 @@ def fit(
     config: FitConfig,
     budget: int,
     *,
+    hidden: np.ndarray | None = None,
     aim: Aim | None = None,
     device: torch.device,
     report: Callable[[Progress], None] = lambda progress: None,
 ) -> FittedSegment:
     """Fits `frames`, packed samples [T, channels, H, W] padded to the model's stride, so that
     the segment's payload takes about `budget` bytes or, with an `aim`, as many as that asks for.
+    `hidden`: bool, the shape of `frames`: samples that the result need not resemble.
     Deterministic for a seed on one machine with one number of threads."""
-    return _Fit(frames, video, model, config, budget, aim, device, report).run()
+    return _Fit(frames, hidden, video, model, config, budget, aim, device, report).run()
 
 
 def predict_seconds(
     frames: np.ndarray, video: VideoHeader, model: ModelConfig, config: FitConfig, budget: int,
-    *, device: torch.device,
+    *, hidden: np.ndarray | None = None, device: torch.device,
 ) -> float:  # fmt: skip
     """How long `fit` takes with these arguments, from about `CALIBRATION` seconds of its steps."""
-    return _Fit(frames, video, model, config, budget, None, device, lambda progress: None).predict()
+    fit = _Fit(frames, hidden, video, model, config, budget, None, device, lambda progress: None)
+    return fit.predict()

@@ -222,7 +222,6 @@ class Network:
     def __init__(self, segment: QuantizedSegment, bit_depth: int, path: str, device: str):
         self.device = resolve_device(device)
         candidates = PATHS if path == "auto" else PATHS[PATHS.index(path) :]
-        self._embedding = torch.from_numpy(segment.embedding)
         self._bit_depth = bit_depth
         self._layers = []
         zero_points = segment.input_zero_points()
@@ -249,9 +248,10 @@ class Network:
         return {layer.spec.name: layer.path for layer in self._layers}
 
     @torch.inference_mode()
-    def run(self, frames: Sequence[int]) -> np.ndarray:
-        """Packed samples [B, channels, h, w]; uint8, or uint16 above 8 bits."""
-        levels = self._embedding[list(frames)].to(self.device)
+    def run(self, embeddings: np.ndarray) -> np.ndarray:
+        """Packed samples [B, channels, h, w], uint8, or uint16 above 8 bits, of embeddings uint8
+        [B, C, h, w]."""
+        levels = torch.from_numpy(embeddings).to(self.device)
         levels = levels.contiguous(memory_format=torch.channels_last)
         with _exact_mode():
             fine: torch.Tensor | None = None

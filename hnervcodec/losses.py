@@ -23,13 +23,21 @@ class Loss:
         self.plane_errors: Tensor | None = None  # running means
         self.dissimilarity: Tensor | None = None
 
-    def __call__(self, decoded: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    def __call__(
+        self, decoded: Tensor, target: Tensor, hidden: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """(loss, mean squared error) of packed frames [B, channels, H, W], black 0 .. white 1;
-        the loss is on the scale of the error."""
+        the loss is on the scale of the error. Samples that are `hidden` (bool, the same shape)
+        count for nothing."""
         height, width = self.size
         decoded = decoded.float()[..., :height, :width]
         target = target[..., :height, :width]
-        channels = (decoded - target).square().mean((0, 2, 3))
+        share: Tensor | float = 1.0  # of each channel's samples that count
+        if hidden is not None:
+            hidden = hidden[..., :height, :width]
+            share = 1 - hidden.float().mean((0, 2, 3))
+            decoded = torch.where(hidden, target, decoded)
+        channels = (decoded - target).square().mean((0, 2, 3)) / (share + 1e-9)
         error = channels.mean()
         loss = self.balanced(channels)
         if self.structure:

@@ -23,19 +23,23 @@ class PlaneError:
     squared: list[float] = field(default_factory=list)
     samples: list[int] = field(default_factory=list)
 
-    def add(self, reference: Planes, distorted: Planes) -> None:
+    def add(self, reference: Planes, distorted: Planes, hidden: Planes | None = None) -> None:
+        """Another frame; samples where `hidden` (bool planes) is True are left out."""
         if not self.squared:
             self.squared, self.samples = [0.0] * len(reference), [0] * len(reference)
         for n, (a, b) in enumerate(zip(reference, distorted, strict=True)):
             difference = a.astype(np.int32) - b.astype(np.int32)
+            if hidden is not None:
+                difference = difference[~hidden[n]]
             self.squared[n] += float(np.square(difference, dtype=np.int64).sum())
-            self.samples[n] += a.size
+            self.samples[n] += difference.size
 
     @property
     def per_plane(self) -> list[float]:
         """PSNR in dB of Y, or of Y, Cb and Cr."""
         return [
-            psnr(s / n, self.max_sample) for s, n in zip(self.squared, self.samples, strict=True)
+            psnr(s / max(n, 1), self.max_sample)
+            for s, n in zip(self.squared, self.samples, strict=True)
         ]
 
     @property

@@ -169,7 +169,6 @@ class Network:
         self._pool = ThreadPoolExecutor(max(workers - 1, 1))  # its threads start when needed
         self._lock = threading.Lock()  # of what the layers write into
         self._dtype = np.uint8 if bit_depth <= 8 else np.uint16
-        self._embedding = segment.embedding
         specs, lanes = segment.specs, lib.hnv_lanes()
         head = specs[-1]
         self._shape = head.out_channels, head.height, head.width
@@ -238,9 +237,10 @@ class Network:
         self._kept.append(array)
         return array.ctypes.data
 
-    def run(self, frames: Sequence[int]) -> np.ndarray:
-        """Packed samples [B, channels, h, w]; uint8, or uint16 above 8 bits."""
-        embeddings = self._embedding[list(frames)].transpose(0, 2, 3, 1)
+    def run(self, embeddings: np.ndarray) -> np.ndarray:
+        """Packed samples [B, channels, h, w], uint8, or uint16 above 8 bits, of embeddings uint8
+        [B, C, h, w]."""
+        embeddings = embeddings.transpose(0, 2, 3, 1)
         filling = (0, 0), (0, 0), (0, 0), (0, -embeddings.shape[3] % 4)
         embeddings = np.ascontiguousarray(np.pad(embeddings, filling))
         samples = np.empty((len(embeddings), *self._shape), self._dtype)
@@ -325,5 +325,6 @@ def _is_exact(lib: ctypes.CDLL) -> bool:
     if lib.hnv_layer_bytes() != ctypes.sizeof(_Layer):
         return False
     segment = known_segment()
-    found = [Network(lib, segment, depth, 2).run([1, 0]).tobytes() for depth in (8, 12)]
+    levels = segment.embedding[::-1]
+    found = [Network(lib, segment, depth, 2).run(levels).tobytes() for depth in (8, 12)]
     return crc32(b"".join(found)) == KNOWN_CRC

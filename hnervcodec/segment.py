@@ -6,7 +6,10 @@ sample is fixed. Works without torch.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 
@@ -49,6 +52,20 @@ class QuantizedSegment:
     @property
     def frame_count(self) -> int:
         return len(self.embedding)
+
+    def embeddings_at(self, positions: Sequence[int | Fraction]) -> np.ndarray:
+        """uint8 [B, C, h, w] of frames 0..T - 1 and, at fractions, of moments between two frames
+        (spec section 9.4)."""
+        levels = self.embedding
+        made = np.empty((len(positions), *levels.shape[1:]), np.uint8)
+        for out, position in zip(made, positions, strict=True):
+            n = math.floor(position)
+            p, q = (position - n).numerator, position.denominator
+            if p:
+                out[...] = (levels[n] * np.int64(q - p) + levels[n + 1] * np.int64(p) + q // 2) // q
+            else:
+                out[...] = levels[n]
+        return made
 
     def input_zero_points(self) -> list[int]:
         """The zero point of each layer's input levels."""

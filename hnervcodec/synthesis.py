@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from fractions import Fraction
 
 import numpy as np
 
@@ -40,7 +41,7 @@ class Synthesis:
     ):
         if path not in ("auto", *PATHS):
             raise UsageError(f"unknown arithmetic path {path!r}: choose from {', '.join(PATHS)}")
-        self._specs = segment.specs
+        self._segment = segment
         self._native: native.Network | None = None
         if path in ("auto", "native"):
             if device == "cpu":
@@ -57,24 +58,24 @@ class Synthesis:
     def paths(self) -> dict[str, str]:
         """The arithmetic path each layer uses."""
         if self._native:
-            return {spec.name: "native" for spec in self._specs}
+            return {spec.name: "native" for spec in self._segment.specs}
         return self._kernels.paths
 
     @property
     def batch_size(self) -> int:
         """Frames per forward pass that keep the largest layer's values near 16 MiB."""
-        largest = max(spec.features for spec in self._specs)
+        largest = max(spec.features for spec in self._segment.specs)
         return max(1, min(8, (1 << 22) // largest))
 
-    def packed(self, frames: Sequence[int]) -> np.ndarray:
-        """Packed samples [B, channels, h, w] of the segment's frames; uint8, or uint16 above 8
-        bits."""
-        return (self._native or self._kernels).run(frames)
+    def packed(self, positions: Sequence[int | Fraction]) -> np.ndarray:
+        """Packed samples [B, channels, h, w] of the segment's frames and, at fractions, of moments
+        between them; uint8, or uint16 above 8 bits."""
+        return (self._native or self._kernels).run(self._segment.embeddings_at(positions))
 
-    def batches(self, frames: Sequence[int]) -> Iterator[np.ndarray]:
-        """`packed` for any number of frames, a bounded batch at a time."""
-        for start in range(0, len(frames), self.batch_size):
-            yield self.packed(frames[start : start + self.batch_size])
+    def batches(self, positions: Sequence[int | Fraction]) -> Iterator[np.ndarray]:
+        """`packed` for any number of them, a bounded batch at a time."""
+        for start in range(0, len(positions), self.batch_size):
+            yield self.packed(positions[start : start + self.batch_size])
 
 
 def processors() -> int:

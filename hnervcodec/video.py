@@ -57,14 +57,17 @@ def _native_format(name: str) -> tuple[int, int]:
 class VideoSource:
     """Frames of the first video stream of `source`, a path or "-" for Y4M on standard input.
 
-    `header` describes them (its `frame_count` is 0); `frames()` yields their planes once.
+    `skip` frames of it are left out, then each `every`-th is taken, at most `limit` of them.
+    `header` describes these (its `frame_count` is 0); `frames()` yields their planes once.
     `expected`: how many, where the container claims to know. `notes`: what of the source a
     `.hnv` file does not carry.
     """
 
-    def __init__(self, source: str | Path, *, skip: int = 0, limit: int | None = None):
+    def __init__(
+        self, source: str | Path, *, skip: int = 0, limit: int | None = None, every: int = 1
+    ):
         self.name = "standard input" if str(source) == "-" else str(source)
-        self._skip, self._limit = skip, limit
+        self._skip, self._limit, self._every = skip, limit, every
         try:
             if str(source) == "-":
                 self._container = av.open(sys.stdin.buffer, "r", format="yuv4mpegpipe")
@@ -85,7 +88,7 @@ class VideoSource:
                 raise SourceError(f"{self.name} holds no video frames")
             self._first: VideoFrame | None = first
             known = self._stream.frames
-            self.expected = max(0, min(known - skip, limit or known)) if known else None
+            self.expected = self.taken(known) if known else None
             self._size = first.width, first.height
             self.header = self._describe(first)
             self.notes = self._losses(first)
@@ -101,6 +104,11 @@ class VideoSource:
 
     def close(self) -> None:
         self._container.close()
+
+    def taken(self, count: int) -> int:
+        """How many frames of a source of `count` are selected."""
+        taken = max(0, -((self._skip - count) // self._every))
+        return taken if self._limit is None else min(taken, self._limit)
 
     def _decode(self) -> Iterator[VideoFrame]:
         try:
@@ -124,7 +132,7 @@ class VideoSource:
             width=frame.width,
             height=frame.height,
             chroma_format=chroma_format,
-            frame_rate=rate if rate > 0 else Fraction(25),
+            frame_rate=(rate if rate > 0 else Fraction(25)) / self._every,
             bit_depth=bit_depth,
             full_range=not is_rgb and (name.startswith("yuvj") or frame.color_range == _JPEG_RANGE),
             colour_primaries=_code(frame.color_primaries),
@@ -152,9 +160,9 @@ class VideoSource:
     def frames(self) -> Iterator[Planes]:
         """Planes of each selected frame."""
         for index, frame in enumerate(self._all_frames()):
-            if index < self._skip:
+            if index < self._skip or (index - self._skip) % self._every:
                 continue
-            if self._limit is not None and index >= self._skip + self._limit:
+            if self._limit is not None and index >= self._skip + self._limit * self._every:
                 return
             if (frame.width, frame.height) != self._size:
                 raise SourceError(

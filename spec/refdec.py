@@ -518,9 +518,15 @@ def convolve(a: np.ndarray, z: int, layer: Layer, p: Parameters) -> np.ndarray:
     return acc.reshape(layer.outputs, height * s, width * s)
 
 
-def synthesize(segment: Segment, frame: int, bit_depth: int) -> np.ndarray:
+def between(segment: Segment, n: int, p: int, q: int) -> np.ndarray:
+    """9.4: the embedding p / q of the way from frame n to the next."""
+    e = segment.embedding.astype(np.int64)
+    return (e[n] * (q - p) + e[n + 1] * p + q // 2) // q
+
+
+def synthesize(segment: Segment, embedding: np.ndarray, bit_depth: int) -> np.ndarray:
     """The packed frame [P, H, W] of an embedding."""
-    a, z = segment.embedding[frame], segment.embed_zero_point
+    a, z = embedding, segment.embed_zero_point
     fine = a  # F
     for layer, p in zip(segment.layers, segment.parameters, strict=True):
         t = (convolve(a, z, layer, p) + ((1 << p.shift) >> 1)) >> p.shift
@@ -609,7 +615,7 @@ def decode(data: bytes) -> Iterator[bytes]:
         if chunk.kind == "SEGM":
             segment = read_segment(chunk.payload, video, level)
             for n, frame_crc in enumerate(segment.frame_crcs):
-                packed = synthesize(segment, n, video.bit_depth)
+                packed = synthesize(segment, segment.embedding[n], video.bit_depth)
                 planes = plane_bytes(unpack(packed, video), video.bit_depth)
                 if crc32(planes) != frame_crc:
                     raise Damaged(f"frame {segment.first_frame + n} fails its frame_crc")

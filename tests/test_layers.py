@@ -17,7 +17,7 @@ ROWS = (
     {"profiles"},
     {"syntax"},
     {"container", "segment", "requantization", "metrics", "video"},
-    {"native", "kernels", "quantization"},
+    {"native", "kernels", "quantization", "masks"},
     {"synthesis"},
     {"network", "analysis", "losses", "decoder", "landing"},
     {"ratecontrol"},
@@ -30,7 +30,7 @@ ROWS = (
 WITHOUT_TORCH = {
     "errors", "bitstream", "planes", "entropy", "architecture", "files", "profiles", "syntax",
     "container", "segment", "requantization", "metrics", "video", "quantization", "cli",
-    "native", "synthesis", "decoder",
+    "native", "synthesis", "decoder", "masks",
 }  # fmt: skip
 ONLY_IN = {"constriction": {"entropy"}, "av": {"video"}, "click": {"cli"}}
 

@@ -27,7 +27,7 @@ def reference(segment: QuantizedSegment, video: VideoHeader, frame: int) -> np.n
     read = refdec.read_segment(
         segments.write(segment), refdec.Video(*size), refdec.LEVELS[LEVEL.number]
     )
-    return refdec.synthesize(read, frame, video.bit_depth)
+    return refdec.synthesize(read, read.embedding[frame], video.bit_depth)
 
 
 @pytest.mark.parametrize("chroma", [0, 1, 2, 3])
@@ -113,7 +113,10 @@ def test_known_segment_is_what_the_specification_makes_of_it() -> None:
     segment = native.known_segment()
     segments.check_accumulators(segment)
     found = b"".join(
-        kernels.Network(segment, depth, "float64", "cpu").run([1, 0]).tobytes() for depth in (8, 12)
+        kernels.Network(segment, depth, "float64", "cpu")
+        .run(segment.embedding[::-1].copy())
+        .tobytes()
+        for depth in (8, 12)
     )
     assert crc32(found) == native.KNOWN_CRC
 
@@ -166,7 +169,8 @@ def test_native_work_that_is_broken_off_ends(monkeypatch: pytest.MonkeyPatch) ->
     video = make_video(96, 64)
     lib = native.library()
     assert lib is not None
-    network = native.Network(lib, random_segment(video, 4), 8, 2)
+    segment = random_segment(video, 4)
+    network = native.Network(lib, segment, 8, 2)
 
     class Broken:
         def hnv_run(self, *arguments: object) -> None:
@@ -176,11 +180,11 @@ def test_native_work_that_is_broken_off_ends(monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(network, "_lib", Broken())
     with pytest.raises(KeyboardInterrupt):
-        network.run(range(4))
+        network.run(segment.embedding)
     monkeypatch.undo()
     expected = Synthesis(random_segment(video, 4), video, path="float64").packed(range(4))
     with ThreadPoolExecutor(3) as pool:  # the network is whole, for several threads too
-        for found in pool.map(network.run, [range(4)] * 6):
+        for found in pool.map(network.run, [segment.embedding] * 6):
             assert (found == expected).all()
 
 

@@ -18,8 +18,9 @@ from unittest import mock
 import numpy as np
 import torch
 import torch.nn.functional as F
+from family import HNeRVDecoder
 from reference import CLIPS, ROOT, Filters, classical, read_clip
-from torch import Tensor, nn
+from torch import Tensor
 from vectors import make_file, random_segment
 
 from hnervcodec import fitting, native, profiles, segment
@@ -52,27 +53,6 @@ CASES = (
     Case("1280x640, as heavy as HNeRV's", CLIPS["bunny1280"][1], 0.02, heavy=True),
     Case("1280x720 at 0.05 bpp", (), 0.05),
 )
-
-
-class PaperDecoder(nn.Module):
-    """HNeRV's decoder of 1.5 M weights as published (arXiv 2304.02633): RGB, strides 5 4 4 2 2,
-    kernels 1 3 5 5 5, channels shrinking by 1.2, GELU, a 3x3 head at full resolution."""
-
-    STRIDES = (5, 4, 4, 2, 2)
-
-    def __init__(self, width: int = 70):
-        super().__init__()
-        self.layers = nn.ModuleList([nn.Conv2d(16, width, 1)])
-        for n, stride in enumerate(self.STRIDES):
-            channels, kernel = round(width / 1.2), min(1 + 2 * n, 5)
-            self.layers.append(nn.Conv2d(width, channels * stride**2, kernel, padding=kernel // 2))
-            width = channels
-        self.head = nn.Conv2d(width, 3, 3, padding=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        for layer, stride in zip(self.layers, (1, *self.STRIDES), strict=True):
-            x = F.gelu(F.pixel_shuffle(layer(x), stride))
-        return torch.tanh(self.head(x)) * 0.5 + 0.5
 
 
 def seconds(function: Callable[[], object], least: float = 1.5) -> float:
@@ -229,7 +209,7 @@ def fitting_step(
 
 def paper() -> dict[str, float]:
     """HNeRV's network in eager float32 at 1280x640, without its encoder."""
-    network, embedding = PaperDecoder(), torch.randn(1, 16, 2, 4)
+    network, embedding = HNeRVDecoder(70, strides=(5, 4, 4, 2, 2)), torch.randn(1, 16, 2, 4)
     target = torch.rand(1, 3, 640, 1280)
     adam = torch.optim.Adam(network.parameters(), lr=1e-3)
 

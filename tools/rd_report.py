@@ -104,10 +104,10 @@ def times(value: float) -> str:
 def points_table(points: list[Point], clip: str) -> list[str]:
     """One row per hnv encode, with its bytes as a multiple of each anchor's at its quality."""
     rows = [
-        "| preset | bpp asked | bytes | of target | Y | Cb | Cr | 6:1:1 | MS-SSIM | encode "
+        "| preset | bpp asked | bytes | of target | Y | Cb | Cr | 6:1:1 | RGB | MS-SSIM | encode "
         "| decode | weights | kMAC/pixel "
         "| x264 veryslow | x265 medium | x265 veryslow | SVT-AV1 5 | x265 medium by Y |",
-        "|" + "---|" * 18,
+        "|" + "---|" * 19,
     ]
     for preset in HNV_COLOURS:
         for p in sorted(curve(points, clip, "hnv", preset, ""), key=lambda p: p.rate):
@@ -120,7 +120,8 @@ def points_table(points: list[Point], clip: str) -> list[str]:
             rows.append(
                 f"| {preset} | {p.rate:g} | {p.bytes:,} | {100 * p.bpp / p.rate:.1f} % "
                 f"| {p.psnr_y:.2f} | {p.psnr_cb:.2f} | {p.psnr_cr:.2f} | {p.psnr_611:.2f} "
-                f"| {p.ms_ssim:.4f} | {p.encode_seconds:.0f} s{' (one thread)' * (p.threads == 1)} "
+                f"| {times(p.psnr_rgb)} | {p.ms_ssim:.4f} "
+                f"| {p.encode_seconds:.0f} s{' (one thread)' * (p.threads == 1)} "
                 f"| {p.frames / p.decode_seconds:.0f} frames/s | {p.weights:,} "
                 f"| {p.macs_per_pixel / 1000:.1f} | {' | '.join(ratios)} |"
             )
@@ -177,9 +178,53 @@ def ablation_table(all_points: list[Point]) -> list[str]:
     return rows if len(rows) > 2 else []
 
 
+# Rows of the table in README.md: clip, preset, rate.
+README_ROWS = (
+    ("carphone", "faster", 0.02), ("carphone", "medium", 0.02), ("carphone", "faster", 0.05),
+    ("carphone", "medium", 0.05), ("bunny320", "faster", 0.05), ("bunny320", "medium", 0.03),
+    ("bunny320", "slow", 0.03), ("bunny320", "veryslow", 0.03), ("bunny320", "medium", 0.06),
+    ("bikes320", "faster", 0.05), ("bikes320", "medium", 0.06), ("bunny1280", "medium", 0.02),
+    ("bunny1280", "fast", 0.08),
+)  # fmt: skip
+
+
+def readme_table(points: list[Point]) -> list[str]:
+    names = ("x264 veryslow", "x265 medium", "x265 veryslow", "SVT-AV1 preset 5")
+    rows = [
+        "| clip | `hnv encode` | bytes | PSNR | x264 veryslow | x265 medium | x265 veryslow "
+        "| SVT-AV1 5 | encode | decode | kMAC/pixel |",
+        "|" + "---|" * 11,
+    ]
+    for clip, preset, rate in README_ROWS:
+        for p in curve(points, clip, "hnv", preset, ""):
+            if p.rate != rate:
+                continue
+            ratios = [times(p.bytes / bytes_at(curve(points, clip, *ANCHORS[n]), p)) for n in names]
+            slow = " *" * (p.threads == 1)
+            rows.append(
+                f"| {clip.rstrip('0123456789')} {p.width}x{p.height}, {p.frames} frames "
+                f"| `--bpp {rate:g} --preset {preset}` | {p.bytes:,} "
+                f"| {p.psnr_y:.2f} / {p.psnr_611:.2f} | {' | '.join(ratios)} "
+                f"| {p.encode_seconds:.0f} s{slow} "
+                f"| {p.frames / p.decode_seconds:.0f} frames/s{slow} "
+                f"| {p.macs_per_pixel / 1000:.1f} |"
+            )
+    return rows
+
+
+def fill_readme(points: list[Point]) -> None:
+    """Replaces the table in README.md that has these columns."""
+    path, table = ROOT / "README.md", readme_table(points)
+    lines = path.read_text().split("\n")
+    start = lines.index(table[0])
+    end = lines.index("", start)
+    path.write_text("\n".join([*lines[:start], *table, *lines[end:]]))
+
+
 def write(all_points: list[Point]) -> None:
-    """Draws every clip's plot and writes the page of tables."""
+    """Draws every clip's plot and writes the page of tables, and the table in README.md."""
     points = newest(all_points)
+    fill_readme(points)
     FOLDER.mkdir(parents=True, exist_ok=True)
     lines = [
         "# Rate and distortion, measured",

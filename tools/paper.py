@@ -1,0 +1,440 @@
+"""See tools/paper. PSNRs are in RGB, the mean of the frames', in dB."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields
+from fractions import Fraction
+from functools import cache
+from pathlib import Path
+
+import cv2
+import family
+import numpy as np
+import paper_report
+import torch
+from reference import CLIPS, ROOT, classical, read_clip
+from torch import Tensor, nn
+
+from hnervcodec import Decoder, VideoHeader, entropy
+from hnervcodec.encoder import encode
+from hnervcodec.masks import read_masks
+from hnervcodec.planes import Planes
+from hnervcodec.video import to_frame
+
+ROWS = ROOT / "tools/results/paper/rows.csv"
+PARAMETERS = 100_000  # where a study has but one size; hnv's files get a byte for each
+BATCH = 2  # of the HNeRV repository
+BOXES, SIDE = 5, 12  # the paper's 50 of 640 rows, at 160
+
+
+@dataclass(frozen=True)
+class Job:
+    study: str
+    clip: str
+    model: str  # of the family, "hnv PRESET", or a method to be beaten
+    parameters: int = PARAMETERS
+    epochs: int = 0
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measurement."""
+
+    study: str
+    clip: str
+    model: str
+    parameters: int
+    epochs: int
+    measured: str  # what `value` is
+    value: float
+    bytes: int
+    seconds: float  # of fitting
+    threads: int
+
+
+NETWORKS = tuple(family.MODELS)
+HNV = ("hnv ultrafast", "hnv faster", "hnv fast")
+
+
+def studies() -> dict[str, list[Job]]:
+    return {
+        "convergence": [
+            Job("convergence", "bunny320", model, epochs=epochs)
+            for epochs in (15, 30, 60, 120) for model in NETWORKS
+        ] + [Job("convergence", "bunny320", preset) for preset in HNV],
+        "size": [
+            Job("size", "bunny320", model, parameters, 30)
+            for parameters in (50_000, 100_000, 200_000) for model in NETWORKS
+        ] + [
+            Job("size", "bunny320", "hnv faster", parameters)
+            for parameters in (25_000, 50_000, 100_000, 200_000)
+        ],
+        "interpolation": [Job("interpolation", "bunny320", model, epochs=60) for model in NETWORKS]
+        + [Job("interpolation", "bunny320", model) for model in ("blend", *HNV)],
+        "inpainting": [
+            job for clip in ("bunny320", "bikes320") for job in (
+                *(Job("inpainting", clip, model, epochs=60) for model in ("NeRV", "HNeRV")),
+                *(Job("inpainting", clip, model) for model in ("Telea", "hnv faster", "hnv fast")),
+            )
+        ],
+        "pipeline": [Job("pipeline", "bunny320", "HNeRV", epochs=60)],
+        "decoding": [
+            Job("decoding", "bunny320", model)
+            for model in (*NETWORKS, "hnv faster", "libx264", "libx265")
+        ],
+    }  # fmt: skip
+
+
+# ---------------------------------------------------------------- frames
+
+
+@cache
+def clip(name: str) -> tuple[VideoHeader, list[Planes], Tensor]:
+    """Header, planes and RGB frames uint8 [T, 3, H, W]."""
+    file, filters = CLIPS[name]
+    header, frames = read_clip(ROOT / "clips" / file, filters)
+    return header, frames, rgb(header, frames)
+
+
+def rgb(header: VideoHeader, frames: list[Planes]) -> Tensor:
+    made = [to_frame(header, planes).reformat(format="rgb24").to_ndarray() for planes in frames]
+    return torch.from_numpy(np.stack(made)).permute(0, 3, 1, 2).contiguous()
+
+
+def psnr(made: Tensor, wanted: Tensor, where: Tensor | None = None) -> float:
+    """Mean over frames uint8 [T, 3, H, W]; only of the pixels `where` [T, 1, H, W]."""
+    errors = (made.double() - wanted.double()).square()
+    if where is None:
+        means = errors.mean((1, 2, 3))
+    else:
+        means = (errors * where).sum((1, 2, 3)) / (3 * where.double().sum((1, 2, 3)))
+    return float((10 * torch.log10(255**2 / means.clamp(min=1e-9))).mean())
+
+
+def boxes(name: str) -> list[dict[str, int]]:
+    """Five boxes at random places of each frame, the same in every run."""
+    header, frames, _ = clip(name)
+    random = np.random.default_rng(0)
+    return [
+        {
+            "x": 2 * int(random.integers((header.width - SIDE) // 2 + 1)),
+            "y": 2 * int(random.integers((header.height - SIDE) // 2 + 1)),
+            "width": SIDE, "height": SIDE, "first": n, "last": n,
+        }
+        for n in range(len(frames)) for _ in range(BOXES)
+    ]  # fmt: skip
+
+
+def masks(name: str) -> list[Planes]:
+    header, frames, _ = clip(name)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "boxes.json"
+        path.write_text(json.dumps(boxes(name)))
+        return [mask for mask, _ in zip(read_masks(path, header), frames, strict=False)]
+
+
+def holes(name: str) -> Tensor:
+    """bool [T, 1, H, W]."""
+    return torch.from_numpy(np.stack([mask[0] for mask in masks(name)]))[:, None]
+
+
+# ---------------------------------------------------------------- the family's harness
+
+
+def train(
+    model: nn.Module, frames: Tensor, moments: Tensor, epochs: int, hidden: Tensor | None = None
+) -> float:
+    """Fits the model to frames uint8 [T, 3, H, W] as HNeRV's authors do: Adam at 1e-3, warm-up over
+    a tenth of the epochs, then a cosine; squared error in RGB, without what is hidden. Returns
+    seconds."""
+    optimizer = torch.optim.Adam(model.parameters(), 1e-3)
+    steps, step = epochs * math.ceil(len(frames) / BATCH), 0
+    start = time.monotonic()
+    for epoch in range(epochs):
+        for index in torch.randperm(len(frames)).split(BATCH):
+            share = step / steps
+            cosine = 0.5 + 0.5 * math.cos(math.pi * (share - 0.1) / 0.9)
+            rate = 1e-3 * max(0.01, 10 * share if share < 0.1 else cosine)
+            optimizer.param_groups[0]["lr"] = rate
+            target = frames[index].float() / 255
+            errors = (model(moments[index], target) - target).square()
+            if hidden is not None:
+                errors = errors * ~hidden[index]
+            loss = errors.mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            step += 1
+        if epoch % 10 == 9:
+            print(f"    epoch {epoch + 1}/{epochs}, {time.monotonic() - start:.0f} s, "
+                  f"{-10 * math.log10(float(loss)):.2f} dB", flush=True)  # fmt: skip
+    return time.monotonic() - start
+
+
+@torch.no_grad()
+def run(model: nn.Module, frames: Tensor, moments: Tensor) -> Tensor:
+    """Frames uint8 as the model makes them."""
+    made = [
+        model(moments[index], frames[index].float() / 255)
+        for index in torch.arange(len(moments)).split(4)
+    ]
+    return torch.cat(made).mul(255).round().clamp(0, 255).byte()
+
+
+def fresh(job: Job, frames: int) -> nn.Module:
+    _, _, source = clip(job.clip)
+    return family.build(job.model, job.parameters, frames, tuple(source.shape[2:]))
+
+
+def moments(count: int) -> Tensor:
+    return torch.linspace(0, 1, count)
+
+
+# ---------------------------------------------------------------- hnv
+
+
+def code(job: Job, frames: list[Planes], **arguments: object) -> tuple[bytes, float]:
+    """A `.hnv` file of one byte for each of the job's parameters, and the seconds it took."""
+    header = clip(job.clip)[0]
+    file, start = io.BytesIO(), time.monotonic()
+    encode(header, frames, file, bytes_per_frame=job.parameters / len(frames),
+           preset=job.model.split()[1], **arguments)  # type: ignore[arg-type]  # fmt: skip
+    return file.getvalue(), time.monotonic() - start
+
+
+def decode(job: Job, coded: bytes, positions: list[int | Fraction] | None = None) -> Tensor:
+    header, _, _ = clip(job.clip)
+    with Decoder(coded) as decoder:
+        wanted = positions or list(range(len(decoder)))
+        return rgb(header, [planes for _, planes in decoder.frames(wanted)])
+
+
+# ---------------------------------------------------------------- studies
+
+
+Found = tuple[str, float, int, float]  # measured, value, bytes, seconds
+
+
+def fit(job: Job) -> Iterator[Found]:
+    """PSNR of all frames after fitting to all frames."""
+    _, frames, source = clip(job.clip)
+    if job.model in NETWORKS:
+        model, times = fresh(job, len(source)), moments(len(source))
+        seconds = train(model, source, times, job.epochs)
+        size = family.stored(model, len(source), tuple(source.shape[2:]))
+        yield "PSNR", psnr(run(model, source, times), source), size, seconds
+    else:
+        coded, seconds = code(job, frames)
+        yield "PSNR", psnr(decode(job, coded), source), len(coded), seconds
+
+
+def interpolate(job: Job) -> Iterator[Found]:
+    """Every second frame is fitted; PSNR of those and of the ones between them."""
+    _, frames, source = clip(job.clip)
+    even, odd = source[::2], source[1:-1:2]
+    if job.model == "blend":
+        mean = ((even[:-1].short() + even[1:].short() + 1) // 2).byte()
+        yield "between", psnr(mean, odd), 0, 0.0
+    elif job.model in NETWORKS:
+        model, times = fresh(job, len(even)), moments(len(even))
+        seconds = train(model, even, times, job.epochs)
+        size = family.stored(model, len(even), tuple(source.shape[2:]))
+        yield "coded", psnr(run(model, even, times), even), size, seconds
+        between = (times[:-1] + times[1:]) / 2
+        if isinstance(model, family.HNeRV):
+            yield (
+                "between, embedding of the frame itself",
+                psnr(run(model, odd, between), odd),
+                size,
+                0.0,
+            )
+            with torch.no_grad():
+                known = torch.cat([model.encoder(f.float() / 255) for f in even.split(4)])
+                made = [model.decoder(e) for e in ((known[:-1] + known[1:]) / 2).split(4)]
+            middle = torch.cat(made).mul(255).round().clamp(0, 255).byte()
+        else:
+            middle = run(model, odd, between)
+        yield "between", psnr(middle, odd), size, 0.0
+    else:
+        coded, seconds = code(job, frames[::2])
+        shown = decode(job, coded)
+        yield "coded", psnr(shown, even), len(coded), seconds
+        halves: list[int | Fraction] = [Fraction(2 * n + 1, 2) for n in range(len(odd))]
+        yield "between", psnr(decode(job, coded, halves), odd), len(coded), 0.0
+        blend = ((shown[:-1].short() + shown[1:].short() + 1) // 2).byte()
+        yield "between, decoded neighbours blended", psnr(blend, odd), len(coded), 0.0
+
+
+def inpaint(job: Job) -> Iterator[Found]:
+    """PSNR within the holes."""
+    _, frames, source = clip(job.clip)
+    where = holes(job.clip)
+    if job.model == "Telea":
+        filled = [
+            cv2.inpaint(frame.permute(1, 2, 0).numpy(), hole[0].numpy().astype(np.uint8), 3,
+                        cv2.INPAINT_TELEA)
+            for frame, hole in zip(source, where, strict=True)
+        ]  # fmt: skip
+        made, seconds, size = torch.from_numpy(np.stack(filled)).permute(0, 3, 1, 2), 0.0, 0
+    elif job.model in NETWORKS:
+        model, times = fresh(job, len(source)), moments(len(source))
+        damaged = torch.where(where, 255, source)
+        seconds = train(model, damaged, times, job.epochs, where)
+        size = family.stored(model, len(source), tuple(source.shape[2:]))
+        made = run(model, damaged, times)
+    else:
+        coded, seconds = code(job, frames, masks=masks(job.clip))
+        made, size = decode(job, coded), len(coded)
+    yield "holes", psnr(made, source, where), size, seconds
+    if job.model in ("Telea", "hnv fast"):
+        paper_report.picture(job.clip, job.model, source, where, made)
+
+
+def pipeline(job: Job) -> Iterator[Found]:
+    """HNeRV's own way to a small file (its section 3.4), step by step. The bytes are those of
+    float32, of 8 bits, and of a range coder with a table per tensor."""
+    _, _, source = clip(job.clip)
+    model, times = fresh(job, len(source)), moments(len(source))
+    assert isinstance(model, family.HNeRV)
+    seconds = train(model, source, times, job.epochs)
+    count = family.stored(model, len(source), tuple(source.shape[2:]))
+    yield "float32", psnr(run(model, source, times), source), 4 * count, seconds
+    weights = [p for p in model.decoder.parameters() if p.dim() > 1]
+    for part in ("pruned by 10 %", "8 bits per weight, 6 per embedding"):
+        if part.startswith("pruned"):
+            cut = torch.cat([w.detach().abs().flatten() for w in weights]).quantile(0.1)
+            kept = [w.detach().abs() > cut for w in weights]
+            hooks = [
+                w.register_hook(lambda g, k=k: g * k) for w, k in zip(weights, kept, strict=True)
+            ]
+            with torch.no_grad():
+                for w, k in zip(weights, kept, strict=True):
+                    w.mul_(k)
+            seconds += train(model, source, times, job.epochs // 6)
+            with torch.no_grad():
+                for w, k in zip(weights, kept, strict=True):
+                    w.mul_(k)
+            for hook in hooks:
+                hook.remove()
+            yield part, psnr(run(model, source, times), source), 4 * count, seconds
+    with torch.no_grad():
+        embedding = torch.cat([model.encoder(f.float() / 255) for f in source.split(4)])
+        levels = [quantize(p, 8) for p in model.decoder.parameters()]
+        for p, (q, low, step) in zip(model.decoder.parameters(), levels, strict=True):
+            p.copy_(q * step + low)
+        q, low, step = quantize(embedding, 6)
+        made = [model.decoder(e) for e in (q * step + low).split(4)]
+    shown = torch.cat(made).mul(255).round().clamp(0, 255).byte()
+    numbers = sum(t.numel() for t, _, _ in levels) + q.numel() * 6 / 8
+    yield "8 bits per weight, 6 per embedding", psnr(shown, source), round(numbers), seconds
+    pieces = [
+        (t - t.median()).round().to(torch.int32).numpy().reshape(-1)
+        for t in (*(t for t, _, _ in levels), q)
+    ]
+    coded = entropy.encode([(entropy.fit_table(piece), piece) for piece in pieces])
+    side = 12 * len(pieces)  # table, lowest value and step of each tensor
+    yield "entropy coded", psnr(shown, source), len(coded) + side, seconds
+
+
+def quantize(x: Tensor, bits: int) -> tuple[Tensor, Tensor, Tensor]:
+    """(levels, lowest value, step), per tensor."""
+    low, high = x.min(), x.max()
+    step = ((high - low) / (2**bits - 1)).clamp(min=1e-12)
+    return ((x - low) / step).round(), low, step
+
+
+def decoding(job: Job) -> Iterator[Found]:
+    """Frames per second, from what is stored to 8-bit frames; networks of 100,000 parameters."""
+    header, frames, source = clip(job.clip)
+    if job.model.startswith("lib"):
+        anchor = classical(job.model, header, frames, {"crf": "28", "preset": "medium"})
+        seconds, size = anchor.decode_seconds, anchor.bytes
+    elif job.model in NETWORKS:
+        model, times = fresh(job, len(source)), moments(len(source))
+        size = family.stored(model, len(source), tuple(source.shape[2:]))
+        if isinstance(model, family.HNeRV):
+            with torch.no_grad():
+                known = torch.cat([model.encoder(f.float() / 255) for f in source.split(4)])
+            model.forward = lambda t, frames: model.decoder(frames)  # type: ignore[method-assign]
+            source = known.mul(255)
+        run(model, source[:8], times[:8])
+        start = time.monotonic()
+        run(model, source, times)
+        seconds = time.monotonic() - start
+    else:
+        coded, _ = code(job, frames)
+        size, start = len(coded), time.monotonic()
+        with Decoder(coded) as decoder:
+            for _ in decoder.frames(range(len(decoder))):
+                pass
+        seconds = time.monotonic() - start
+    yield "frames/s", len(frames) / seconds, size, 0.0
+
+
+MEASURE = {
+    "convergence": fit, "size": fit, "interpolation": interpolate, "inpainting": inpaint,
+    "pipeline": pipeline, "decoding": decoding,
+}  # fmt: skip
+
+# ---------------------------------------------------------------- the table of rows
+
+
+def load() -> list[Row]:
+    if not ROWS.exists():
+        return []
+    types = {"str": str, "int": int, "float": float}
+    with open(ROWS, newline="") as file:
+        return [
+            Row(**{f.name: types[str(f.type)](row[f.name]) for f in fields(Row)})
+            for row in csv.DictReader(file)
+        ]
+
+
+def append(rows: list[Row]) -> None:
+    ROWS.parent.mkdir(parents=True, exist_ok=True)
+    new = not ROWS.exists()
+    with open(ROWS, "a", newline="") as file:
+        writer = csv.DictWriter(file, [f.name for f in fields(Row)], lineterminator="\n")
+        if new:
+            writer.writeheader()
+        writer.writerows(map(asdict, rows))
+
+
+def missing(jobs: list[Job]) -> list[Job]:
+    known = {Job(r.study, r.clip, r.model, r.parameters, r.epochs) for r in load()}
+    return [job for job in jobs if job not in known]
+
+
+def main() -> None:
+    made = studies()
+    if not sys.argv[1:]:
+        for name, jobs in made.items():
+            print(f"{name}: {len(missing(jobs))} of {len(jobs)} rows to measure")
+        return
+    for name in sys.argv[1:]:
+        if name != "report" and name not in made:
+            sys.exit(f"no study {name!r}: choose from {', '.join(made)}, report")
+    for name in sys.argv[1:]:
+        for job in missing(made.get(name, [])):
+            print(job, flush=True)
+            rows = [
+                Row(**asdict(job), measured=measured, value=round(value, 3), bytes=size,
+                    seconds=round(seconds, 1), threads=torch.get_num_threads())
+                for measured, value, size, seconds in MEASURE[job.study](job)
+            ]  # fmt: skip
+            for row in rows:
+                print(f"    {row.measured}: {row.value} ({row.bytes:,} bytes, {row.seconds} s)")
+            append(rows)
+    paper_report.write(load())
+
+
+if __name__ == "__main__":
+    main()
