@@ -142,18 +142,22 @@ class _Rate:
     size: float | None
     psnr: float | None
     quality: float | None
+    denoise: bool | None
 
     def __post_init__(self) -> None:
         if sum(choice is not None for choice in asdict(self).values()) != 1:
             raise UsageError(
                 "choose the rate by exactly one of --bpp, --bitrate and --size, "
-                "or the quality by --psnr or --quality"
+                "or the quality by --psnr or --quality, or take --denoise"
             )
 
     def chosen(self, video: VideoHeader, frames: int | None) -> tuple[float | None, Aim | None]:
-        """(bytes per frame, aim), one of them None; `frames`: None where nobody knows."""
+        """(bytes per frame, aim), both None for --denoise, else one of them; `frames`: None where
+        nobody knows."""
         from hnervcodec.ratecontrol import ConstantPsnr, ConstantQuality
 
+        if self.denoise:
+            return None, None
         if self.psnr is not None:
             return None, ConstantPsnr(self.psnr)
         if self.quality is not None:
@@ -206,6 +210,11 @@ class _Amount(click.ParamType[float]):
     "--quality",
     type=click.FloatRange(10, 60),
     help="Instead of a size: constant quality, about 25 (poor) to 40; 6 more: twice the bytes.",
+)
+@click.option(
+    "--denoise",
+    is_flag=True,
+    help="Instead of a size: as many bytes as best tell the video from its noise (several fits).",
 )
 @click.option(
     "--preset",
@@ -262,15 +271,18 @@ class _Amount(click.ParamType[float]):
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 def encode(
     source: str, output: str | None, bpp: float | None, bitrate: float | None, size: float | None,
-    psnr: float | None, quality: float | None, preset: str, tune: str, segment: int, skip: int,
-    limit: int | None, every: int, mask: str | None, prune: float, seed: int, device: str,
-    threads: int | None, dry_run: bool, yes: bool, no: bool, quiet: bool,
+    psnr: float | None, quality: float | None, denoise: bool, preset: str, tune: str, segment: int,
+    skip: int, limit: int | None, every: int, mask: str | None, prune: float, seed: int,
+    device: str, threads: int | None, dry_run: bool, yes: bool, no: bool, quiet: bool,
 ) -> None:  # fmt: skip
     """Fit a network to the video IN and write it to OUT.
 
     IN is anything ffmpeg's libraries open, or - for Y4M on standard input. Choose the size of
     the result by one of --bpp, --bitrate and --size: the file comes out just below it. Or choose
     its quality by --psnr or --quality: a few short trial fits find out what that takes.
+
+    With --denoise the fits hide some samples from themselves, and the size is the one at which
+    they predict these best: what cannot be predicted is noise. PSNRs are to the noisy source.
 
     With --mask the network need not resemble what is masked, and fills it from what the rest of
     the frame and the other frames show; hnv inpaint puts that into the source. A video of masks
@@ -284,7 +296,7 @@ def encode(
     hnv encode in.mp4 --bpp 0.05 --dry-run        how long that would take
     ffmpeg -i in.mov -f yuv4mpegpipe - | hnv encode - -o out.hnv --bitrate 500k
     """
-    rate = _Rate(bpp, bitrate, size, psnr, quality)
+    rate = _Rate(bpp, bitrate, size, psnr, quality, denoise or None)
     if output is None and not dry_run:
         raise UsageError("-o OUT is missing: where the .hnv file is to go, or - for a pipe")
     if output is not None and not dry_run:
@@ -308,13 +320,14 @@ def encode(
             for note in [] if quiet else video.notes:
                 click.echo(f"note: {note}", err=True)
             options: dict[str, Any] = {
-                "bytes_per_frame": bytes_per_frame, "aim": aim, "preset": preset, "tune": tune,
-                "segment_frames": segment, "prune": prune, "device": device,
-                "expected_frames": expected, "report": progress,
+                "bytes_per_frame": bytes_per_frame, "aim": aim, "denoise": denoise,
+                "preset": preset, "tune": tune, "segment_frames": segment, "prune": prune,
+                "device": device, "expected_frames": expected, "report": progress,
                 "masks": read_masks(mask, header, skip=skip, every=every) if mask else None,
             }  # fmt: skip
             if file is None:
-                _print_prediction(encoder.predict(header, video.frames(), **options), aim)
+                prediction = encoder.predict(header, video.frames(), **options)
+                _print_prediction(prediction, bytes_per_frame is None)
                 return
             result = encoder.encode(header, video.frames(), file, seed=seed, **options)
     assert output is not None
@@ -392,13 +405,13 @@ def inpaint(
                     sink.write(n, restored(given, planes, hidden))
 
 
-def _print_prediction(prediction: Prediction, aim: Aim | None) -> None:
+def _print_prediction(prediction: Prediction, is_guess: bool) -> None:
     count = prediction.segments
     click.echo(
         f"{prediction.frames} frames in {count} segment{'s' * (count > 1)}\n"
         f"network: {prediction.weights:,} weights, "
         f"{prediction.macs_per_pixel / 1000:.1f} kMAC per pixel\n"
-        f"size: {'about' if aim else 'at most'} {prediction.bytes:,.0f} bytes\n"
+        f"size: {'about' if is_guess else 'at most'} {prediction.bytes:,.0f} bytes\n"
         f"time: about {_duration(prediction.seconds)}"
     )
 
@@ -432,7 +445,7 @@ class _EncodeProgress:
         if self._segments:
             total = f"/{self._segments}"
             left += (self._segments - number - 1) * progress.steps / rate
-        remaining = "" if progress.phase == "trial" else f"  {_duration(left)} left"
+        remaining = "" if "trial" in progress.phase else f"  {_duration(left)} left"
         size = f"  {progress.bytes:,.0f} bytes" if progress.bytes else ""
         percent = 100 * progress.step / progress.steps
         line = (

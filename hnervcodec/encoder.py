@@ -84,6 +84,7 @@ def encode(
     *,
     bytes_per_frame: float | None = None,
     aim: Aim | None = None,
+    denoise: bool = False,
     preset: str = "medium",
     segment_frames: int = DEFAULT_SEGMENT_FRAMES,
     seed: int = 0,
@@ -98,6 +99,7 @@ def encode(
 
     bytes_per_frame: size of the finished file divided by its frames; never exceeded.
     aim: instead, what quality every segment is to have, whatever bytes that takes.
+    denoise: instead, as many bytes as best tell the video from its noise (see `denoised_segment`).
     segment_frames: frames fitted by one network, 1..2048; the last segment takes up to half as
     many again rather than leave a short rest.
     prune: share of weights set to zero by magnitude, 0..0.9.
@@ -108,7 +110,7 @@ def encode(
     """
     start = time.monotonic()
     plan = make_plan(
-        video, bytes_per_frame, aim, preset, segment_frames, seed, prune, tune, device,
+        video, bytes_per_frame, aim, denoise, preset, segment_frames, seed, prune, tune, device,
         expected_frames,
     )  # fmt: skip
     writer = container.Writer(file, video, plan.level)
@@ -123,6 +125,8 @@ def encode(
             total = writer.frame_count + len(group)
             budget = math.floor(bytes_per_frame * total) - container.overhead(number + 1)
             payload, quantized = encode_segment(job, budget - payload_bytes, None, result.error)
+        elif denoise:
+            payload, quantized = denoised_segment(job, result.error)
         else:
             assert aim is not None  # as checked above
             payload, quantized = encode_segment(job, first_budget(job, aim), aim, result.error)
@@ -159,6 +163,7 @@ def predict(
     *,
     bytes_per_frame: float | None = None,
     aim: Aim | None = None,
+    denoise: bool = False,
     preset: str = "medium",
     segment_frames: int = DEFAULT_SEGMENT_FRAMES,
     prune: float = 0.0,
@@ -173,7 +178,7 @@ def predict(
     the trial fits that `encode` begins with. Without `expected_frames` the first segment is taken
     for the whole."""
     plan = make_plan(
-        video, bytes_per_frame, aim, preset, segment_frames, 0, prune, tune, device,
+        video, bytes_per_frame, aim, denoise, preset, segment_frames, 0, prune, tune, device,
         expected_frames,
     )  # fmt: skip
     start = time.monotonic()
@@ -181,14 +186,17 @@ def predict(
     if not group:
         raise SourceError("the source holds no frames in the selected range")
     job = segment_job(group, video, 0, plan, lambda progress: report(0, progress))
+    fits = 1
     if bytes_per_frame is not None:
         budget = math.floor(bytes_per_frame * len(group)) - container.overhead(1)
+    elif denoise:
+        fits, budget = 3, 2 * least_budget(job)  # as it mostly happens: the second is the best
     else:
         assert aim is not None
         budget = first_budget(job, aim)
     trials = time.monotonic() - start
     model = job.model(budget)
-    seconds = trials + predict_seconds(
+    seconds = trials + fits * predict_seconds(
         job.packed(model), video, model, plan.preset.fit, budget,
         hidden=job.hidden(model), device=job.device,
     )  # fmt: skip
@@ -212,7 +220,7 @@ class Plan:
 
 
 def make_plan(
-    video: VideoHeader, bytes_per_frame: float | None, aim: Aim | None, preset: str,
+    video: VideoHeader, bytes_per_frame: float | None, aim: Aim | None, denoise: bool, preset: str,
     segment_frames: int, seed: int, prune: float, tune: str, device: str,
     expected_frames: int | None,
 ) -> Plan:  # fmt: skip
@@ -223,8 +231,8 @@ def make_plan(
         raise UsageError(f"unknown tune {tune!r}: choose from {', '.join(STRUCTURE)}")
     if not 0 <= prune <= 0.9 or segment_frames < 1:
         raise UsageError(f"prune {prune} or segment_frames {segment_frames} is out of range")
-    if (bytes_per_frame is None) == (aim is None):
-        raise UsageError("either a rate or a quality must be asked for")
+    if (bytes_per_frame is not None) + (aim is not None) + denoise != 1:
+        raise UsageError("either a rate or a quality must be asked for, or denoising")
     if bytes_per_frame is not None:
         check_rate(video, bytes_per_frame)
     chosen = PRESETS[preset]
@@ -327,13 +335,20 @@ def highest_budget(video: VideoHeader, frames: int, limits: ShapeLimits) -> int:
     return max(round(highest), smallest_budget(video, frames, limits))
 
 
+def least_budget(job: SegmentJob) -> int:
+    """Bytes to begin a search with."""
+    pixels = len(job.frames) * job.video.width * job.video.height
+    least = smallest_budget(job.video, len(job.frames), job.preset.limits)
+    return max(least, round(TRIAL_BITS_PER_PIXEL * pixels / 8))
+
+
 def first_budget(job: SegmentJob, aim: Aim) -> int:
     """Bytes that `aim` is expected to take, from short trial fits."""
     video, config = job.video, job.preset.fit
     pixels = len(job.frames) * video.width * video.height
     least = smallest_budget(video, len(job.frames), job.preset.limits)
     most = highest_budget(video, len(job.frames), job.preset.limits)
-    budget = max(least, round(TRIAL_BITS_PER_PIXEL * pixels / 8))
+    budget = least_budget(job)
     trial = replace(config, updates_per_frame=min(TRIAL_UPDATES, config.updates_per_frame))
     gain = GAIN_PER_DOUBLING * math.log2(config.updates_per_frame / trial.updates_per_frame)
     for _ in range(3):
@@ -389,6 +404,46 @@ def encode_segment(
     crcs = decode(synthesis, job, error)
     quantized = replace(quantized, frame_crcs=np.array(crcs, np.uint32))
     return segment.write(quantized), quantized
+
+
+HELD_OUT = 0.03  # share of the samples that a denoising fit is judged by
+
+
+def denoised_segment(job: SegmentJob, error: PlaneError) -> tuple[bytes, QuantizedSegment]:
+    """Of fits with ever twice as many bytes, the one that best predicts samples it was not shown.
+    Noise that differs from sample to sample cannot be predicted: once more bytes go into noise,
+    these predictions get worse (the argument of Noise2Self, arXiv 1901.11365)."""
+    random = np.random.default_rng(job.preset.fit.seed)
+    held = [tuple(random.random(p.shape) < HELD_OUT for p in planes) for planes in job.frames]
+    masks = job.masks or [tuple(np.zeros(p.shape, bool) for p in planes) for planes in job.frames]
+    hidden = [_each(np.logical_or, h, m) for h, m in zip(held, masks, strict=True)]
+    seen = [_each(lambda h, m: ~h | m, h, m) for h, m in zip(held, masks, strict=True)]
+    best: tuple[float, bytes, QuantizedSegment] | None = None
+    budget, tried = least_budget(job), 0
+    most = max(4 * budget, highest_budget(job.video, len(job.frames), job.preset.limits))
+    while budget <= most:
+        tried += 1
+
+        def report(progress: Progress, number: int = tried) -> None:
+            job.report(replace(progress, phase=f"{progress.phase} {number}"))
+
+        shown, judged = PlaneError(job.video.max_sample), PlaneError(job.video.max_sample)
+        fit_job = replace(job, masks=hidden, report=report)
+        payload, quantized = encode_segment(fit_job, budget, None, shown)
+        synthesis = Synthesis(quantized, job.video, threads=torch.get_num_threads())
+        decode(synthesis, replace(job, masks=seen), judged)
+        if best and judged.average <= best[0]:
+            break
+        best = judged.average, payload, quantized
+        budget *= 2
+    assert best is not None  # as the first budget is one of them
+    _, payload, quantized = best
+    decode(Synthesis(quantized, job.video, threads=torch.get_num_threads()), job, error)
+    return payload, quantized
+
+
+def _each(function: Callable[..., np.ndarray], *planes: Planes) -> Planes:
+    return tuple(function(*same) for same in zip(*planes, strict=True))
 
 
 def error_between(path: str | Path, every: int, source: Iterable[Planes]) -> PlaneError:

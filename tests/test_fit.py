@@ -9,13 +9,13 @@ import pytest
 import torch
 from conftest import EXCERPT, LEVEL
 
-from hnervcodec import segment
+from hnervcodec import Decoder, segment
 from hnervcodec.encoder import EncodeResult, encode, split
 from hnervcodec.errors import LimitError, UsageError
 from hnervcodec.fitting import FitConfig, Progress, fit
 from hnervcodec.landing import Landing
 from hnervcodec.losses import ms_ssim
-from hnervcodec.metrics import psnr
+from hnervcodec.metrics import PlaneError, psnr
 from hnervcodec.planes import Planes, pack, unpack
 from hnervcodec.presets import PRESETS
 from hnervcodec.profiles import LEVELS
@@ -151,6 +151,30 @@ def test_constant_quality(frames: np.ndarray) -> None:
     assert easy.bytes < better.bytes and easy.error.average > better.error.average
     with pytest.raises(UsageError, match="either a rate or a quality"):
         encode(VIDEO, planes, io.BytesIO(), preset="ultrafast")
+
+
+def test_denoising_comes_nearer_to_what_it_never_saw(frames: np.ndarray) -> None:
+    clean = [unpack(packed, 1, 64, 48) for packed in frames]
+    random = np.random.default_rng(0)
+    noisy: list[Planes] = [
+        tuple(
+            np.clip(p + random.normal(0, 25, p.shape), 0, 255).round().astype(np.uint8)
+            for p in planes
+        )
+        for planes in clean
+    ]
+    file, phases, before, after = io.BytesIO(), set(), PlaneError(255), PlaneError(255)
+
+    def report(number: int, progress: Progress) -> None:
+        phases.add(progress.phase)
+
+    encode(VIDEO, noisy, file, denoise=True, preset="faster", report=report)
+    assert {"fit 1", "quantize 1", "fit 2"} <= phases  # at least two sizes are compared
+    with Decoder(file.getvalue()) as decoder:
+        for n, planes in decoder.frames(range(len(decoder))):
+            before.add(clean[n], noisy[n])
+            after.add(clean[n], planes)
+    assert after.average > before.average + 2
 
 
 def test_pruned_weights_stay_zero(frames: np.ndarray) -> None:

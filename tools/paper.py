@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+import subprocess
 import sys
 import tempfile
 import time
@@ -17,17 +18,18 @@ from pathlib import Path
 
 import cv2
 import family
+import imageio_ffmpeg
 import numpy as np
 import paper_report
 import torch
-from reference import CLIPS, ROOT, classical, read_clip
+from reference import CLIPS, ROOT, classical, compare, read_clip
 from torch import Tensor, nn
 
 from hnervcodec import Decoder, VideoHeader, entropy
 from hnervcodec.encoder import encode
 from hnervcodec.masks import read_masks
 from hnervcodec.planes import Planes
-from hnervcodec.video import to_frame
+from hnervcodec.video import Y4mSink, to_frame
 
 ROWS = ROOT / "tools/results/paper/rows.csv"
 PARAMETERS = 100_000  # where a study has but one size; hnv's files get a byte for each
@@ -61,6 +63,12 @@ class Row:
 
 
 NETWORKS = tuple(family.MODELS)
+NOISES = ("Gaussian 20", "salt and pepper 5 %")
+# ffmpeg's, as they come and at the strengths that were best here.
+FILTERS = (
+    "hqdn3d", "hqdn3d=50:40:75:60", "nlmeans", "nlmeans=s=15", "nlmeans=s=22", "median=radius=1",
+)  # fmt: skip
+DENOISED_FRAMES = 60
 HNV = ("hnv ultrafast", "hnv faster", "hnv fast")
 
 
@@ -68,10 +76,10 @@ def studies() -> dict[str, list[Job]]:
     return {
         "convergence": [
             Job("convergence", "bunny320", model, epochs=epochs)
-            for epochs in (15, 30, 60, 120) for model in NETWORKS
+            for epochs in (30, 75, 150) for model in NETWORKS
         ] + [Job("convergence", "bunny320", preset) for preset in HNV],
         "size": [
-            Job("size", "bunny320", model, parameters, 30)
+            Job("size", "bunny320", model, parameters, 75)
             for parameters in (50_000, 100_000, 200_000) for model in NETWORKS
         ] + [
             Job("size", "bunny320", "hnv faster", parameters)
@@ -80,12 +88,16 @@ def studies() -> dict[str, list[Job]]:
         "interpolation": [Job("interpolation", "bunny320", model, epochs=60) for model in NETWORKS]
         + [Job("interpolation", "bunny320", model) for model in ("blend", *HNV)],
         "inpainting": [
-            job for clip in ("bunny320", "bikes320") for job in (
-                *(Job("inpainting", clip, model, epochs=60) for model in ("NeRV", "HNeRV")),
+            job for clip, epochs in (("bunny320", 150), ("bikes320", 75)) for job in (
+                *(Job("inpainting", clip, model, epochs=epochs) for model in ("NeRV", "HNeRV")),
                 *(Job("inpainting", clip, model) for model in ("Telea", "hnv faster", "hnv fast")),
             )
         ],
-        "pipeline": [Job("pipeline", "bunny320", "HNeRV", epochs=60)],
+        "denoising": [
+            Job("denoising", f"carphone, {noise}", model)
+            for noise in NOISES for model in ("as it is", *FILTERS, "hnv faster")
+        ],
+        "pipeline": [Job("pipeline", "bunny320", "HNeRV", epochs=150)],
         "decoding": [
             Job("decoding", "bunny320", model)
             for model in (*NETWORKS, "hnv faster", "libx264", "libx265")
@@ -111,12 +123,17 @@ def rgb(header: VideoHeader, frames: list[Planes]) -> Tensor:
 
 def psnr(made: Tensor, wanted: Tensor, where: Tensor | None = None) -> float:
     """Mean over frames uint8 [T, 3, H, W]; only of the pixels `where` [T, 1, H, W]."""
+    return float(psnrs(made, wanted, where).mean())
+
+
+def psnrs(made: Tensor, wanted: Tensor, where: Tensor | None = None) -> Tensor:
+    """Of each frame [T]."""
     errors = (made.double() - wanted.double()).square()
     if where is None:
         means = errors.mean((1, 2, 3))
     else:
         means = (errors * where).sum((1, 2, 3)) / (3 * where.double().sum((1, 2, 3)))
-    return float((10 * torch.log10(255**2 / means.clamp(min=1e-9))).mean())
+    return 10 * torch.log10(255**2 / means.clamp(min=1e-9))
 
 
 def boxes(name: str) -> list[dict[str, int]]:
@@ -175,7 +192,7 @@ def train(
             step += 1
         if epoch % 10 == 9:
             print(f"    epoch {epoch + 1}/{epochs}, {time.monotonic() - start:.0f} s, "
-                  f"{-10 * math.log10(float(loss)):.2f} dB", flush=True)  # fmt: skip
+                  f"{-10 * math.log10(float(loss.detach())):.2f} dB", flush=True)  # fmt: skip
     return time.monotonic() - start
 
 
@@ -273,17 +290,23 @@ def interpolate(job: Job) -> Iterator[Found]:
         yield "between, decoded neighbours blended", psnr(blend, odd), len(coded), 0.0
 
 
+def telea(source: Tensor, where: Tensor) -> Tensor:
+    """OpenCV's picture-by-picture inpainting of the same holes."""
+    filled = [
+        cv2.inpaint(
+            frame.permute(1, 2, 0).numpy(), hole[0].numpy().astype(np.uint8), 3, cv2.INPAINT_TELEA
+        )
+        for frame, hole in zip(source, where, strict=True)
+    ]
+    return torch.from_numpy(np.stack(filled)).permute(0, 3, 1, 2)
+
+
 def inpaint(job: Job) -> Iterator[Found]:
     """PSNR within the holes."""
     _, frames, source = clip(job.clip)
     where = holes(job.clip)
     if job.model == "Telea":
-        filled = [
-            cv2.inpaint(frame.permute(1, 2, 0).numpy(), hole[0].numpy().astype(np.uint8), 3,
-                        cv2.INPAINT_TELEA)
-            for frame, hole in zip(source, where, strict=True)
-        ]  # fmt: skip
-        made, seconds, size = torch.from_numpy(np.stack(filled)).permute(0, 3, 1, 2), 0.0, 0
+        made, seconds, size = telea(source, where), 0.0, 0
     elif job.model in NETWORKS:
         model, times = fresh(job, len(source)), moments(len(source))
         damaged = torch.where(where, 255, source)
@@ -294,8 +317,73 @@ def inpaint(job: Job) -> Iterator[Found]:
         coded, seconds = code(job, frames, masks=masks(job.clip))
         made, size = decode(job, coded), len(coded)
     yield "holes", psnr(made, source, where), size, seconds
+    better = psnrs(made, source, where) > psnrs(telea(source, where), source, where)
+    if job.model != "Telea":
+        yield (
+            "percent of the frames better than Telea",
+            100 * float(better.float().mean()),
+            size,
+            0.0,
+        )
     if job.model in ("Telea", "hnv fast"):
         paper_report.picture(job.clip, job.model, source, where, made)
+
+
+def noisy(frames: list[Planes], kind: str) -> list[Planes]:
+    random = np.random.default_rng(0)
+    made = []
+    for planes in frames:
+        if kind.startswith("Gaussian"):
+            damaged = [p + random.normal(0, 20, p.shape) for p in planes]
+        else:
+            struck = [random.random(p.shape) for p in planes]
+            damaged = [
+                np.where(r < 0.05, np.where(r < 0.025, 0, 255), p)
+                for p, r in zip(planes, struck, strict=True)
+            ]
+        made.append(tuple(np.clip(np.rint(p), 0, 255).astype(np.uint8) for p in damaged))
+    return made
+
+
+def filtered(header: VideoHeader, frames: list[Planes], filters: str) -> list[Planes]:
+    """Through ffmpeg."""
+    with tempfile.TemporaryDirectory() as folder:
+        given, made = Path(folder) / "given.y4m", Path(folder) / "made.y4m"
+        with open(given, "wb") as file:
+            sink = Y4mSink(file, header)
+            for n, planes in enumerate(frames):
+                sink.write(n, planes)
+        command = [
+            imageio_ffmpeg.get_ffmpeg_exe(),
+            "-v",
+            "error",
+            "-i",
+            given,
+            "-vf",
+            filters,
+            made,
+        ]
+        subprocess.run(command, check=True)
+        return read_clip(made)[1]
+
+
+def denoise(job: Job) -> Iterator[Found]:
+    """PSNR to the clean frames, over all samples of the planes."""
+    name, noise = job.clip.split(", ")
+    header, frames, _ = clip(name)
+    frames, size, start = frames[:DENOISED_FRAMES], 0, time.monotonic()
+    made = noisy(frames, noise)
+    if job.model.startswith("hnv"):
+        file = io.BytesIO()
+        encode(header, made, file, denoise=True, preset=job.model.split()[1])
+        with Decoder(file.getvalue()) as decoder:
+            made = [planes for _, planes in decoder.frames(range(len(decoder)))]
+        size = len(file.getvalue())
+    elif job.model != "as it is":
+        made = filtered(header, made, job.model)
+    error = compare(header, frames, made)
+    yield "PSNR", error.average, size, time.monotonic() - start
+    yield "luma", error.per_plane[0], size, 0.0
 
 
 def pipeline(job: Job) -> Iterator[Found]:
@@ -381,7 +469,7 @@ def decoding(job: Job) -> Iterator[Found]:
 
 MEASURE = {
     "convergence": fit, "size": fit, "interpolation": interpolate, "inpainting": inpaint,
-    "pipeline": pipeline, "decoding": decoding,
+    "denoising": denoise, "pipeline": pipeline, "decoding": decoding,
 }  # fmt: skip
 
 # ---------------------------------------------------------------- the table of rows

@@ -51,6 +51,10 @@ PUBLISHED = {
         "damaged 19.96, NeRV 31.14, HNeRV 32.03, IIVI 32.97. Here: boxes of 12 pixels, which are",
         "as large a part of a quarter of the size, and PSNR within them.",
     ],
+    "denoising": [
+        "The first 60 frames, and noise that differs from sample to sample. PSNR here is over all",
+        "samples of the planes, to the frames without noise. The size is chosen by `--denoise`.",
+    ],
     "pipeline": [
         "Published for HNeRV of 3 M (bunny, 640x1280), share pruned, PSNR, size: 0, 37.61, 100 %;",
         "10 %, 37.51, 90.2 %; 20 %, 37.02, 84.7 %; 25 %, 36.61, 81.1 %. Its 1.5 M file, decoded",
@@ -66,6 +70,7 @@ ABOUT = {
     "size": "PSNR against size",
     "interpolation": "Frames between frames",
     "inpainting": "Holes",
+    "denoising": "Noise",
     "pipeline": "HNeRV's own compression",
     "decoding": "Decoding",
 }
