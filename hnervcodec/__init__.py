@@ -1,6 +1,7 @@
 """hnervcodec: a standalone neural video codec on HNeRV (arXiv 2304.02633).
 
-    Decoder        random access to the frames of a .hnv file
+    Decoder        random access to the frames of a .hnv file, as torchcodec's VideoDecoder
+    FrameDataset   the frames of .hnv files for a torch DataLoader
     encode         frames -> .hnv
     VideoHeader    geometry, colour and time of a video
     HnervError     base of every error raised on purpose
@@ -14,12 +15,16 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from hnervcodec.dataset import FrameDataset as FrameDataset
     from hnervcodec.decoder import Decoder as Decoder
     from hnervcodec.encoder import encode as encode
     from hnervcodec.errors import HnervError as HnervError
     from hnervcodec.syntax import VideoHeader as VideoHeader
 
-_HOME = {"Decoder": "decoder", "encode": "encoder", "HnervError": "errors", "VideoHeader": "syntax"}
+_HOME = {
+    "Decoder": "decoder", "FrameDataset": "dataset", "encode": "encoder", "HnervError": "errors",
+    "VideoHeader": "syntax",
+}  # fmt: skip
 __all__ = [*_HOME, "__version__"]
 
 

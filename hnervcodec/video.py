@@ -10,8 +10,9 @@ import hashlib
 import sys
 from collections.abc import Iterator
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol, cast
 
 import av
 import numpy as np
@@ -363,11 +364,12 @@ class PngSink:
 
     def __init__(self, pattern: str, header: VideoHeader):
         self._pattern, self._header = pattern, header
+        self._to_rgb = RgbConverter(header, 8 if header.bit_depth == 8 else 16)
 
     def write(self, index: int, planes: Planes) -> None:
         path = Path(png_name(self._pattern, index))
         with open_complete_or_absent(path) as file:
-            file.write(encode_png(self._header, planes))
+            file.write(encode_png(self._header, self._to_rgb(planes)))
 
     def close(self) -> None:
         pass
@@ -381,12 +383,63 @@ def png_name(pattern: str, index: int) -> str:
         raise UsageError(f"{pattern!r} is no pattern such as frames/%05d.png: {error}") from error
 
 
-def encode_png(header: VideoHeader, planes: Planes) -> bytes:
-    """The frame as an RGB PNG file (BT.601 where the matrix is unspecified, as players assume)."""
-    matrix = Colorspace.ITU709 if header.matrix_coefficients == 1 else Colorspace.ITU601
-    frame = to_frame(header, planes).reformat(
-        format="rgb24" if header.bit_depth == 8 else "rgb48be", src_colorspace=matrix
-    )
+_MATRICES = {1: "bt709", 4: "fcc", 5: "bt601", 6: "bt601", 7: "smpte240m", 9: "bt2020",
+             10: "bt2020"}  # fmt: skip
+# H.273's ChromaLocType -> (horizontal, vertical) position of chroma in 1/256 of a luma sample
+_SITES = {0: (0, 128), 1: (128, 128), 2: (0, 0), 3: (128, 0), 4: (0, 256), 5: (128, 256)}
+
+
+class RgbConverter:
+    """Planes -> RGB as ffmpeg's swscale makes it with accurate_rnd and full_chroma_int. An
+    unspecified matrix is taken for BT.601, as ffmpeg does. For one thread at a time."""
+
+    def __init__(self, header: VideoHeader, depth: int = 8):
+        """depth: 8, or 16 for words of 0..65535."""
+        self._header = header
+        self._dtype = np.dtype(np.uint8 if depth == 8 else "<u2")
+        matrix = _MATRICES.get(header.matrix_coefficients, "bt601")
+        arguments = (
+            f"in_color_matrix={matrix}:in_range={'full' if header.full_range else 'limited'}"
+            ":out_range=full:flags=bicubic+accurate_rnd+full_chroma_int"
+        )
+        if header.chroma_format == 1 and header.chroma_siting in _SITES:
+            across, down = _SITES[header.chroma_siting]
+            arguments += f":in_h_chr_pos={across}:in_v_chr_pos={down}"
+        self._graph = av.filter.Graph()
+        chain = [
+            self._graph.add_buffer(
+                width=header.width, height=header.height, time_base=Fraction(1, 1),
+                format=VideoFormat(pixel_format(header.chroma_format, header.bit_depth)),
+            ),
+            self._graph.add("scale", arguments),
+            self._graph.add("format", "rgb24" if depth == 8 else "rgb48le"),
+            self._graph.add("buffersink"),
+        ]  # fmt: skip
+        for one, other in pairwise(chain):
+            one.link_to(other)
+        self._graph.configure()
+
+    def __call__(self, planes: Planes) -> np.ndarray:
+        """[H, W, 3], uint8 or uint16."""
+        # The matrix and the range are the scaler's arguments: untagged, nothing contradicts them.
+        frame = to_frame(self._header, planes)
+        frame.colorspace, frame.color_range = UNSPECIFIED, 0
+        self._graph.push(frame)
+        made = cast(VideoFrame, self._graph.pull())
+        plane = made.planes[0]
+        rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
+        width = 3 * self._header.width * self._dtype.itemsize
+        samples = np.ascontiguousarray(rows[: self._header.height, :width]).view(self._dtype)
+        return samples.reshape(self._header.height, self._header.width, 3)
+
+
+def encode_png(header: VideoHeader, rgb: np.ndarray) -> bytes:
+    """A PNG file of uint8 or uint16 [H, W, 3]."""
+    frame = VideoFrame(header.width, header.height, "rgb24" if rgb.itemsize == 1 else "rgb48be")
+    plane = frame.planes[0]
+    rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
+    samples = rgb if rgb.itemsize == 1 else rgb.astype(">u2")
+    rows[: header.height, : rgb[0].nbytes] = samples.view(np.uint8).reshape(header.height, -1)
     encoder = av.CodecContext.create("png", "w")
     encoder.width, encoder.height = header.width, header.height
     encoder.pix_fmt, encoder.time_base = frame.format.name, Fraction(1, 1)

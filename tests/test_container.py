@@ -258,9 +258,9 @@ def test_recover_skips_a_damaged_segment(small_file: Path, end_too: bool) -> Non
     with Decoder(bytes(data), recover=True) as decoder:
         assert [list(entry.frames) for entry in decoder.reader.index] == [[3, 4]]
         assert len(decoder.reader.damage) == 1 + end_too
-        assert decoder[4][0].tobytes() == whole[4][: 22 * 14]
+        assert decoder.get_planes_at(4)[0].tobytes() == whole[4][: 22 * 14]
         with pytest.raises(FileError, match="frame 0 is lost"):
-            decoder[0]
+            decoder.get_planes_at(0)
 
 
 def test_recover_reaches_frames_behind_a_hole() -> None:

@@ -83,7 +83,7 @@ def main() -> None:
 
     header, source = read_clip(EXCERPT)
     with Decoder(coded) as decoder:
-        decoder[0]  # loads the network
+        decoder.get_planes_at(0)  # loads the network
         start = time.perf_counter()
         decoded = [planes for _, planes in decoder.frames(range(len(decoder)))]
         rate = len(decoded) / (time.perf_counter() - start)
