@@ -41,8 +41,10 @@ if TYPE_CHECKING:
     from hnervcodec.encoder import EncodeResult, Prediction
     from hnervcodec.fitting import Progress
     from hnervcodec.ratecontrol import Aim
+    from hnervcodec.scenes import Scene
     from hnervcodec.syntax import VideoHeader
 
+SCENECUT = 10.0  # score of libavfilter's scdet
 PRESET_NAMES = ("ultrafast", "faster", "fast", "medium", "slow", "veryslow")
 OUTPUT_FORMATS = ("y4m", "raw", "framemd5", "png", "mp4", "mkv")
 
@@ -173,6 +175,17 @@ class _Rate:
         return self.size / frames, None
 
 
+def _scanned(source: str, segment: int, scenecut: float, **selection: Any) -> list[Scene] | None:
+    """The segments of a file; nobody looks ahead into a pipe."""
+    if source == "-":
+        return None
+    from hnervcodec.scenes import scan
+    from hnervcodec.video import VideoSource
+
+    with VideoSource(source, **selection) as video:
+        return scan(video.header, video.frames(), segment, scenecut) or None
+
+
 def _use_threads(threads: int | None) -> None:
     if threads:
         from hnervcodec.kernels import use_threads
@@ -235,7 +248,15 @@ class _Amount(click.ParamType[float]):
     type=click.IntRange(1, 2048),
     default=256,
     show_default=True,
-    help="Frames per network; each segment decodes on its own.",
+    help="Frames per network, about; each segment decodes on its own.",
+)
+@click.option(
+    "--scenecut",
+    type=click.FloatRange(0, 100),
+    default=SCENECUT,
+    show_default=True,
+    help="A change of scene of at least this score begins a segment where that leaves none "
+    "shorter than half of --segment; 0: none does.",
 )
 @click.option("--skip", type=click.IntRange(0), default=0, help="Frames to leave out at the start.")
 @click.option("--limit", type=click.IntRange(1), help="Frames to encode at most.")
@@ -272,8 +293,8 @@ class _Amount(click.ParamType[float]):
 def encode(
     source: str, output: str | None, bpp: float | None, bitrate: float | None, size: float | None,
     psnr: float | None, quality: float | None, denoise: bool, preset: str, tune: str, segment: int,
-    skip: int, limit: int | None, every: int, mask: str | None, prune: float, seed: int,
-    device: str, threads: int | None, dry_run: bool, yes: bool, no: bool, quiet: bool,
+    scenecut: float, skip: int, limit: int | None, every: int, mask: str | None, prune: float,
+    seed: int, device: str, threads: int | None, dry_run: bool, yes: bool, no: bool, quiet: bool,
 ) -> None:  # fmt: skip
     """Fit a network to the video IN and write it to OUT.
 
@@ -304,25 +325,23 @@ def encode(
     with nullcontext() if output is None or dry_run else _open_output(output) as file:
         from hnervcodec import encoder
         from hnervcodec.masks import read_masks
-        from hnervcodec.video import VideoSource, count_frames
+        from hnervcodec.video import VideoSource
 
         _use_threads(threads)
         with VideoSource(source, skip=skip, limit=limit, every=every) as video:
             header = video.header
-            expected = video.expected
-            if (size is not None or dry_run) and source != "-":
-                expected = max(1, video.taken(count_frames(source)))
-            bytes_per_frame, aim = rate.chosen(header, expected if source != "-" else None)
+            scenes = _scanned(source, segment, scenecut, skip=skip, limit=limit, every=every)
+            expected = sum(scene.frames for scene in scenes) if scenes else None
+            bytes_per_frame, aim = rate.chosen(header, expected)
             if bytes_per_frame is not None:
                 encoder.check_rate(header, bytes_per_frame)
-            groups = list(encoder.split(range(expected or 0), segment))
-            progress = _EncodeProgress(header, preset, len(groups) or None, quiet)
+            progress = _EncodeProgress(header, preset, scenes, quiet)
             for note in [] if quiet else video.notes:
                 click.echo(f"note: {note}", err=True)
             options: dict[str, Any] = {
                 "bytes_per_frame": bytes_per_frame, "aim": aim, "denoise": denoise,
                 "preset": preset, "tune": tune, "segment_frames": segment, "prune": prune,
-                "device": device, "expected_frames": expected, "report": progress,
+                "device": device, "scenes": scenes, "report": progress,
                 "masks": read_masks(mask, header, skip=skip, every=every) if mask else None,
             }  # fmt: skip
             if file is None:
@@ -384,9 +403,9 @@ def inpaint(
     _use_threads(threads)
     name = name or ("y4m" if output == "-" else video.format_of(output))
     with video.VideoSource(source) as frames:
-        header, expected = frames.header, frames.expected
-        groups = list(encoder.split(range(expected or 0), encoder.DEFAULT_SEGMENT_FRAMES))
-        report = _EncodeProgress(header, preset, len(groups) or None, quiet)
+        header = frames.header
+        scenes = _scanned(source, encoder.DEFAULT_SEGMENT_FRAMES, SCENECUT)
+        report = _EncodeProgress(header, preset, scenes, quiet)
         for note in [] if quiet else frames.notes:
             click.echo(f"note: {note}", err=True)
         with _open_sink(output, name, header) as sink, tempfile.TemporaryFile() as file:
@@ -394,7 +413,7 @@ def inpaint(
             encoder.encode(
                 header, frames.frames(), coded, preset=preset, seed=seed, device=device,
                 bytes_per_frame=bpp * header.width * header.height / 8, report=report,
-                expected_frames=expected, masks=read_masks(mask, header),
+                scenes=scenes, masks=read_masks(mask, header),
             )  # fmt: skip
             coded.seek(0)
             with video.VideoSource(source) as again, Decoder(coded) as decoder:
@@ -419,8 +438,8 @@ def _print_prediction(prediction: Prediction, is_guess: bool) -> None:
 class _EncodeProgress:
     """One line that rewrites itself on a terminal, a line now and then elsewhere."""
 
-    def __init__(self, header: VideoHeader, preset: str, segments: int | None, quiet: bool):
-        self._segments = segments
+    def __init__(self, header: VideoHeader, preset: str, scenes: list[Scene] | None, quiet: bool):
+        self._scenes = scenes
         self._quiet, self._terminal = quiet, sys.stderr.isatty()
         self._interval = 0.2 if self._terminal else 10.0
         self._last = 0.0
@@ -442,9 +461,10 @@ class _EncodeProgress:
         rate = progress.step / max(progress.seconds, 1e-9)
         left = (progress.steps - progress.step) / rate
         total = ""
-        if self._segments:
-            total = f"/{self._segments}"
-            left += (self._segments - number - 1) * progress.steps / rate
+        if self._scenes:
+            total = f"/{len(self._scenes)}"
+            coming = sum(scene.frames for scene in self._scenes[number + 1 :])
+            left += coming / self._scenes[number].frames * progress.steps / rate
         remaining = "" if "trial" in progress.phase else f"  {_duration(left)} left"
         size = f"  {progress.bytes:,.0f} bytes" if progress.bytes else ""
         percent = 100 * progress.step / progress.steps

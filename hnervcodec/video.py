@@ -60,8 +60,7 @@ class VideoSource:
 
     `skip` frames of it are left out, then each `every`-th is taken, at most `limit` of them.
     `header` describes these (its `frame_count` is 0); `frames()` yields their planes once.
-    `expected`: how many, where the container claims to know. `notes`: what of the source a
-    `.hnv` file does not carry.
+    `notes`: what of the source a `.hnv` file does not carry.
     """
 
     def __init__(
@@ -88,8 +87,6 @@ class VideoSource:
             if first is None:
                 raise SourceError(f"{self.name} holds no video frames")
             self._first: VideoFrame | None = first
-            known = self._stream.frames
-            self.expected = self.taken(known) if known else None
             self._size = first.width, first.height
             self.header = self._describe(first)
             self.notes = self._losses(first)
@@ -105,11 +102,6 @@ class VideoSource:
 
     def close(self) -> None:
         self._container.close()
-
-    def taken(self, count: int) -> int:
-        """How many frames of a source of `count` are selected."""
-        taken = max(0, -((self._skip - count) // self._every))
-        return taken if self._limit is None else min(taken, self._limit)
 
     def _decode(self) -> Iterator[VideoFrame]:
         try:
@@ -211,10 +203,43 @@ def _reason(error: Exception) -> str:
     return str(text).replace("\n", " ")
 
 
-def count_frames(source: str | Path) -> int:
-    """Frames of a file, by decoding it (containers often do not know)."""
-    with VideoSource(source) as video:
-        return sum(1 for _ in video._all_frames())
+class FrameScan:
+    """What an encoder wants to know about each frame beforehand, from its luma: how much it differs
+    from the one before, as libavfilter's scdet scores it (0..100), and how many bits it is worth,
+    as x264 spends them at constant quality."""
+
+    def __init__(self, header: VideoHeader):
+        self._shift = header.bit_depth - 8
+        size = (header.width + 15) // 16 * 16, (header.height + 15) // 16 * 16
+        self._margins = (0, size[1] - header.height), (0, size[0] - header.width)
+        self._size = size
+        self._graph = av.filter.Graph()
+        chain = [
+            self._graph.add_buffer(
+                width=size[0], height=size[1], time_base=Fraction(1, 25), format=VideoFormat("gray")
+            ),
+            self._graph.add("scdet", "threshold=100"),
+            self._graph.add("buffersink"),
+        ]
+        for one, other in pairwise(chain):
+            one.link_to(other)
+        self._graph.configure()
+        self._x264: Any = av.CodecContext.create("libx264", "w")
+        self._x264.width, self._x264.height = size
+        self._x264.pix_fmt, self._x264.time_base = "gray", Fraction(1, 25)
+        self._x264.options = {"preset": "ultrafast", "tune": "zerolatency", "crf": "28"}
+        self._count = 0
+
+    def __call__(self, planes: Planes) -> tuple[float, int]:
+        luma = np.pad(planes[0] >> self._shift, self._margins, mode="edge").astype(np.uint8)
+        frame = VideoFrame(*self._size, "gray")
+        rows = np.frombuffer(memoryview(frame.planes[0]), np.uint8)
+        rows.reshape(-1, frame.planes[0].line_size)[: self._size[1], : self._size[0]] = luma
+        frame.pts, frame.time_base = self._count, Fraction(1, 25)
+        self._count += 1
+        self._graph.push(frame)
+        score = self._graph.pull().metadata.get("lavfi.scd.score", "0")
+        return float(score), 8 * sum(packet.size for packet in self._x264.encode(frame))
 
 
 # ---------------------------------------------------------------- writing

@@ -17,7 +17,7 @@ ROWS = (
     {"profiles"},
     {"syntax"},
     {"container", "segment", "requantization", "metrics", "video"},
-    {"native", "kernels", "quantization", "masks"},
+    {"native", "kernels", "quantization", "masks", "scenes"},
     {"synthesis"},
     {"network", "analysis", "losses", "decoder", "landing"},
     {"ratecontrol", "dataset"},
