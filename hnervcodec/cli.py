@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -37,6 +37,7 @@ from hnervcodec.planes import CHROMA_NAMES
 from hnervcodec.profiles import LEVELS
 
 if TYPE_CHECKING:
+    from hnervcodec.checkpoints import Job
     from hnervcodec.decoder import Decoder
     from hnervcodec.encoder import EncodeResult, Prediction
     from hnervcodec.fitting import Progress
@@ -56,8 +57,8 @@ def main() -> NoReturn:
         code = cli.main(prog_name="hnv", standalone_mode=False)
         sys.stdout.flush()
         sys.exit(code if isinstance(code, int) else 0)
-    except (KeyboardInterrupt, click.Abort):
-        _fail("interrupted", 130)
+    except (KeyboardInterrupt, click.Abort) as error:
+        _fail(f"interrupted{_hint(error)}", 130)
     except (_ClosedPipe, BrokenPipeError):
         # The reader has seen enough. Nothing more may be flushed into the closed pipe.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -74,6 +75,12 @@ def main() -> NoReturn:
     except OSError as error:
         name = f"{error.filename}: " if error.filename else ""
         _fail(f"{name}{error.strerror or error}", OutputError.exit_code)
+
+
+def _hint(error: BaseException) -> str:
+    """What was said when the interrupt was passed on; click wraps it."""
+    cause = error if isinstance(error, KeyboardInterrupt) else error.__cause__
+    return f": {cause}" if str(cause or "") else ""
 
 
 class _ClosedPipe(Exception):
@@ -173,6 +180,46 @@ class _Rate:
                 "--size needs a file, as a pipe's length is unknown: use --bpp or --bitrate"
             )
         return self.size / frames, None
+
+
+def _identity(path: str) -> list[int]:
+    """Size and time: a file that has changed has others."""
+    try:
+        facts = os.stat(path)
+    except OSError as error:
+        raise SourceError(f"cannot open {path}: {error.strerror}") from error
+    return [facts.st_size, facts.st_mtime_ns]
+
+
+@contextmanager
+def _unfinished(
+    source: str, output: str | None, resume: bool, anew: bool, settings: dict[str, Any]
+) -> Iterator[Job | None]:
+    """Where the encode of a file to a file keeps its work; removed when it is complete."""
+    if output is None or "-" in (source, output):
+        if resume:
+            raise UsageError("--resume works from a file to a file: a pipe cannot be read again")
+        yield None
+        return
+    from importlib.metadata import version
+
+    from hnervcodec.checkpoints import Job
+
+    settings |= {"source": _identity(source), "hnv": hnervcodec.__version__,
+                 "torch": version("torch")}  # fmt: skip
+    work = Job.open(output, settings, resume, anew and not resume)
+    try:
+        yield work
+    except KeyboardInterrupt:
+        if not work.is_begun:
+            work.remove()
+            raise
+        raise KeyboardInterrupt("the same command with --resume goes on from here") from None
+    except BaseException:
+        if not work.is_begun:
+            work.remove()
+        raise
+    work.remove()
 
 
 def _scanned(source: str, segment: int, scenecut: float, **selection: Any) -> list[Scene] | None:
@@ -284,6 +331,9 @@ class _Amount(click.ParamType[float]):
     default=0,
     help="Same seed, machine and threads: same file.",
 )
+@click.option(
+    "--resume", is_flag=True, help="Go on with an encode that was interrupted, where it was."
+)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
 @click.option("--threads", type=click.IntRange(1), help="CPU threads (default: all cores).")
 @click.option("--dry-run", is_flag=True, help="Only say what would be fitted, and how long.")
@@ -294,7 +344,8 @@ def encode(
     source: str, output: str | None, bpp: float | None, bitrate: float | None, size: float | None,
     psnr: float | None, quality: float | None, denoise: bool, preset: str, tune: str, segment: int,
     scenecut: float, skip: int, limit: int | None, every: int, mask: str | None, prune: float,
-    seed: int, device: str, threads: int | None, dry_run: bool, yes: bool, no: bool, quiet: bool,
+    seed: int, resume: bool, device: str, threads: int | None, dry_run: bool, yes: bool, no: bool,
+    quiet: bool,
 ) -> None:  # fmt: skip
     """Fit a network to the video IN and write it to OUT.
 
@@ -320,17 +371,30 @@ def encode(
     rate = _Rate(bpp, bitrate, size, psnr, quality, denoise or None)
     if output is None and not dry_run:
         raise UsageError("-o OUT is missing: where the .hnv file is to go, or - for a pipe")
-    if output is not None and not dry_run:
-        _check_overwrite(source, output, yes, no)
-    with nullcontext() if output is None or dry_run else _open_output(output) as file:
+    options: dict[str, Any] = {
+        "denoise": denoise, "preset": preset, "tune": tune, "segment_frames": segment,
+        "prune": prune, "device": device,
+    }  # fmt: skip
+    selection: dict[str, Any] = {"skip": skip, "limit": limit, "every": every}
+    settings = {
+        **options, **asdict(rate), **selection, "scenecut": scenecut, "seed": seed,
+        "threads": threads, "mask": _identity(mask) if mask else None,
+    }  # fmt: skip
+    target = None if dry_run else output
+    if target is not None:
+        _check_overwrite(source, target, yes, no)
+    with (
+        _open_output(target) as file,
+        _unfinished(source, target, resume, yes, settings) as work,
+    ):
         from hnervcodec import encoder
         from hnervcodec.masks import read_masks
         from hnervcodec.video import VideoSource
 
         _use_threads(threads)
-        with VideoSource(source, skip=skip, limit=limit, every=every) as video:
+        with VideoSource(source, **selection) as video:
             header = video.header
-            scenes = _scanned(source, segment, scenecut, skip=skip, limit=limit, every=every)
+            scenes = _scanned(source, segment, scenecut, **selection)
             expected = sum(scene.frames for scene in scenes) if scenes else None
             bytes_per_frame, aim = rate.chosen(header, expected)
             if bytes_per_frame is not None:
@@ -338,17 +402,16 @@ def encode(
             progress = _EncodeProgress(header, preset, scenes, quiet)
             for note in [] if quiet else video.notes:
                 click.echo(f"note: {note}", err=True)
-            options: dict[str, Any] = {
-                "bytes_per_frame": bytes_per_frame, "aim": aim, "denoise": denoise,
-                "preset": preset, "tune": tune, "segment_frames": segment, "prune": prune,
-                "device": device, "scenes": scenes, "report": progress,
+            options |= {
+                "bytes_per_frame": bytes_per_frame, "aim": aim, "scenes": scenes,
                 "masks": read_masks(mask, header, skip=skip, every=every) if mask else None,
+                "report": progress,
             }  # fmt: skip
             if file is None:
                 prediction = encoder.predict(header, video.frames(), **options)
                 _print_prediction(prediction, bytes_per_frame is None)
                 return
-            result = encoder.encode(header, video.frames(), file, seed=seed, **options)
+            result = encoder.encode(header, video.frames(), file, seed=seed, work=work, **options)
     assert output is not None
     progress.done(output, result)
     if every > 1 and not quiet and "-" not in (source, output):
@@ -781,6 +844,60 @@ def verify(
         )
 
 
+@cli.command()
+@click.argument("source", metavar="IN")
+@click.option("-o", "--output", required=True, metavar="OUT", help="The .onnx file.")
+@click.option("--segment", type=click.IntRange(0), default=0, help="Which segment's network.")
+@click.option(
+    "--integers", is_flag=True, help="Convolve by ConvInteger; default: float32, as exact here."
+)
+@_MAX_LEVEL
+@click.option("-y", "--yes", is_flag=True, help="Overwrite OUT without asking.")
+@click.option("-n", "--no", is_flag=True, help="Never overwrite OUT.")
+def export(
+    source: str, output: str, segment: int, integers: bool, max_level: int | None, yes: bool,
+    no: bool,
+) -> None:  # fmt: skip
+    """Write a segment's network as an ONNX graph, and its embeddings beside it as .npy.
+
+    The graph takes embeddings, uint8 [B, C, h, w], and gives planes y, cb and cr, [B, H, W]. All it
+    computes are integers that float32 holds exactly, so its samples are those of hnv decode in any
+    runtime that rounds as it should. Half-precision runtimes do not.
+
+    \b
+    hnv export x.hnv -o x.onnx      writes x.onnx and x.npy
+    """
+    if not output.endswith(".onnx"):
+        raise UsageError(f"{output!r} does not end in .onnx")
+    with _open_file(source) as file:
+        reader = Reader(file, max_level=max_level)
+        if segment >= len(reader.index):
+            raise UsageError(f"segment {segment}: the last one is {len(reader.index) - 1}")
+        embeddings = str(Path(output).with_suffix(".npy"))
+        for path in (output, embeddings):
+            _check_overwrite(source, path, yes, no)
+        try:
+            from hnervcodec.export import to_onnx
+        except ImportError as error:
+            raise UsageError("exporting needs onnx: pip install hnervcodec[onnx]") from error
+        import numpy as np
+
+        from hnervcodec import segment as segments
+        from hnervcodec.files import open_complete_or_absent
+
+        entry = reader.index[segment]
+        read = segments.read(reader.segment_payload(entry), reader.video, reader.level)
+        model = to_onnx(read, reader.video, integers)
+        with open_complete_or_absent(embeddings) as sink, open_complete_or_absent(output) as graph:
+            np.save(sink, read.embedding)
+            graph.write(model.SerializeToString())
+    click.echo(
+        f"{output}: {sum(spec.weights for spec in read.specs):,} weights; {embeddings}: "
+        f"frames {entry.first_frame}-{entry.first_frame + read.frame_count - 1}",
+        err=True,
+    )
+
+
 # ---------------------------------------------------------------- helpers
 
 
@@ -866,7 +983,10 @@ def _check_overwrite(source: str, output: str, yes: bool, no: bool) -> None:
 
 
 @contextmanager
-def _open_output(output: str) -> Iterator[BinaryIO]:
+def _open_output(output: str | None) -> Iterator[BinaryIO | None]:
+    if output is None:
+        yield None
+        return
     if output == "-":
         if sys.stdout.isatty():
             raise UsageError("a .hnv file is not written to a terminal: use -o FILE")

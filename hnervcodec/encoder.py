@@ -17,6 +17,7 @@ import torch
 from hnervcodec import container, profiles, segment
 from hnervcodec.architecture import ModelConfig, macs_per_frame, weight_count
 from hnervcodec.bitstream import crc32
+from hnervcodec.checkpoints import Job
 from hnervcodec.decoder import Decoder
 from hnervcodec.errors import HnervError, SourceError, UsageError
 from hnervcodec.fitting import Progress, fit, predict_seconds
@@ -94,6 +95,7 @@ def encode(
     device: str = "auto",
     scenes: list[Scene] | None = None,
     masks: Iterable[Planes] | None = None,
+    work: Job | None = None,
     report: Report = lambda number, progress: None,
 ) -> EncodeResult:
     """Writes a whole `.hnv` file for `frames` to `file` (a seekable file or a pipe).
@@ -109,6 +111,7 @@ def encode(
     their shares of the bits.
     masks: for each frame which of its samples the result need not resemble (see `masks`); they
     count neither for the fit nor for the PSNRs.
+    work: where unfinished work is kept, and taken up again.
     """
     start = time.monotonic()
     plan = make_plan(
@@ -122,6 +125,7 @@ def encode(
         job = segment_job(
             group, video, writer.frame_count, plan,
             lambda progress, n=number: report(n, progress),  # type: ignore[misc]
+            work,
         )  # fmt: skip
         if bytes_per_frame is not None:
             if scenes:  # what others have left unused is passed on
@@ -318,6 +322,7 @@ class SegmentJob:
     level: profiles.Level
     device: torch.device
     report: Callable[[Progress], None]
+    work: Job | None
 
     def model(self, budget: int) -> ModelConfig:
         limits = self.preset.limits
@@ -350,12 +355,12 @@ def masked(frames: Iterable[Planes], masks: Iterable[Planes] | None) -> Iterator
 
 def segment_job(
     group: list[Seen], video: VideoHeader, first_frame: int, plan: Plan,
-    report: Callable[[Progress], None],
+    report: Callable[[Progress], None], work: Job | None = None,
 ) -> SegmentJob:  # fmt: skip
     masks = [mask for _, mask in group if mask is not None]
     return SegmentJob(
         [planes for planes, _ in group], masks or None, video, first_frame, plan.preset,
-        plan.level, plan.device, report,
+        plan.level, plan.device, report, work,
     )  # fmt: skip
 
 
@@ -411,25 +416,12 @@ def encode_segment(
 ) -> tuple[bytes, QuantizedSegment]:
     """A SEGM payload of at most `budget` bytes or, with an `aim`, of as many as that takes; adds
     its distortion to `error`."""
-    video, level = job.video, job.level
-    model = job.model(budget)
-    fitted = fit(
-        job.packed(model), video, model, job.preset.fit, budget,
-        hidden=job.hidden(model), aim=aim, device=job.device, report=job.report,
-    )  # fmt: skip
-
-    def quality(quantized: QuantizedSegment) -> float:
-        decoded = PlaneError(video.max_sample)
-        decode(Synthesis(quantized, video, threads=torch.get_num_threads()), job, decoded)
-        return decoded.average
-
-    landing = Landing(fitted, video, job.first_frame, quality)
-    if aim is None:
-        payload = landing.on_budget(budget)
-    elif isinstance(aim, ConstantPsnr):
-        payload = landing.on_psnr(aim.psnr)
+    video, level, name = job.video, job.level, f"{job.first_frame}-{budget}"
+    if job.work is None:
+        payload = fitted_payload(job, budget, aim, None)
     else:
-        payload = landing.payload({})
+        checkpoint = job.work.checkpoint(name)
+        payload = job.work.payload(name, lambda: fitted_payload(job, budget, aim, checkpoint))
     # What the file says is what counts: decode the bytes themselves, in normative arithmetic.
     quantized = segment.read(payload, video, level)
     synthesis = Synthesis(quantized, video, threads=torch.get_num_threads())
@@ -439,6 +431,28 @@ def encode_segment(
     crcs = decode(synthesis, job, error)
     quantized = replace(quantized, frame_crcs=np.array(crcs, np.uint32))
     return segment.write(quantized), quantized
+
+
+def fitted_payload(job: SegmentJob, budget: int, aim: Aim | None, checkpoint: Path | None) -> bytes:
+    """A payload as `encode_segment` wants it, but for the frames' checksums."""
+    video = job.video
+    model = job.model(budget)
+    fitted = fit(
+        job.packed(model), video, model, job.preset.fit, budget, hidden=job.hidden(model),
+        aim=aim, device=job.device, checkpoint=checkpoint, report=job.report,
+    )  # fmt: skip
+
+    def quality(quantized: QuantizedSegment) -> float:
+        decoded = PlaneError(video.max_sample)
+        decode(Synthesis(quantized, video, threads=torch.get_num_threads()), job, decoded)
+        return decoded.average
+
+    landing = Landing(fitted, video, job.first_frame, quality)
+    if aim is None:
+        return landing.on_budget(budget)
+    if isinstance(aim, ConstantPsnr):
+        return landing.on_psnr(aim.psnr)
+    return landing.payload({})
 
 
 HELD_OUT = 0.03  # share of the samples that a denoising fit is judged by

@@ -12,12 +12,14 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from hnervcodec import segment
+from hnervcodec import checkpoints, segment
 from hnervcodec.analysis import AnalysisNetwork, embed_all
 from hnervcodec.architecture import ModelConfig
 from hnervcodec.errors import HnervError
@@ -124,7 +126,11 @@ class _Fit:
             ),
             torch.optim.Adam(others, lr=config.other_rate),
         ]  # fmt: skip
-        self.distortion = 0.0
+        # What changes from step to step, beside the networks:
+        self.step, self.seconds, self.distortion = 0, 0.0, 0.0
+        self.queue: list[Tensor] = []  # batches that are left of this epoch
+        self.recent: list[float] = []  # distortions
+        self.size: float | None = None
 
     def autocast(self) -> AbstractContextManager[None]:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
@@ -133,25 +139,25 @@ class _Fit:
         """[B, channels, H, W] float32 in 0..1."""
         return self.frames[index].float().div_(self.white)
 
-    def run(self) -> FittedSegment:
-        start = time.monotonic()
-        queue: list[Tensor] = []
-        recent: list[float] = []
-        size: float | None = None
-        for step in range(self.steps):
+    def run(self, checkpoint: Path | None = None) -> FittedSegment:
+        if checkpoint and checkpoint.exists():
+            self.restore(checkpoints.load(checkpoint))
+        saved = time.monotonic()
+        start = saved - self.seconds
+        for step in range(self.step, self.steps):
             if step == self.prune_at and self.config.prune:
                 self.begin_pruning()
             if step == self.quantize_at:
                 self.begin_quantizing()
             if step == self.round_at:
                 self.begin_rounding_activations()
-            if not queue:
+            if not self.queue:
                 shuffled = torch.randperm(len(self.frames), generator=self.order)
-                queue = list(torch.split(shuffled, self.batch_size))
+                self.queue = list(torch.split(shuffled, self.batch_size))
             self.set_rates(step)
-            recent = [*recent, self.train_step(queue.pop().to(self.device), step)]
-            recent = recent[-self.per_epoch :]
-            self.distortion = sum(recent) / len(recent)
+            self.recent.append(self.train_step(self.queue.pop().to(self.device), step))
+            self.recent = self.recent[-self.per_epoch :]
+            self.distortion = sum(self.recent) / len(self.recent)
             if not math.isfinite(self.distortion):
                 raise HnervError(f"the fit diverged at step {step}: try another seed")
             if self.quantizers is not None:
@@ -159,12 +165,59 @@ class _Fit:
                     self.measure()
                     self.follow_aim(step)
                 if step % RATE_EVERY == 0 or step == self.steps - 1:
-                    size = (self.estimate() + self.overhead) / 8
+                    self.size = (self.estimate() + self.overhead) / 8
             phase = "fit" if self.quantizers is None else "quantize"
             psnr = -10 * math.log10(max(self.distortion, 1e-10))
-            seconds = time.monotonic() - start
-            self.report(Progress(phase, step + 1, self.steps, seconds, psnr, size))
+            self.step, self.seconds = step + 1, time.monotonic() - start
+            self.report(Progress(phase, self.step, self.steps, self.seconds, psnr, self.size))
+            if checkpoint and time.monotonic() - saved >= checkpoints.INTERVAL:
+                checkpoints.save(checkpoint, self.state())
+                saved = time.monotonic()
         return self.result()
+
+    # Checkpoints
+
+    _PLAIN = ("step", "seconds", "distortion", "queue", "recent", "size", "overhead", "budget",
+              "embedding", "masks")  # fmt: skip
+
+    def state(self) -> dict[str, Any]:
+        """All that the next step depends on; plain types and tensors."""
+        state = {name: getattr(self, name) for name in self._PLAIN}
+        state["synthesis"] = self.synthesis.state_dict()
+        state["analysis"] = self.analysis.state_dict()
+        state["order"] = self.order.get_state()
+        state["loss"] = {"plane_errors": self.loss.plane_errors,
+                         "dissimilarity": self.loss.dissimilarity}  # fmt: skip
+        state["optimizers"] = [optimizer.state_dict() for optimizer in self.optimizers]
+        if self.quantizers is not None:
+            state["quantizers"] = {
+                "log_steps": self.quantizers.log_steps.detach(),
+                "is_learned": self.quantizers.log_steps.requires_grad,
+                "gains": self.quantizers.gains,
+                "zero_points": self.quantizers.zero_points,
+                "round_activations": self.quantizers.round_activations,
+            }
+        return state
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Inverse of `state`."""
+        for name in self._PLAIN:
+            setattr(self, name, state[name])
+        self.synthesis.load_state_dict(state["synthesis"])
+        self.analysis.load_state_dict(state["analysis"])
+        self.order.set_state(state["order"])
+        self.loss.plane_errors = state["loss"]["plane_errors"]
+        self.loss.dissimilarity = state["loss"]["dissimilarity"]
+        if "quantizers" in state:
+            held = state["quantizers"]
+            self.add_quantizers(held["log_steps"], state["embedding"].detach())
+            assert self.quantizers is not None
+            self.quantizers.gains = held["gains"]
+            self.quantizers.zero_points = held["zero_points"]
+            self.quantizers.round_activations = held["round_activations"]
+            self.quantizers.log_steps.requires_grad_(held["is_learned"])
+        for optimizer, held in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(held)
 
     def predict(self) -> float:
         """Seconds that `run` would take; uses the fit up. Every kind of step is tried."""
@@ -241,13 +294,18 @@ class _Fit:
         chunks = torch.split(everything, self.batch_size)
         with self.autocast():
             embedding = embed_all(self.analysis, map(self.batch, chunks))
-        self.embedding = torch.nn.Parameter(embedding)
         spread = [weight.std() / 8 for weight in self.synthesis.weights]
         steps = torch.stack([*spread, embedding.std() / 12]).clamp(min=1e-6).log()
-        self.quantizers = Quantizers(steps).to(self.device)
+        self.add_quantizers(steps, embedding)
+        assert self.quantizers is not None and self.embedding is not None
         self.calibrate_activations(self.quantizers)
         scale_steps(self.synthesis, self.quantizers, self.embedding, self.target_bits)
         self.keep_levels_in_range()
+
+    def add_quantizers(self, log_steps: Tensor, embedding: Tensor) -> None:
+        """From now on both are trained, and the analysis network is not."""
+        self.embedding = torch.nn.Parameter(embedding)
+        self.quantizers = Quantizers(log_steps).to(self.device)
         adam = self.optimizers[1]
         adam.add_param_group({"params": [self.embedding], "lr": self.config.other_rate})
         adam.add_param_group({"params": [self.quantizers.log_steps], "lr": self.config.step_rate})
@@ -420,13 +478,15 @@ def fit(
     hidden: np.ndarray | None = None,
     aim: Aim | None = None,
     device: torch.device,
+    checkpoint: Path | None = None,
     report: Callable[[Progress], None] = lambda progress: None,
 ) -> FittedSegment:
     """Fits `frames`, packed samples [T, channels, H, W] padded to the model's stride, so that
     the segment's payload takes about `budget` bytes or, with an `aim`, as many as that asks for.
     `hidden`: bool, the shape of `frames`: samples that the result need not resemble.
-    Deterministic for a seed on one machine with one number of threads."""
-    return _Fit(frames, hidden, video, model, config, budget, aim, device, report).run()
+    Deterministic for a seed on one machine with one number of threads. `checkpoint`: a file that
+    this fit is kept in from time to time, and goes on from if it exists."""
+    return _Fit(frames, hidden, video, model, config, budget, aim, device, report).run(checkpoint)
 
 
 def predict_seconds(

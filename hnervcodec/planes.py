@@ -14,7 +14,7 @@ Planes = tuple[np.ndarray, ...]
 # chroma_format (H.26x chroma_format_idc) -> name and phases (rows, columns) of each plane in a
 # 2x2 luma block
 CHROMA_NAMES = ("4:0:0", "4:2:0", "4:2:2", "4:4:4")
-_PHASES = (
+PHASES = (
     ((2, 2),),
     ((2, 2), (1, 1), (1, 1)),
     ((2, 2), (2, 1), (2, 1)),
@@ -23,7 +23,7 @@ _PHASES = (
 
 
 def packed_channels(chroma_format: int) -> int:
-    return sum(rows * columns for rows, columns in _PHASES[chroma_format])
+    return sum(rows * columns for rows, columns in PHASES[chroma_format])
 
 
 def packed_size(width: int, height: int) -> tuple[int, int]:
@@ -35,14 +35,14 @@ def plane_shapes(width: int, height: int, chroma_format: int) -> list[tuple[int,
     """(height, width) of each plane; chroma is ceil(size / subsampling)."""
     return [
         (-(-height * rows // 2), -(-width * columns // 2))
-        for rows, columns in _PHASES[chroma_format]
+        for rows, columns in PHASES[chroma_format]
     ]
 
 
 def pack(planes: Planes, chroma_format: int, height: int, width: int) -> np.ndarray:
     """[channels, height, width] in the planes' dtype; the last row and column are repeated."""
     channels = []
-    for plane, (rows, columns) in zip(planes, _PHASES[chroma_format], strict=True):
+    for plane, (rows, columns) in zip(planes, PHASES[chroma_format], strict=True):
         missing = (height * rows - plane.shape[0], width * columns - plane.shape[1])
         padded = np.pad(plane, ((0, missing[0]), (0, missing[1])), mode="edge")
         channels += [padded[r::rows, c::columns] for r in range(rows) for c in range(columns)]
@@ -53,7 +53,7 @@ def unpack(packed: np.ndarray, chroma_format: int, width: int, height: int) -> P
     """The planes of a `width` x `height` frame out of [channels, h, w], cropped at the top left."""
     planes, channel = [], 0
     shapes = plane_shapes(width, height, chroma_format)
-    for shape, (rows, columns) in zip(shapes, _PHASES[chroma_format], strict=True):
+    for shape, (rows, columns) in zip(shapes, PHASES[chroma_format], strict=True):
         plane = np.empty(shape, packed.dtype)
         for r in range(rows):
             for c in range(columns):

@@ -14,10 +14,10 @@ ROWS = (
     {"errors", "planes", "frame"},
     {"bitstream"},
     {"entropy", "architecture", "files"},
-    {"profiles"},
+    {"profiles", "checkpoints"},
     {"syntax"},
     {"container", "segment", "requantization", "metrics", "video"},
-    {"native", "kernels", "quantization", "masks", "scenes"},
+    {"native", "kernels", "quantization", "masks", "scenes", "export"},
     {"synthesis"},
     {"network", "analysis", "losses", "decoder", "landing"},
     {"ratecontrol", "dataset"},
@@ -30,9 +30,9 @@ ROWS = (
 WITHOUT_TORCH = {
     "errors", "bitstream", "planes", "entropy", "architecture", "files", "profiles", "syntax",
     "container", "segment", "requantization", "metrics", "video", "quantization", "cli",
-    "native", "synthesis", "decoder", "masks", "frame",
+    "native", "synthesis", "decoder", "masks", "scenes", "checkpoints", "export", "frame",
 }  # fmt: skip
-ONLY_IN = {"constriction": {"entropy"}, "av": {"video"}, "click": {"cli"}}
+ONLY_IN = {"constriction": {"entropy"}, "av": {"video"}, "click": {"cli"}, "onnx": {"export"}}
 
 
 def imports(path: Path) -> set[str]:

@@ -1,0 +1,123 @@
+"""Whatever stops an encode, the same command with --resume ends in the same file."""
+
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import hnv
+from test_cli import error_of
+
+from hnervcodec import checkpoints
+from hnervcodec.checkpoints import Job
+from hnervcodec.errors import HnervError, UsageError
+
+# Keeps the fit after every step, so that a short one has something to lose.
+OFTEN = "from hnervcodec import checkpoints, cli; checkpoints.INTERVAL = {}; cli.main()"
+OPTIONS = ("--bpp", "0.9", "--preset", "ultrafast", "--segment", "8", "--threads", "1")
+
+
+def start(source: Path, output: Path, *more: str, interval: float = 0) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-c", OFTEN.format(interval), "encode", source, "-o", output]
+    return subprocess.Popen([*command, *OPTIONS, *more], stderr=subprocess.PIPE)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(real_source: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    output = tmp_path_factory.mktemp("whole") / "x.hnv"
+    hnv("encode", real_source, "-o", output, *OPTIONS)
+    assert not Path(f"{output}.job").exists()
+    return output.read_bytes()
+
+
+def wait_for(run: subprocess.Popen[bytes], folder: Path, pattern: str) -> None:
+    deadline = time.monotonic() + 120
+    while not list(folder.glob(pattern)):
+        assert run.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_killed_at_random_moments(real_source: Path, undisturbed: bytes, tmp_path: Path) -> None:
+    output, moments = tmp_path / "x.hnv", random.Random(1)
+    folder = Path(f"{output}.job")
+    for kill in range(5):
+        run = start(real_source, output, *(["--resume"] if kill else []))
+        wait_for(run, folder, "*.fit" if kill < 3 else "*.segm")
+        time.sleep(moments.random())
+        run.send_signal(signal.SIGKILL)
+        run.communicate()
+        if run.returncode == 0:
+            break  # it was faster
+        assert not output.exists() and folder.exists()
+    run = start(real_source, output, "--resume", interval=10)
+    assert run.wait(timeout=120) == 0
+    assert output.read_bytes() == undisturbed
+    assert not folder.exists()
+
+
+def test_interrupt_says_how_to_go_on(real_source: Path, undisturbed: bytes, tmp_path: Path) -> None:
+    output = tmp_path / "x.hnv"
+    folder = Path(f"{output}.job")
+    run = start(real_source, output, "-q")
+    wait_for(run, folder, "*.fit")
+    run.send_signal(signal.SIGINT)
+    _, said = run.communicate(timeout=60)
+    if run.returncode == 0:
+        pytest.skip("the encode was faster than the interrupt")
+    assert run.returncode == 130
+    assert said.decode().strip() == (
+        "hnv: interrupted: the same command with --resume goes on from here"
+    )
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    refused = hnv("encode", real_source, "-o", output, *OPTIONS, check=False)
+    assert "--resume" in error_of(refused, 2)
+    other = [*OPTIONS[:-1], "2"]
+    refused = hnv("encode", real_source, "-o", output, *other, "--resume", check=False)
+    assert "threads" in error_of(refused, 2)
+    for path in folder.glob("*.fit"):
+        path.write_bytes(path.read_bytes()[:1000])
+    refused = hnv("encode", real_source, "-o", output, *OPTIONS, "--resume", "-q", check=False)
+    assert "damaged" in error_of(refused, 1)
+    shutil.rmtree(folder)
+    shutil.copytree(copy, folder)
+    hnv("encode", real_source, "-o", output, *OPTIONS, "--resume")
+    assert output.read_bytes() == undisturbed
+    run = start(real_source, output, "-y")  # a finished file, and a new job
+    wait_for(run, folder, "*.fit")
+    run.kill()
+    run.communicate()
+    hnv("encode", real_source, "-o", output, *OPTIONS, "-y")
+    assert output.read_bytes() == undisturbed and not folder.exists()
+
+
+def test_nothing_begun_leaves_nothing(real_source: Path, tmp_path: Path) -> None:
+    run = hnv("encode", real_source, "-o", tmp_path / "x.hnv", "--size", "300", "-q", check=False)
+    error_of(run, 2)
+    assert not list(tmp_path.iterdir())
+    run = hnv("encode", "-", "-o", tmp_path / "x.hnv", "--bpp", 1, "--resume", check=False)
+    assert "pipe" in error_of(run, 2)
+
+
+def test_job_folder(tmp_path: Path) -> None:
+    output = tmp_path / "x.hnv"
+    job = Job.open(output, {"preset": "fast"}, resume=False, anew=False)
+    assert job.payload("0-1", lambda: b"made") == b"made"
+    assert Job.open(output, {"preset": "fast"}, True, False).payload("0-1", bytes) == b"made"
+    with pytest.raises(UsageError, match=r"another preset \('fast', now 'slow'\)"):
+        Job.open(output, {"preset": "slow"}, True, False)
+    (job.folder / "job.json").write_text("[")
+    with pytest.raises(UsageError, match="damaged"):
+        Job.open(output, {}, True, False)
+    assert not Job.open(output, {}, False, True).is_begun
+    path = job.folder / "x.fit"
+    checkpoints.save(path, {"a": torch.ones(3), "b": [1, None]})
+    assert checkpoints.load(path)["b"] == [1, None]
+    path.write_bytes(b"no checkpoint")
+    with pytest.raises(HnervError, match="damaged"):
+        checkpoints.load(path)
