@@ -203,6 +203,45 @@ def _reason(error: Exception) -> str:
     return str(text).replace("\n", " ")
 
 
+class FrameComparison:
+    """libavfilter's psnr and ssim of pairs of frames, so that they are ffmpeg's."""
+
+    def __init__(self, header: VideoHeader):
+        self._header, self._count = header, 0
+        self._graph = av.filter.Graph()
+        form = VideoFormat(pixel_format(header.chroma_format, header.bit_depth))
+        self._sources = [
+            self._graph.add_buffer(
+                width=header.width, height=header.height, time_base=Fraction(1, 25), format=form
+            )
+            for _ in range(2)
+        ]
+        names = ("split", "psnr", "ssim", "buffersink")
+        split, psnr, ssim, sink = (self._graph.add(name) for name in names)
+        distorted, reference = self._sources
+        reference.link_to(split)
+        distorted.link_to(psnr, 0, 0)
+        split.link_to(psnr, 0, 1)
+        psnr.link_to(ssim, 0, 0)
+        split.link_to(ssim, 1, 1)
+        ssim.link_to(sink)
+        self._graph.configure()
+
+    def __call__(self, reference: Planes, distorted: Planes) -> dict[str, float]:
+        """`mse.y` and so on for u and v, `ssim.Y`, U, V and All."""
+        for source, planes in zip(self._sources, (distorted, reference), strict=True):
+            frame = to_frame(self._header, planes)
+            frame.pts, frame.time_base = self._count, Fraction(1, 25)
+            source.push(frame)
+        self._count += 1
+        found = self._graph.pull().metadata
+        return {
+            key.split(".", 2)[2] if ".psnr." in key else key.removeprefix("lavfi."): float(value)
+            for key, value in found.items()
+            if ".mse." in key or ".ssim." in key
+        }
+
+
 class FrameScan:
     """What an encoder wants to know about each frame beforehand, from its luma: how much it differs
     from the one before, as libavfilter's scdet scores it (0..100), and how many bits it is worth,

@@ -20,7 +20,7 @@ ROWS = (
     {"native", "kernels", "quantization", "masks", "scenes", "export"},
     {"synthesis"},
     {"network", "analysis", "losses", "decoder", "landing"},
-    {"ratecontrol", "dataset"},
+    {"ratecontrol", "dataset", "quality"},
     {"fitting"},
     {"presets"},
     {"encoder"},
