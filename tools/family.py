@@ -2,7 +2,8 @@
 of 0..1, GELU, a head at full resolution. What tools/paper and tools/bench_speed compare with.
 
 Each maps moments `t` [B] of 0..1 and, in HNeRV, the frames themselves to frames [B, 3, H, W]. All
-start from a map of (H / 80) x (W / 80) positions and upsample by 5, 4, 2 and 2.
+start from a map of (H / 80) x (W / 80) positions and upsample by 5, 4, 2 and 2; where that does not
+divide, the frames are padded.
 """
 
 from __future__ import annotations
@@ -19,6 +20,11 @@ from hnervcodec.analysis import AnalysisNetwork
 from hnervcodec.architecture import ModelConfig, StageConfig
 
 STRIDES = (5, 4, 2, 2)
+
+
+def positions(size: tuple[int, int]) -> tuple[int, int]:
+    """Of the first map, for frames of `size` (H, W)."""
+    return -(-size[0] // 80), -(-size[1] // 80)
 
 
 def positional(x: Tensor, base: float, levels: int) -> Tensor:
@@ -52,7 +58,7 @@ class NeRV(nn.Module):
 
     def __init__(self, width: int, size: tuple[int, int]):
         super().__init__()
-        self.first = width, size[0] // 80, size[1] // 80
+        self.size, self.first = size, (width, *positions(size))
         self.stem = mlp(80, 2 * width, math.prod(self.first))
         widths = [max(width >> n, width // 4) for n in range(len(STRIDES) + 1)]
         self.blocks = nn.Sequential(
@@ -62,7 +68,7 @@ class NeRV(nn.Module):
 
     def forward(self, t: Tensor, frames: Tensor) -> Tensor:
         x = self.stem(positional(t, 1.25, 40)).view(-1, *self.first)
-        return torch.sigmoid(self.head(self.blocks(x)))
+        return torch.sigmoid(self.head(self.blocks(x)))[..., : self.size[0], : self.size[1]]
 
 
 class ENeRV(nn.Module):
@@ -71,7 +77,8 @@ class ENeRV(nn.Module):
 
     def __init__(self, width: int, size: tuple[int, int]):
         super().__init__()
-        height, columns = size[0] // 80, size[1] // 80
+        self.size = size
+        height, columns = positions(size)
         grid = torch.meshgrid(
             torch.linspace(0, 1, height), torch.linspace(0, 1, columns), indexing="ij"
         )
@@ -95,7 +102,7 @@ class ENeRV(nn.Module):
         for block, modulate in zip(self.blocks, self.modulate, strict=True):
             scale, shift = modulate(time)[..., None, None].chunk(2, 1)
             x = block(F.instance_norm(x) * (1 + scale) + shift)
-        return torch.sigmoid(self.head(x))
+        return torch.sigmoid(self.head(x))[..., : self.size[0], : self.size[1]]
 
 
 class HNeRVDecoder(nn.Module):
@@ -124,9 +131,12 @@ class HNeRV(nn.Module):
         model = ModelConfig(16, width, tuple(StageConfig(s, 3, width, 0) for s in STRIDES), 3)
         self.encoder = AnalysisNetwork(model, 3)
         self.decoder = HNeRVDecoder(width)
+        self.size = size
+        self.missing = [80 * n - side for n, side in zip(positions(size), size, strict=True)]
 
     def forward(self, t: Tensor, frames: Tensor) -> Tensor:
-        return self.decoder(self.encoder(frames))
+        padded = F.pad(frames, (0, self.missing[1], 0, self.missing[0]), mode="replicate")
+        return self.decoder(self.encoder(padded))[..., : self.size[0], : self.size[1]]
 
 
 MODELS: dict[str, Callable[[int, tuple[int, int]], nn.Module]] = {
@@ -138,7 +148,7 @@ def stored(model: nn.Module, frames: int, size: tuple[int, int]) -> int:
     """Numbers that a decoder needs: weights and, in HNeRV, the frames' embeddings."""
     if isinstance(model, HNeRV):
         weights = sum(p.numel() for p in model.decoder.parameters())
-        return weights + frames * 16 * (size[0] // 80) * (size[1] // 80)
+        return weights + frames * 16 * math.prod(positions(size))
     return sum(p.numel() for p in model.parameters())
 
 

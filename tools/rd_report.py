@@ -250,8 +250,8 @@ def write(all_points: list[Point]) -> None:
             "",
             "## Ablations",
             "",
-            "One thing changed at a time: what is lost in dB, and how many more bytes it takes",
-            "to make up for it along the encoder's curve. Single fits: below 0.1 dB (3 %) is noise.",
+            "One thing changed at a time: what is lost in dB, and how many more bytes it takes to",
+            "make up for it along the encoder's curve. Single fits: below 0.1 dB (3 %) is noise.",
             "",
             *ablations,
         ]
