@@ -45,7 +45,6 @@ if TYPE_CHECKING:
     from hnervcodec.fitting import Progress
     from hnervcodec.planes import Planes
     from hnervcodec.ratecontrol import Aim
-    from hnervcodec.scenes import Scene
     from hnervcodec.syntax import VideoHeader
 
 SCENECUT = 10.0  # score of libavfilter's scdet
@@ -225,7 +224,7 @@ def _unfinished(
     work.remove()
 
 
-def _scanned(source: str, segment: int, scenecut: float, **selection: Any) -> list[Scene] | None:
+def _scanned(source: str, segment: int, scenecut: float, **selection: Any) -> list[int] | None:
     """The segments of a file; nobody looks ahead into a pipe."""
     if source == "-":
         return None
@@ -397,16 +396,16 @@ def encode(
         _use_threads(threads)
         with VideoSource(source, **selection) as video:
             header = video.header
-            scenes = _scanned(source, segment, scenecut, **selection)
-            expected = sum(scene.frames for scene in scenes) if scenes else None
+            lengths = _scanned(source, segment, scenecut, **selection)
+            expected = sum(lengths) if lengths else None
             bytes_per_frame, aim = rate.chosen(header, expected)
             if bytes_per_frame is not None:
                 encoder.check_rate(header, bytes_per_frame)
-            progress = _EncodeProgress(header, preset, scenes, quiet)
+            progress = _EncodeProgress(header, preset, lengths, quiet)
             for note in [] if quiet else video.notes:
                 click.echo(f"note: {note}", err=True)
             options |= {
-                "bytes_per_frame": bytes_per_frame, "aim": aim, "scenes": scenes,
+                "bytes_per_frame": bytes_per_frame, "aim": aim, "lengths": lengths,
                 "masks": read_masks(mask, header, skip=skip, every=every) if mask else None,
                 "report": progress,
             }  # fmt: skip
@@ -470,8 +469,8 @@ def inpaint(
     name = name or ("y4m" if output == "-" else video.format_of(output))
     with video.VideoSource(source) as frames:
         header = frames.header
-        scenes = _scanned(source, encoder.DEFAULT_SEGMENT_FRAMES, SCENECUT)
-        report = _EncodeProgress(header, preset, scenes, quiet)
+        lengths = _scanned(source, encoder.DEFAULT_SEGMENT_FRAMES, SCENECUT)
+        report = _EncodeProgress(header, preset, lengths, quiet)
         for note in [] if quiet else frames.notes:
             click.echo(f"note: {note}", err=True)
         with _open_sink(output, name, header) as sink, tempfile.TemporaryFile() as file:
@@ -479,7 +478,7 @@ def inpaint(
             encoder.encode(
                 header, frames.frames(), coded, preset=preset, seed=seed, device=device,
                 bytes_per_frame=bpp * header.width * header.height / 8, report=report,
-                scenes=scenes, masks=read_masks(mask, header),
+                lengths=lengths, masks=read_masks(mask, header),
             )  # fmt: skip
             coded.seek(0)
             with video.VideoSource(source) as again, Decoder(coded) as decoder:
@@ -504,8 +503,8 @@ def _print_prediction(prediction: Prediction, is_guess: bool) -> None:
 class _EncodeProgress:
     """One line that rewrites itself on a terminal, a line now and then elsewhere."""
 
-    def __init__(self, header: VideoHeader, preset: str, scenes: list[Scene] | None, quiet: bool):
-        self._scenes = scenes
+    def __init__(self, header: VideoHeader, preset: str, lengths: list[int] | None, quiet: bool):
+        self._lengths = lengths
         self._quiet, self._terminal = quiet, sys.stderr.isatty()
         self._interval = 0.2 if self._terminal else 10.0
         self._last = 0.0
@@ -527,10 +526,10 @@ class _EncodeProgress:
         rate = progress.step / max(progress.seconds, 1e-9)
         left = (progress.steps - progress.step) / rate
         total = ""
-        if self._scenes:
-            total = f"/{len(self._scenes)}"
-            coming = sum(scene.frames for scene in self._scenes[number + 1 :])
-            left += coming / self._scenes[number].frames * progress.steps / rate
+        if self._lengths:
+            total = f"/{len(self._lengths)}"
+            coming = sum(self._lengths[number + 1 :])
+            left += coming / self._lengths[number] * progress.steps / rate
         remaining = "" if "trial" in progress.phase else f"  {_duration(left)} left"
         size = f"  {progress.bytes:,.0f} bytes" if progress.bytes else ""
         percent = 100 * progress.step / progress.steps

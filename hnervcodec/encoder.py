@@ -34,7 +34,7 @@ from hnervcodec.ratecontrol import (
     choose_model,
     smallest_budget,
 )
-from hnervcodec.scenes import Scene, shares
+from hnervcodec.scenes import MOST_FRAMES
 from hnervcodec.segment import QuantizedSegment
 from hnervcodec.syntax import VideoHeader
 from hnervcodec.synthesis import Synthesis
@@ -93,7 +93,7 @@ def encode(
     prune: float = 0.0,
     tune: str = "psnr",
     device: str = "auto",
-    scenes: list[Scene] | None = None,
+    lengths: list[int] | None = None,
     masks: Iterable[Planes] | None = None,
     work: Job | None = None,
     report: Report = lambda number, progress: None,
@@ -107,8 +107,7 @@ def encode(
     many again rather than leave a short rest.
     prune: share of weights set to zero by magnitude, 0..0.9.
     tune: "psnr", or "ssim" for more MS-SSIM at less PSNR.
-    scenes: what `scenes.scan` found in the same frames: the segments, instead of equal ones, and
-    their shares of the bits.
+    lengths: of the segments, instead of equal ones, as `scenes.scan` finds them in these frames.
     masks: for each frame which of its samples the result need not resemble (see `masks`); they
     count neither for the fit nor for the PSNRs.
     work: where unfinished work is kept, and taken up again.
@@ -116,23 +115,20 @@ def encode(
     start = time.monotonic()
     plan = make_plan(
         video, bytes_per_frame, aim, denoise, preset, segment_frames, seed, prune, tune, device,
-        scenes,
+        lengths,
     )  # fmt: skip
     writer = container.Writer(file, video, plan.level)
     result = EncodeResult(video, PlaneError(video.max_sample))
     payload_bytes = 0
-    for number, group in enumerate(divide(masked(frames, masks), plan.segment_frames, scenes)):
+    for number, group in enumerate(divide(masked(frames, masks), plan.segment_frames, lengths)):
         job = segment_job(
             group, video, writer.frame_count, plan,
             lambda progress, n=number: report(n, progress),  # type: ignore[misc]
             work,
         )  # fmt: skip
         if bytes_per_frame is not None:
-            if scenes:  # what others have left unused is passed on
-                budget = sum(payload_budgets(bytes_per_frame, scenes, 0)[: number + 1])
-            else:
-                total = writer.frame_count + len(group)
-                budget = math.floor(bytes_per_frame * total) - container.overhead(number + 1)
+            total = writer.frame_count + len(group)
+            budget = math.floor(bytes_per_frame * total) - container.overhead(number + 1)
             payload, quantized = encode_segment(job, budget - payload_bytes, None, result.error)
         elif denoise:
             payload, quantized = denoised_segment(job, result.error)
@@ -178,26 +174,26 @@ def predict(
     prune: float = 0.0,
     tune: str = "psnr",
     device: str = "auto",
-    scenes: list[Scene] | None = None,
+    lengths: list[int] | None = None,
     masks: Iterable[Planes] | None = None,
     report: Report = lambda number, progress: None,
 ) -> Prediction:
     """How large a network `encode` would fit with these arguments and how long that would take on
     this machine, from trials with the first segment of about ten seconds; with an `aim` also from
-    the trial fits that `encode` begins with. Without `scenes` the first segment is taken for the
+    the trial fits that `encode` begins with. Without `lengths` the first segment is taken for the
     whole."""
     plan = make_plan(
         video, bytes_per_frame, aim, denoise, preset, segment_frames, 0, prune, tune, device,
-        scenes,
+        lengths,
     )  # fmt: skip
     start = time.monotonic()
-    group = next(divide(masked(frames, masks), plan.segment_frames, scenes), [])
+    group = next(divide(masked(frames, masks), plan.segment_frames, lengths), [])
     if not group:
         raise SourceError("the source holds no frames in the selected range")
     job = segment_job(group, video, 0, plan, lambda progress: report(0, progress))
     fits = 1
     if bytes_per_frame is not None:
-        budget = payload_budgets(bytes_per_frame, scenes, len(group))[0]
+        budget = math.floor(bytes_per_frame * len(group)) - container.overhead(1)
     elif denoise:
         fits, budget = 3, 2 * least_budget(job)  # as it mostly happens: the second is the best
     else:
@@ -209,10 +205,10 @@ def predict(
         job.packed(model), video, model, plan.preset.fit, budget,
         hidden=job.hidden(model), device=job.device,
     )  # fmt: skip
-    total = sum(scene.frames for scene in scenes) if scenes else len(group)
+    total = sum(lengths) if lengths else len(group)
     specs = video.layers(model)
     return Prediction(
-        total, len(scenes) if scenes else 1, weight_count(specs),
+        total, len(lengths) if lengths else 1, weight_count(specs),
         macs_per_frame(specs) / (video.width * video.height),
         total * (bytes_per_frame or budget / len(group)), seconds * total / len(group),
     )  # fmt: skip
@@ -231,7 +227,7 @@ class Plan:
 def make_plan(
     video: VideoHeader, bytes_per_frame: float | None, aim: Aim | None, denoise: bool, preset: str,
     segment_frames: int, seed: int, prune: float, tune: str, device: str,
-    scenes: list[Scene] | None,
+    lengths: list[int] | None,
 ) -> Plan:  # fmt: skip
     """Checks the arguments of `encode`."""
     if preset not in PRESETS:
@@ -246,64 +242,44 @@ def make_plan(
         check_rate(video, bytes_per_frame)
     chosen = PRESETS[preset]
     segment_frames = min(segment_frames, MOST_FRAMES)
-    if scenes and max(scene.frames for scene in scenes) > MOST_FRAMES:
+    if lengths and max(lengths) > MOST_FRAMES:
         raise UsageError(f"a segment has at most {MOST_FRAMES} frames")
-    level = needed_level(video, scenes, segment_frames, bytes_per_frame, chosen.limits)
+    level = needed_level(video, {*(lengths or [segment_frames])}, bytes_per_frame, chosen.limits)
     config = replace(chosen.fit, seed=seed, prune=prune, structure=STRUCTURE[tune])
     return Plan(replace(chosen, fit=config), level, resolve_device(device), segment_frames)
 
 
-MOST_FRAMES = profiles.LEVELS[max(profiles.LEVELS)].frames
-
-
-def payload_budgets(
-    bytes_per_frame: float, scenes: list[Scene] | None, segment_frames: int
-) -> list[int]:
-    """Bytes for each segment's payload; without `scenes` of one."""
-    if not scenes:
-        return [math.floor(bytes_per_frame * segment_frames) - container.overhead(1)]
-    total = bytes_per_frame * sum(scene.frames for scene in scenes)
-    total -= container.overhead(len(scenes))
-    return [math.floor(total * share) for share in shares(scenes)]
-
-
 def needed_level(
-    video: VideoHeader, scenes: list[Scene] | None, segment_frames: int,
-    bytes_per_frame: float | None, limits: ShapeLimits,
-) -> profiles.Level:  # fmt: skip
-    """The lowest level for these segments; a rate too low for one of them is refused."""
+    video: VideoHeader, lengths: set[int], bytes_per_frame: float | None, limits: ShapeLimits
+) -> profiles.Level:
+    """The lowest level for segments of these lengths; a rate too low for one of them is refused."""
     largest = profiles.LEVELS[max(profiles.LEVELS)]
-    lengths = [scene.frames for scene in scenes] if scenes else [segment_frames]
-    if bytes_per_frame is not None:
-        budgets = payload_budgets(bytes_per_frame, scenes, segment_frames)
-    else:
-        budgets = [highest_budget(video, length, limits) for length in lengths]
     weights = 0
-    for length, budget in set(zip(lengths, budgets, strict=True)):
+    for length in lengths:
+        if bytes_per_frame is not None:
+            budget = math.floor(bytes_per_frame * length) - container.overhead(1)
+        else:
+            budget = highest_budget(video, length, limits)
         model = choose_model(video, length, budget, limits, largest)
         weights = max(weights, weight_count(video.layers(model)))
     return profiles.lowest_level(video.width, video.height, weights)
 
 
-def divide(frames: Iterable[T], length: int, scenes: list[Scene] | None) -> Iterator[list[T]]:
-    """Groups as long as the scenes, or else as `split` makes them."""
-    if not scenes:
-        yield from split(frames, length)
-        return
+def divide(frames: Iterable[T], length: int, lengths: list[int] | None) -> Iterator[list[T]]:
+    """Groups of these lengths; without them of `length`, of which the last one holds up to half as
+    many more."""
     rest = iter(frames)
-    for scene in scenes:
-        group = list(islice(rest, scene.frames))
-        if len(group) < scene.frames:
-            raise SourceError("the source has become shorter since it was scanned")
-        yield group
-
-
-def split(frames: Iterable[T], length: int) -> Iterator[list[T]]:
-    """Groups of `length` frames; the last one holds up to half as many more."""
+    if lengths:
+        for wanted in lengths:
+            group = list(islice(rest, wanted))
+            if len(group) < wanted:
+                raise SourceError("the source has become shorter since it was scanned")
+            yield group
+        return
     held: list[T] = []
-    for frame in frames:
+    for frame in rest:
         held.append(frame)
-        if len(held) == length + (length + 1) // 2:
+        if len(held) == min(length + (length + 1) // 2, MOST_FRAMES):
             yield held[:length]
             held = held[length:]
     if held:

@@ -242,16 +242,16 @@ class FrameComparison:
         }
 
 
-class FrameScan:
-    """What an encoder wants to know about each frame beforehand, from its luma: how much it differs
-    from the one before, as libavfilter's scdet scores it (0..100), and how many bits it is worth,
-    as x264 spends them at constant quality."""
+class SceneDetector:
+    """How little each frame has to do with the one before, as libavfilter's scdet scores its luma:
+    0..100."""
 
     def __init__(self, header: VideoHeader):
         self._shift = header.bit_depth - 8
-        size = (header.width + 15) // 16 * 16, (header.height + 15) // 16 * 16
-        self._margins = (0, size[1] - header.height), (0, size[0] - header.width)
-        self._size = size
+        self._step = -(-max(header.width, header.height) // 640)  # of the samples looked at
+        size = -(-header.width // self._step), -(-header.height // self._step)
+        self._size = size = max(size[0], 16), max(size[1], 16)  # scdet sees blocks of 8x8
+        self._count = 0
         self._graph = av.filter.Graph()
         chain = [
             self._graph.add_buffer(
@@ -263,22 +263,18 @@ class FrameScan:
         for one, other in pairwise(chain):
             one.link_to(other)
         self._graph.configure()
-        self._x264: Any = av.CodecContext.create("libx264", "w")
-        self._x264.width, self._x264.height = size
-        self._x264.pix_fmt, self._x264.time_base = "gray", Fraction(1, 25)
-        self._x264.options = {"preset": "ultrafast", "tune": "zerolatency", "crf": "28"}
-        self._count = 0
 
-    def __call__(self, planes: Planes) -> tuple[float, int]:
-        luma = np.pad(planes[0] >> self._shift, self._margins, mode="edge").astype(np.uint8)
+    def __call__(self, planes: Planes) -> float:
+        luma = (planes[0][:: self._step, :: self._step] >> self._shift).astype(np.uint8)
+        missing = self._size[1] - luma.shape[0], self._size[0] - luma.shape[1]
+        luma = np.pad(luma, ((0, missing[0]), (0, missing[1])), mode="edge")
         frame = VideoFrame(*self._size, "gray")
         rows = np.frombuffer(memoryview(frame.planes[0]), np.uint8)
         rows.reshape(-1, frame.planes[0].line_size)[: self._size[1], : self._size[0]] = luma
         frame.pts, frame.time_base = self._count, Fraction(1, 25)
         self._count += 1
         self._graph.push(frame)
-        score = self._graph.pull().metadata.get("lavfi.scd.score", "0")
-        return float(score), 8 * sum(packet.size for packet in self._x264.encode(frame))
+        return float(self._graph.pull().metadata.get("lavfi.scd.score", "0"))
 
 
 # ---------------------------------------------------------------- writing

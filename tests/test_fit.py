@@ -10,7 +10,7 @@ import torch
 from conftest import EXCERPT, LEVEL
 
 from hnervcodec import Decoder, segment
-from hnervcodec.encoder import EncodeResult, encode, split
+from hnervcodec.encoder import EncodeResult, divide, encode
 from hnervcodec.errors import LimitError, UsageError
 from hnervcodec.fitting import FitConfig, Progress, fit
 from hnervcodec.landing import Landing
@@ -288,7 +288,7 @@ def test_every_frame_size_has_a_network(size: tuple[int, int]) -> None:
 
 def test_split_leaves_no_short_rest() -> None:
     def lengths(count: int) -> list[int]:
-        return [len(group) for group in split([()] * count, 10)]
+        return [len(group) for group in divide([()] * count, 10, None)]
 
     assert lengths(9) == [9]
     assert lengths(14) == [14]

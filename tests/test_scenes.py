@@ -1,4 +1,4 @@
-"""Where segments begin, and how the bits are divided among them."""
+"""Where segments begin."""
 
 import io
 from dataclasses import replace
@@ -7,13 +7,12 @@ import numpy as np
 import pytest
 from conftest import EXCERPT
 
-from hnervcodec.container import overhead
-from hnervcodec.encoder import encode, payload_budgets
+from hnervcodec.encoder import encode
 from hnervcodec.errors import SourceError
 from hnervcodec.planes import Planes
-from hnervcodec.scenes import Scene, scan, shares
+from hnervcodec.scenes import MOST_FRAMES, scan
 from hnervcodec.syntax import VideoHeader
-from hnervcodec.video import FrameScan, VideoSource
+from hnervcodec.video import SceneDetector, VideoSource
 
 CUT = 10.0
 
@@ -27,14 +26,10 @@ def film() -> tuple[VideoHeader, list[Planes]]:
     return header, [*frames[:30], *turned]
 
 
-def lengths(scenes: list[Scene]) -> list[int]:
-    return [scene.frames for scene in scenes]
-
-
 def test_cuts_and_only_they_are_found(film: tuple[VideoHeader, list[Planes]]) -> None:
     header, frames = film
-    measure = FrameScan(header)
-    scores = [measure(planes)[0] for planes in frames]
+    score = SceneDetector(header)
+    scores = [score(planes) for planes in frames]
     assert [n for n, score in enumerate(scores) if score >= CUT] == [30]
 
 
@@ -42,45 +37,41 @@ def test_segments_begin_at_cuts_where_that_leaves_none_short(
     film: tuple[VideoHeader, list[Planes]],
 ) -> None:
     header, frames = film
-    assert lengths(scan(header, frames, 40, CUT)) == [30, 30]
-    assert lengths(scan(header, frames, 60, CUT)) == [30, 30]
-    assert lengths(scan(header, frames, 62, CUT)) == [60]
-    assert lengths(scan(header, frames[:45], 40, CUT)) == [45]  # 15 would be left
-    assert lengths(scan(header, frames[:50], 40, CUT)) == [30, 20]
-    assert lengths(scan(header, frames, 40, 0)) == [60]
-    assert lengths(scan(header, frames, 39, 0)) == [30, 30]
-    assert lengths(scan(header, frames, 8, CUT)) == [10, 10, 10, 10, 10, 10]
-    assert lengths(scan(header, frames[:1], 8, CUT)) == [1]
-    assert lengths(scan(header, frames[:3], 1, CUT)) == [1, 1, 1]
+    assert scan(header, frames, 40, CUT) == [30, 30]
+    assert scan(header, frames, 60, CUT) == [30, 30]
+    assert scan(header, frames, 62, CUT) == [60]
+    assert scan(header, frames[:45], 40, CUT) == [45]  # 15 would be left
+    assert scan(header, frames[:50], 40, CUT) == [30, 20]
+    assert scan(header, frames, 40, 0) == [60]
+    assert scan(header, frames, 39, 0) == [30, 30]
+    assert scan(header, frames, 8, CUT) == [10, 10, 10, 10, 10, 10]
+    assert scan(header, frames[:1], 8, CUT) == [1]
+    assert scan(header, frames[:3], 1, CUT) == [1, 1, 1]
     assert scan(header, [], 8, CUT) == []
+    tiny = replace(header, width=2, height=2)
+    many = [(np.zeros((2, 2), np.uint8),)] * 2100
+    assert scan(tiny, many, 2048, CUT) == [1050, 1050] and MOST_FRAMES == 2048
 
 
-@pytest.mark.parametrize(("size", "chroma", "depth"), [((1, 1), 0, 8), ((63, 47), 1, 10)])
+@pytest.mark.parametrize(
+    ("size", "chroma", "depth"), [((1, 1), 0, 8), ((63, 47), 1, 10), ((20_000, 3), 0, 8)]
+)
 def test_any_geometry(size: tuple[int, int], chroma: int, depth: int) -> None:
     header = replace(VideoHeader(*size, chroma, 25), bit_depth=depth)  # type: ignore[arg-type]
     planes = (np.zeros(size[::-1], np.uint8 if depth == 8 else np.uint16),)
-    assert lengths(scan(header, [planes] * 5, 2, CUT)) == [2, 3]
-
-
-def test_budgets_add_up_and_follow_difficulty() -> None:
-    scenes = [Scene(100, 1e6), Scene(50, 2e6), Scene(100, 4e6)]
-    parts = shares(scenes)
-    assert sum(parts) == pytest.approx(1)
-    assert parts[2] / parts[0] == pytest.approx(4**0.6, rel=1e-3)
-    budgets = payload_budgets(40.0, scenes, 0)
-    assert 0 <= 40 * 250 - overhead(3) - sum(budgets) < 3
+    assert scan(header, [planes] * 5, 2, CUT) == [2, 3]
 
 
 def test_encode_follows_the_scenes(film: tuple[VideoHeader, list[Planes]]) -> None:
     header, frames = film
     small = replace(header, width=64, height=48)
     cropped = [(y[40:88, 100:164], *(c[20:44, 50:82] for c in chroma)) for y, *chroma in frames]
-    scenes = scan(small, cropped, 20, CUT)
-    assert lengths(scenes) == [30, 30]
+    lengths = scan(small, cropped, 20, CUT)
+    assert lengths == [30, 30]
     made = encode(
-        small, cropped, io.BytesIO(), bytes_per_frame=300, preset="ultrafast", scenes=scenes
+        small, cropped, io.BytesIO(), bytes_per_frame=300, preset="ultrafast", lengths=lengths
     )
     assert made.segments == 2 and 0.99 <= made.bytes / (300 * 60) <= 1
     with pytest.raises(SourceError, match="shorter"):
         encode(small, cropped[:40], io.BytesIO(), bytes_per_frame=300, preset="ultrafast",
-               scenes=scenes)  # fmt: skip
+               lengths=lengths)  # fmt: skip
