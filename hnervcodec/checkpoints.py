@@ -11,57 +11,88 @@ Every file appears under its name only when complete.
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import pickle
-import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from hnervcodec.errors import HnervError, UsageError
+from hnervcodec.errors import HnervError, OutputError, UsageError
 from hnervcodec.files import open_complete_or_absent
 
 INTERVAL = 10.0  # seconds between two checkpoints of a fit: what a power cut may cost
 
 
 class Job:
-    """The work on one output."""
+    """The work on one output, of one process at a time."""
 
     def __init__(self, folder: Path):
         self.folder = folder
+        self._described = folder / "job.json"
 
     @classmethod
     def open(cls, output: str | Path, settings: dict[str, Any], resume: bool, anew: bool) -> Job:
         """settings: all that decides the output's bytes, in JSON's types. `resume`: go on with what
         is there, if anything; `anew`: discard it. Neither: refuse to lose it."""
-        folder = Path(f"{output}.job")
-        described = folder / "job.json"
-        if described.exists() and not anew:
-            if not resume:
+        job = cls(Path(f"{output}.job"))
+        try:
+            job.folder.mkdir(exist_ok=True)
+            job._lock()
+        except OSError as error:
+            raise OutputError(f"cannot write {job.folder}: {error.strerror}") from error
+        try:
+            if job.is_begun and not anew:
+                if not resume:
+                    raise UsageError(
+                        f"{job.folder} holds an unfinished encode: go on with --resume, or "
+                        "discard it with -y"
+                    )
+                job._check(settings)
+            else:
+                job._clear()
+                with open_complete_or_absent(job._described) as file:
+                    file.write(json.dumps(settings, indent=1).encode())
+        except BaseException:
+            os.close(job._held)
+            raise
+        return job
+
+    def _lock(self) -> None:
+        self._held = os.open(self.folder, os.O_RDONLY)
+        try:
+            fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(self._held)
+            raise UsageError(f"another hnv is at work in {self.folder}") from error
+
+    def _check(self, settings: dict[str, Any]) -> None:
+        try:
+            begun = json.loads(self._described.read_text())
+            changed = sorted(
+                name for name in {*begun, *settings} if begun.get(name) != settings.get(name)
+            )
+        except (OSError, ValueError, TypeError, AttributeError) as error:
+            raise UsageError(f"{self._described} is damaged: discard it with -y") from error
+        if changed:
+            name = changed[0]
+            raise UsageError(
+                f"{self.folder} was begun with another {name} ({begun.get(name)!r}, now "
+                f"{settings.get(name)!r}): resume with the same, or discard it with -y"
+            )
+
+    def _clear(self) -> None:
+        """Removes what is ours; a folder that holds anything else is not."""
+        found = list(self.folder.iterdir())
+        for path in found:
+            if path.name != "job.json" and path.suffix not in (".fit", ".segm", ".part"):
                 raise UsageError(
-                    f"{folder} holds an unfinished encode: go on with --resume, or discard it "
-                    "with -y"
+                    f"{self.folder} holds {path.name}, which is not ours: move it away"
                 )
-            try:
-                begun = json.loads(described.read_text())
-                changed = sorted(
-                    name for name in {*begun, *settings} if begun.get(name) != settings.get(name)
-                )
-            except (ValueError, TypeError, AttributeError) as error:
-                raise UsageError(f"{described} is damaged: discard it with -y") from error
-            if changed:
-                name = changed[0]
-                raise UsageError(
-                    f"{folder} was begun with another {name} ({begun.get(name)!r}, now "
-                    f"{settings.get(name)!r}): resume with the same, or discard it with -y"
-                )
-            return cls(folder)
-        if folder.exists():
-            shutil.rmtree(folder)
-        folder.mkdir()
-        with open_complete_or_absent(described) as file:
-            file.write(json.dumps(settings, indent=1).encode())
-        return cls(folder)
+        for path in found:
+            path.unlink()
 
     def checkpoint(self, name: str) -> Path:
         return self.folder / f"{name}.fit"
@@ -81,8 +112,13 @@ class Job:
         """Whether there is anything that would be lost."""
         return any(path.suffix in (".fit", ".segm") for path in self.folder.iterdir())
 
-    def remove(self) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)
+    def close(self, is_finished: bool) -> None:
+        """Leaves what is unfinished, if there is any."""
+        with suppress(OSError):
+            if is_finished or not self.is_begun:
+                self._clear()
+                self.folder.rmdir()
+        os.close(self._held)
 
 
 def save(path: Path, state: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from fractions import Fraction
@@ -184,13 +184,17 @@ class _Rate:
         return self.size / frames, None
 
 
-def _identity(path: str) -> list[int]:
-    """Size and time: a file that has changed has others."""
-    try:
-        facts = os.stat(path)
-    except OSError as error:
-        raise SourceError(f"cannot open {path}: {error.strerror}") from error
+def _identity(path: str) -> list[int] | None:
+    """Size and time: a file that has changed has others. None for what is no file."""
+    if not os.path.isfile(path):
+        return None
+    facts = os.stat(path)
     return [facts.st_size, facts.st_mtime_ns]
+
+
+def _can_be_reread(source: str) -> bool:
+    """Whether it is not a pipe: a file, or a pattern or an address that libav knows."""
+    return source != "-" and (os.path.isfile(source) or not os.path.exists(source))
 
 
 @contextmanager
@@ -198,11 +202,15 @@ def _unfinished(
     source: str, output: str | None, resume: bool, anew: bool, settings: dict[str, Any]
 ) -> Iterator[Job | None]:
     """Where the encode of a file to a file keeps its work; removed when it is complete."""
-    if output is None or "-" in (source, output):
+    is_new = output is not None and output != "-" and not os.path.exists(output)
+    to_file = is_new or (output is not None and os.path.isfile(output))
+    if output is None or not to_file or not os.path.isfile(source):
         if resume:
-            raise UsageError("--resume works from a file to a file: a pipe cannot be read again")
+            raise UsageError("--resume works from a file to a file, not with pipes or --dry-run")
         yield None
         return
+    if not Path(output).absolute().parent.is_dir():
+        raise OutputError(f"cannot write {output}: no such folder")
     from importlib.metadata import version
 
     from hnervcodec.checkpoints import Job
@@ -210,29 +218,45 @@ def _unfinished(
     settings |= {"source": _identity(source), "hnv": hnervcodec.__version__,
                  "torch": version("torch")}  # fmt: skip
     work = Job.open(output, settings, resume, anew and not resume)
+    is_finished = False
     try:
         yield work
+        is_finished = True
     except KeyboardInterrupt:
         if not work.is_begun:
-            work.remove()
             raise
         raise KeyboardInterrupt("the same command with --resume goes on from here") from None
-    except BaseException:
-        if not work.is_begun:
-            work.remove()
-        raise
-    work.remove()
+    finally:
+        work.close(is_finished)
 
 
 def _scanned(source: str, segment: int, scenecut: float, **selection: Any) -> list[int] | None:
-    """The segments of a file; nobody looks ahead into a pipe."""
-    if source == "-":
+    """The lengths of a file's segments; nobody looks ahead into a pipe."""
+    if not _can_be_reread(source):
         return None
     from hnervcodec.scenes import scan
     from hnervcodec.video import VideoSource
 
     with VideoSource(source, **selection) as video:
-        return scan(video.header, video.frames(), segment, scenecut) or None
+        lengths = scan(video.header, video.frames(), segment, scenecut)
+    if not lengths:
+        raise SourceError("the source holds no frames in the selected range")
+    return lengths
+
+
+def _checked_masks(
+    mask: str | None, video: VideoHeader, frames: int | None, **selection: Any
+) -> Iterator[Planes] | None:
+    """The masks; that there are enough of them is found out now and not after hours."""
+    if mask is None:
+        return None
+    from hnervcodec.masks import read_masks
+
+    if not _can_be_reread(mask):
+        raise UsageError("MASK is read twice and cannot be a pipe")
+    for _ in islice(read_masks(mask, video, **selection), frames or 1):
+        pass
+    return read_masks(mask, video, **selection)
 
 
 def _use_threads(threads: int | None) -> None:
@@ -334,7 +358,9 @@ class _Amount(click.ParamType[float]):
     help="Same seed, machine and threads: same file.",
 )
 @click.option(
-    "--resume", is_flag=True, help="Go on with an encode that was interrupted, where it was."
+    "--resume",
+    is_flag=True,
+    help="Go on with an encode that was interrupted, where it was (-y discards it instead).",
 )
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
 @click.option("--threads", type=click.IntRange(1), help="CPU threads (default: all cores).")
@@ -378,19 +404,20 @@ def encode(
         "prune": prune, "device": device,
     }  # fmt: skip
     selection: dict[str, Any] = {"skip": skip, "limit": limit, "every": every}
+    from hnervcodec.synthesis import processors
+
     settings = {
         **options, **asdict(rate), **selection, "scenecut": scenecut, "seed": seed,
-        "threads": threads, "mask": _identity(mask) if mask else None,
+        "threads": threads or processors(), "mask": _identity(mask) if mask else None,
     }  # fmt: skip
     target = None if dry_run else output
     if target is not None:
         _check_overwrite(source, target, yes, no)
-    with (
-        _open_output(target) as file,
+    with (  # the work is kept until the output has its name
         _unfinished(source, target, resume, yes, settings) as work,
+        _open_output(target) as file,
     ):
         from hnervcodec import encoder
-        from hnervcodec.masks import read_masks
         from hnervcodec.video import VideoSource
 
         _use_threads(threads)
@@ -406,7 +433,7 @@ def encode(
                 click.echo(f"note: {note}", err=True)
             options |= {
                 "bytes_per_frame": bytes_per_frame, "aim": aim, "lengths": lengths,
-                "masks": read_masks(mask, header, skip=skip, every=every) if mask else None,
+                "masks": _checked_masks(mask, header, expected, skip=skip, every=every),
                 "report": progress,
             }  # fmt: skip
             if file is None:
@@ -416,7 +443,7 @@ def encode(
             result = encoder.encode(header, video.frames(), file, seed=seed, work=work, **options)
     assert output is not None
     progress.done(output, result)
-    if every > 1 and not quiet and "-" not in (source, output):
+    if every > 1 and not quiet and result.frames > 1 and work is not None:
         with VideoSource(source, skip=skip, limit=(result.frames - 1) * every + 1) as video:
             made = encoder.error_between(output, every, video.frames())
         click.echo(f"made frames: PSNR {made.average:.2f} dB", err=True)
@@ -458,18 +485,22 @@ def inpaint(
     \b
     hnv inpaint in.mp4 --mask logo.png -o out.mkv
     """
-    if source == "-":
+    if not _can_be_reread(source):
         raise UsageError("IN is read twice and cannot be a pipe")
-    _check_overwrite(source, output, yes, no)
     from hnervcodec import encoder, video
     from hnervcodec.decoder import Decoder
-    from hnervcodec.masks import read_masks, restored
+    from hnervcodec.masks import restored
 
     _use_threads(threads)
     name = name or ("y4m" if output == "-" else video.format_of(output))
     with video.VideoSource(source) as frames:
         header = frames.header
         lengths = _scanned(source, encoder.DEFAULT_SEGMENT_FRAMES, SCENECUT)
+        assert lengths is not None
+        count = sum(lengths)
+        _check_files(source, output, name, range(count), yes, no)
+        masks, again_masks = (_checked_masks(mask, header, count) for _ in range(2))
+        assert masks is not None and again_masks is not None
         report = _EncodeProgress(header, preset, lengths, quiet)
         for note in [] if quiet else frames.notes:
             click.echo(f"note: {note}", err=True)
@@ -478,13 +509,13 @@ def inpaint(
             encoder.encode(
                 header, frames.frames(), coded, preset=preset, seed=seed, device=device,
                 bytes_per_frame=bpp * header.width * header.height / 8, report=report,
-                lengths=lengths, masks=read_masks(mask, header),
+                lengths=lengths, masks=masks,
             )  # fmt: skip
             coded.seek(0)
             with video.VideoSource(source) as again, Decoder(coded) as decoder:
                 made = decoder.frames(range(len(decoder)))
                 for given, hidden, (n, planes) in zip(
-                    again.frames(), read_masks(mask, header), made, strict=False
+                    again.frames(), again_masks, made, strict=False
                 ):
                     sink.write(n, restored(given, planes, hidden))
 
@@ -665,14 +696,7 @@ def decode(
         lost = [n for n in asked if not decoder.is_intact(positions[n])]
         if not wanted:
             raise FileError("none of the selected frames is intact")
-        if name == "png" and output != "-" and "%" not in output and len(wanted) > 1:
-            raise UsageError(
-                f"{len(wanted)} frames do not fit into one PNG: write a pattern like %05d.png"
-            )
-        names = [video.png_name(output, n) for n in wanted] if name == "png" else [output]
-        existing = [file for file in names if os.path.exists(file)]
-        if existing:
-            _check_overwrite(source, existing[0], yes, no)
+        _check_files(source, output, name, wanted, yes, no)
         start = time.monotonic()
         with _open_sink(output, name, header) as sink:
             decoded = decoder.frames([positions[n] for n in wanted])
@@ -693,6 +717,26 @@ def decode(
         if decoder.reader.damage:
             missing = f"; frames {_ranges(lost)} are missing" if lost else ""
             raise FileError(decoder.reader.damage[0] + missing)
+
+
+def _check_files(
+    source: str, output: str, name: str, numbers: Sequence[int], yes: bool, no: bool
+) -> None:
+    """What can be known before anything is computed."""
+    from hnervcodec.video import png_name
+
+    if output == "-":
+        return
+    if name == "png" and "%" not in output and len(numbers) > 1:
+        raise UsageError(
+            f"{len(numbers)} frames do not fit into one PNG: write a pattern like %05d.png"
+        )
+    names = [png_name(output, n) for n in numbers] if name == "png" else [output]
+    if not Path(names[0]).absolute().parent.is_dir():
+        raise OutputError(f"cannot write {names[0]}: no such folder")
+    existing = [file for file in names if os.path.exists(file)]
+    if existing:
+        _check_overwrite(source, existing[0], yes, no)
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import operator
 import os
 import re
 from bisect import bisect_right
@@ -118,6 +119,10 @@ class Decoder:
     def _after_fork(self) -> None:
         """A forked process shares its parent's place in the file and has none of its threads."""
         if self._process != os.getpid():
+            if not isinstance(self._source, str | Path | bytes):
+                raise UsageError(
+                    "a decoder of an open file cannot be used in another process: give it a path"
+                )
             self._lock = RLock()
             self._open()
 
@@ -192,7 +197,10 @@ class Decoder:
     ) -> FrameBatch:
         """The same for several times, in this order."""
         positions = [self._position(float(at)) for at in seconds]
-        return self._batch(positions if interpolate else [math.floor(at) for at in positions])
+        if not interpolate:
+            return self._batch([math.floor(at) for at in positions])
+        last = Fraction(len(self) - 1)
+        return self._batch([min(at.limit_denominator(1 << 16), last) for at in positions])
 
     def get_frames_played_in_range(self, start_seconds: float, stop_seconds: float) -> FrameBatch:
         """Every frame that is shown at some time of start <= time < stop. ValueError if these are
@@ -214,6 +222,7 @@ class Decoder:
         return next(self.frames([self._checked(index)]))[1]
 
     def _checked(self, index: int) -> int:
+        index = operator.index(index)
         if not -len(self) <= index < len(self):
             raise IndexError(f"frame {index} of {len(self)}")
         return index % len(self)
@@ -225,7 +234,7 @@ class Decoder:
         """In frames; that of `_pts(n)` is n, whatever the division lost."""
         if not 0 <= seconds < self.metadata.duration_seconds:
             raise IndexError(f"{seconds} s of {self.metadata.duration_seconds} s")
-        position = (Fraction(seconds) * self.video.frame_rate).limit_denominator(1 << 16)
+        position = Fraction(seconds) * self.video.frame_rate
         near = min(round(position), len(self) - 1)
         return Fraction(near) if self._pts(near) == seconds else position
 
@@ -305,9 +314,12 @@ class Decoder:
 
     def arithmetic(self, index: int = 0) -> dict[str, str]:
         """The arithmetic path of each layer in the segment that holds frame `index`."""
+        self._after_fork()
         return self._load(self._entry_of(index))[1].paths
 
     def _entry_of(self, index: int) -> IndexEntry:
+        if not 0 <= index < len(self):
+            raise IndexError(f"frame {index} of {len(self)}")
         entry = self._entry_before(index)
         if index in entry.frames:
             return entry
@@ -337,7 +349,8 @@ def retimed(
     """Header and positions of the whole video at another frame rate, and `slow_motion` times as
     long. The last frame is held for as long as it was."""
     rate = video.frame_rate if frame_rate is None else frame_rate
-    if not 0 < rate <= 1 << 20 or rate.denominator >= 1 << 20 or slow_motion <= 0:
+    asked = frame_rate is None or (0 < rate <= 1 << 20 and rate.denominator < 1 << 20)
+    if not asked or slow_motion <= 0:
         raise UsageError(f"{rate} frames per second, {slow_motion} times as slow, is out of range")
     step = video.frame_rate / rate / slow_motion
     if not Fraction(1, MOST_MADE) <= step <= video.frame_count:
@@ -347,7 +360,8 @@ def retimed(
         )
     positions: list[int | Fraction] = []
     for n in range(math.ceil(video.frame_count / step)):
-        position = min(n * step, Fraction(video.frame_count - 1))
+        # Far below a frame's duration, and short enough for the arithmetic of spec section 9.4.
+        position = min((n * step).limit_denominator(1 << 16), Fraction(video.frame_count - 1))
         positions.append(position.numerator if position.denominator == 1 else position)
     return replace(video, frame_rate=rate, frame_count=len(positions)), positions
 

@@ -308,7 +308,9 @@ class SegmentJob:
 
     def packed(self, model: ModelConfig) -> np.ndarray:
         """[T, channels, H, W], padded to whole embedding positions."""
-        frames = fill(self.frames, self.masks) if self.masks else self.frames
+        frames = self.frames
+        if self.masks:
+            frames = fill(frames, self.masks, (self.video.max_sample + 1) // 2)
         return self._packed(frames, model)
 
     def hidden(self, model: ModelConfig) -> np.ndarray | None:

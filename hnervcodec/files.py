@@ -25,7 +25,7 @@ def complete_or_absent(path: str | Path) -> Iterator[Path]:
     try:
         if path.exists() and not os.access(path, os.W_OK):
             raise OutputError(f"cannot write {path}: permission denied")
-        partial.touch(exist_ok=False)
+        partial.touch()  # one of a killed process that had our number is in nobody's way
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror}") from error
     try:

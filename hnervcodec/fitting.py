@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from torch import Tensor
 from hnervcodec import checkpoints, segment
 from hnervcodec.analysis import AnalysisNetwork, embed_all
 from hnervcodec.architecture import ModelConfig
-from hnervcodec.errors import HnervError
+from hnervcodec.errors import HnervError, OutputError
 from hnervcodec.losses import Loss
 from hnervcodec.network import Quantizers, SynthesisNetwork
 from hnervcodec.planes import packed_size
@@ -171,7 +171,8 @@ class _Fit:
             self.step, self.seconds = step + 1, time.monotonic() - start
             self.report(Progress(phase, self.step, self.steps, self.seconds, psnr, self.size))
             if checkpoint and time.monotonic() - saved >= checkpoints.INTERVAL:
-                checkpoints.save(checkpoint, self.state())
+                with suppress(OutputError):  # a full disk is no reason to end the fit
+                    checkpoints.save(checkpoint, self.state())
                 saved = time.monotonic()
         return self.result()
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from threading import RLock
 
 import numpy as np
 import torch
@@ -35,6 +36,7 @@ from hnervcodec.segment import ACCUMULATOR_LIMIT, QuantizedSegment
 from hnervcodec.syntax import Requant
 
 PATHS = ("int8", "float32", "float64")
+_EXACT_MODE = RLock()
 
 # uint8 levels [B, C, h, w] (channels last) -> exact accumulators [B, O, h, w], floating point
 Convolution = Callable[[torch.Tensor], torch.Tensor]
@@ -263,8 +265,10 @@ class Network:
 
 @contextmanager
 def _exact_mode() -> Iterator[None]:
-    """Turns off what trades exactness for speed: TF32 on GPUs, Winograd and FFT in NNPACK."""
+    """Turns off what trades exactness for speed: TF32 on GPUs, Winograd and FFT in NNPACK. These
+    are settings of the whole process: one thread at a time."""
     with (
+        _EXACT_MODE,
         torch.backends.cudnn.flags(
             enabled=True, benchmark=False, deterministic=True, allow_tf32=False
         ),

@@ -55,8 +55,10 @@ class Loss:
         planes = [channels[:LUMA], *torch.split(channels[LUMA:], (len(channels) - LUMA) // 2)]
         errors = torch.stack([plane.mean() for plane in planes])
         if self.plane_errors is None:
-            self.plane_errors = errors.detach().clone()
-        self.plane_errors.lerp_(errors.detach(), MEMORY)
+            self.plane_errors = errors.detach().clamp(min=1e-4)
+        # A plane of which nothing was shown has no error, and says nothing.
+        errors_seen = torch.where(errors > 0, errors, self.plane_errors).detach().clamp(min=1e-10)
+        self.plane_errors.lerp_(errors_seen, MEMORY)
         shares = errors.new_tensor([len(plane) / len(channels) for plane in planes])
         wanted = errors.new_tensor([0.75, 0.125, 0.125])
         weights = shares ** (1 - self.plane_balance)
@@ -69,7 +71,7 @@ class Loss:
         with torch.autocast(decoded.device.type, enabled=False):
             a, b = (F.pixel_shuffle(x[:, :LUMA], 2) for x in (decoded, target))
             dissimilarity = 1 - ms_ssim(a, b)
-            error = (a - b).square().mean().detach()
+            error = (a - b).square().mean().detach().clamp(min=1e-10)
         if self.dissimilarity is None:
             self.dissimilarity = (dissimilarity / error).detach()
         self.dissimilarity.lerp_((dissimilarity / error).detach(), MEMORY)

@@ -105,9 +105,10 @@ def _planes(luma: np.ndarray, video: VideoHeader) -> Planes:
     return tuple(planes)
 
 
-def fill(frames: list[Planes], masks: Iterable[Planes]) -> list[Planes]:
-    """The frames with every masked sample replaced by its mean over the frames that show it, or by
-    the mean of its whole plane where none does: nothing of what was masked is left."""
+def fill(frames: list[Planes], masks: Iterable[Planes], middle: int) -> list[Planes]:
+    """The frames with every masked sample replaced by its mean over the frames that show it, where
+    none does by the mean of its whole plane, and of a plane that is never shown by `middle`:
+    nothing of what was masked is left."""
     masks = list(masks)
     filled: list[list[np.ndarray]] = [[] for _ in frames]
     for n, first in enumerate(frames[0]):
@@ -115,9 +116,10 @@ def fill(frames: list[Planes], masks: Iterable[Planes]) -> list[Planes]:
         for planes, mask in zip(frames, masks, strict=True):
             total += np.where(mask[n], 0, planes[n])
             shown += ~mask[n]
-        if not shown.any():
+        if n == 0 and not shown.any():
             raise SourceError("the mask leaves nothing of the video to be seen")
-        mean = np.where(shown, total / np.maximum(shown, 1), total.sum() / shown.sum())
+        grey = total.sum() / shown.sum() if shown.any() else middle
+        mean = np.where(shown, total / np.maximum(shown, 1), grey)
         mean = np.rint(mean).astype(first.dtype)
         for planes, mask, out in zip(frames, masks, filled, strict=True):
             out.append(np.where(mask[n], mean, planes[n]))

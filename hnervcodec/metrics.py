@@ -45,7 +45,7 @@ class PlaneError:
     @property
     def average(self) -> float:
         """PSNR in dB over all samples (ffmpeg's `average`)."""
-        return psnr(sum(self.squared) / sum(self.samples), self.max_sample)
+        return psnr(sum(self.squared) / max(sum(self.samples), 1), self.max_sample)
 
     @property
     def weighted(self) -> float:

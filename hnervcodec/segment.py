@@ -16,7 +16,7 @@ import numpy as np
 from hnervcodec import entropy, profiles, syntax
 from hnervcodec.architecture import LayerSpec, ModelConfig
 from hnervcodec.bitstream import ByteReader, ByteWriter
-from hnervcodec.errors import FileError
+from hnervcodec.errors import FileError, UsageError
 from hnervcodec.syntax import LayerHeader, Requant, SegmentHeader, VideoHeader
 
 ACCUMULATOR_LIMIT = 1 << 24  # below it float32 adds integers exactly, in any order
@@ -61,6 +61,8 @@ class QuantizedSegment:
         for out, position in zip(made, positions, strict=True):
             n = math.floor(position)
             p, q = (position - n).numerator, position.denominator
+            if q >= 1 << 32:
+                raise UsageError(f"position {position} is finer than 1 / (2^32 - 1) of a frame")
             if p:
                 out[...] = (levels[n] * np.int64(q - p) + levels[n + 1] * np.int64(p) + q // 2) // q
             else:

@@ -1,6 +1,7 @@
 """Frames between frames: the same samples on every path, and the command's ways to ask for them."""
 
 import re
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -108,3 +109,19 @@ def test_every_second_frame(real_source: Path, tmp_path: Path) -> None:
         assert len(decoder) == 8 and decoder.video.frame_rate == Fraction(25, 2)
     y4m = hnv("decode", output, "--fps", 25).stdout
     assert y4m.count(b"FRAME\n") == 16 and b" F25:1 " in y4m
+
+
+def test_rates_that_would_overflow_and_rates_of_phones() -> None:
+    video = make_video(frame_count=4)
+    _, positions = retimed(video, Fraction("119.880119"), Fraction("7.654321"))
+    assert max(Fraction(at).denominator for at in positions) <= 1 << 16
+    phone = replace(video, frame_rate=Fraction(25_000_000, 2_999_949))
+    assert retimed(phone, None, Fraction(1))[1] == [0, 1, 2, 3]
+    with pytest.raises(UsageError):
+        random_segment(video, 4).embeddings_at([Fraction(1, 1 << 32)])
+
+
+def test_every_so_many_that_nothing_lies_between(real_source: Path, tmp_path: Path) -> None:
+    for every in (20, 19):
+        hnv("encode", real_source, "-o", tmp_path / "x.hnv", "--every", every, "--bpp", 9, "-y",
+            "--preset", "ultrafast")  # fmt: skip

@@ -95,6 +95,16 @@ def test_every_pts_plays_its_own_frame() -> None:
             assert decoder.get_frames_played_at(own).index.tolist() == list(range(50))
 
 
+def test_the_moment_before_a_frame_shows_the_one_before(real_file: Path) -> None:
+    with Decoder(real_file) as decoder:
+        assert decoder.get_frame_played_at(0.8 - 1e-7).index == 19
+        assert decoder.get_frame_played_at(0.8 - 1e-7, interpolate=True).index == 19
+        assert decoder.get_frame_played_at(0.2 - 1e-9).index == 4
+        assert decoder[np.int64(3)].shape == decoder[torch.tensor(3)].shape == (3, 47, 63)
+        with pytest.raises(IndexError):
+            next(decoder.frames([-1]))
+
+
 def test_interpolated_moments(real_file: Path) -> None:
     with Decoder(real_file) as decoder:
         frame = decoder.get_frame_played_at(0.22, interpolate=True)

@@ -77,13 +77,13 @@ def test_fill_takes_what_other_frames_show() -> None:
     masks[2][0][0, 0] = True
     for mask in masks:
         mask[0][1, 1] = True
-    filled = [planes[0].tolist() for planes in fill(frames, masks)]
+    filled = [planes[0].tolist() for planes in fill(frames, masks, 128)]
     mean = round((10 * 3 + 20 * 3 + 90 * 2) / 8)
     assert filled == [[[10, 10], [10, mean]], [[20, 20], [20, mean]], [[15, 90], [90, mean]]]
     for mask in masks:
         mask[0][...] = True
     with pytest.raises(SourceError, match="nothing"):
-        fill(frames, masks)
+        fill(frames, masks, 128)
 
 
 @pytest.fixture(scope="module")
@@ -138,3 +138,36 @@ def test_inpaint_refuses(damaged: list[Path], tmp_path: Path) -> None:
         error_of(run, code)
     error_of(hnv("inpaint", "-", "--mask", small, "-o", tmp_path / "x.mkv", check=False), 2)
     assert not list(tmp_path.glob("*x.mkv*"))
+
+
+def test_inpaint_to_pictures(damaged: list[Path], tmp_path: Path) -> None:
+    mask = picture(tmp_path / "m.png", (63, 47), (20, 12, 32, 22), "L")
+    options = ("--mask", mask, "--preset", "ultrafast", "--bpp", 0.9, "-q")
+    run = hnv("inpaint", damaged[0], "-o", tmp_path / "x.png", *options, check=False)
+    assert "one PNG" in error_of(run, 2)
+    run = hnv("inpaint", damaged[0], "-o", tmp_path / "no/%05d.png", *options, check=False)
+    assert "no such folder" in error_of(run, 7)
+    (tmp_path / "00000.png").write_text("mine")
+    run = hnv("inpaint", damaged[0], "-o", tmp_path / "%05d.png", *options, "-n", check=False)
+    assert "exists" in error_of(run, 2)
+    hnv("inpaint", damaged[0], "-o", tmp_path / "%05d.png", *options, "-y")
+    assert len(list(tmp_path.glob("0*.png"))) == 20
+
+
+def test_a_mask_video_that_is_too_short_is_refused_at_once(
+    real_source: Path, real_file: Path, tmp_path: Path
+) -> None:
+    short = tmp_path / "short.mkv"
+    hnv("decode", real_file, "--frames", "0-9", "-o", short, "-q")
+    output = tmp_path / "x.hnv"
+    run = hnv("encode", real_source, "--mask", short, "--bpp", 0.9, "-o", output, check=False)
+    assert b"masks end at frame 9" in run.stderr and b"segment 1" not in run.stderr
+    assert run.returncode == 6 and not output.exists()
+
+
+def test_frames_that_are_wholly_masked(real_source: Path, tmp_path: Path) -> None:
+    path = tmp_path / "m.json"
+    path.write_text('[{"x": 0, "y": 0, "width": 63, "height": 47, "first": 3, "last": 9}]')
+    for tune in ("psnr", "ssim"):
+        hnv("encode", real_source, "-o", tmp_path / "x.hnv", "--mask", path, "--bpp", 0.9, "-y",
+            "--preset", "ultrafast", "--tune", tune)  # fmt: skip

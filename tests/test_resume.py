@@ -107,17 +107,57 @@ def test_nothing_begun_leaves_nothing(real_source: Path, tmp_path: Path) -> None
 def test_job_folder(tmp_path: Path) -> None:
     output = tmp_path / "x.hnv"
     job = Job.open(output, {"preset": "fast"}, resume=False, anew=False)
+    with pytest.raises(UsageError, match="another hnv"):
+        Job.open(output, {"preset": "fast"}, True, False)
     assert job.payload("0-1", lambda: b"made") == b"made"
-    assert Job.open(output, {"preset": "fast"}, True, False).payload("0-1", bytes) == b"made"
+    job.close(is_finished=False)
+    job = Job.open(output, {"preset": "fast"}, True, False)
+    assert job.payload("0-1", bytes) == b"made"
+    job.close(is_finished=False)
     with pytest.raises(UsageError, match=r"another preset \('fast', now 'slow'\)"):
         Job.open(output, {"preset": "slow"}, True, False)
+    with pytest.raises(UsageError, match="--resume"):
+        Job.open(output, {"preset": "fast"}, False, False)
     (job.folder / "job.json").write_text("[")
     with pytest.raises(UsageError, match="damaged"):
         Job.open(output, {}, True, False)
-    assert not Job.open(output, {}, False, True).is_begun
+    job = Job.open(output, {}, False, True)
+    assert not job.is_begun
     path = job.folder / "x.fit"
     checkpoints.save(path, {"a": torch.ones(3), "b": [1, None]})
     assert checkpoints.load(path)["b"] == [1, None]
     path.write_bytes(b"no checkpoint")
     with pytest.raises(HnervError, match="damaged"):
         checkpoints.load(path)
+    job.close(is_finished=True)
+    assert not job.folder.exists()
+
+
+def test_a_folder_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "x.hnv.job"
+    folder.mkdir()
+    (folder / "notes.txt").write_text("mine")
+    for anew in (False, True):
+        with pytest.raises(UsageError, match="not ours"):
+            Job.open(tmp_path / "x.hnv", {}, False, anew)
+    assert (folder / "notes.txt").read_text() == "mine"
+
+
+def test_work_is_kept_until_the_output_has_its_name(
+    real_source: Path, undisturbed: bytes, tmp_path: Path
+) -> None:
+    output = tmp_path / "x.hnv"
+    failing = (
+        "import errno, os; from hnervcodec import cli; real = os.fsync\n"
+        "def fsync(n):\n"
+        "    if 'x.hnv.' in os.readlink(f'/proc/self/fd/{n}').rpartition('/')[2]:\n"
+        "        raise OSError(errno.ENOSPC, 'No space left on device')\n"
+        "    real(n)\n"
+        "os.fsync = fsync; cli.main()"
+    )
+    command = [sys.executable, "-c", failing, "encode", real_source, "-o", output, *OPTIONS, "-q"]
+    run = subprocess.run(command, capture_output=True, check=False)
+    assert "No space left" in error_of(run, 7)
+    assert [path.name for path in tmp_path.iterdir()] == ["x.hnv.job"]
+    hnv("encode", real_source, "-o", output, *OPTIONS, "--resume")
+    assert output.read_bytes() == undisturbed

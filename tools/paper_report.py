@@ -29,8 +29,8 @@ PUBLISHED = {
         "| E-NeRV | 27.84 | 30.95 | 32.09 | 36.72 |",
         "| HNeRV | 30.15 | 32.81 | 35.57 | 37.43 |",
         "",
-        "Published at 640x1280, i.e. 2.3 to 3.7 parameters per thousand samples where 50,000 to",
-        "200,000 here are 2.5 to 9.9, and 300 epochs where these have 30.",
+        "Published with 1.1 to 9.3 parameters per thousand samples, where 50,000 to 200,000 here",
+        "are 2.5 to 9.9, and 300 epochs where these have 75.",
     ],
     "convergence": [
         "| published, 640x1280, 0.75 M, epochs | 300 | 600 | 1200 | 2400 | 3600 |",
@@ -39,7 +39,7 @@ PUBLISHED = {
         "| E-NeRV | 30.95 | 32.07 | 32.79 | 33.36 | 33.67 |",
         "| HNeRV | 32.81 | 33.89 | 34.51 | 34.88 | 35.03 |",
         "",
-        "Published on a GPU, at 16 times the pixels and 2.5 to 240 times the epochs.",
+        "Published on a GPU, at 16 times the pixels and 2 to 120 times the epochs.",
     ],
     "interpolation": [
         "Published (mean of 11 videos of 640x1280, every second frame held out): NeRV 22.82, HNeRV",

@@ -10,8 +10,8 @@ from reference import ROOT, Filters, read_clip
 from hnervcodec import presets
 from hnervcodec.cli import SCENECUT
 from hnervcodec.encoder import encode
-from hnervcodec.scenes import Scene, scan
-from hnervcodec.video import FrameScan
+from hnervcodec.scenes import scan
+from hnervcodec.video import SceneDetector
 
 SIZE: Filters = (("scale", "320:180:flags=lanczos"), ("setsar", "1"))
 # clip, first frame, frames; the third has a change of scene in it, after 50 frames.
@@ -26,8 +26,8 @@ for name, first, count in PARTS:
     header, read = read_clip(ROOT / "clips" / name, SIZE, first + count)
     frames += read[first:]
 header = replace(header, width=320, height=180)
-measure = FrameScan(header)
-found = [n for n, planes in enumerate(frames) if measure(planes)[0] >= SCENECUT]
+score = SceneDetector(header)
+found = [n for n, planes in enumerate(frames) if score(planes) >= SCENECUT]
 even = scan(header, frames, 80, 0)  # as many
 cut = scan(header, frames, SEGMENT, SCENECUT)
 presets.PRESETS["short"] = replace(
@@ -40,22 +40,17 @@ lines = [
     f"{CUTS}; found: {found}. {BITS_PER_PIXEL} bpp, `faster` with {UPDATES} steps per frame, "
     f"--segment {SEGMENT}.",
     "",
-    "| segments | bits | bytes | average PSNR | 6:1:1 | seconds |",
-    "|---|---|---|---|---|---|",
+    "| segments | bytes | average PSNR | 6:1:1 | seconds |",
+    "|---|---|---|---|---|",
 ]
-for scenes in (even, cut, [Scene(len(frames), 1.0)]):
-    for by_difficulty in (False, True) if len(scenes) > 1 else (False,):
-        asked = scenes
-        if not by_difficulty:
-            asked = [Scene(scene.frames, scene.frames * 1e4) for scene in scenes]
-        made = encode(
-            header, frames, io.BytesIO(), preset="short", scenes=asked,
-            bytes_per_frame=BITS_PER_PIXEL * header.width * header.height / 8,
-        )  # fmt: skip
-        lines.append(
-            f"| {', '.join(str(scene.frames) for scene in scenes)} "
-            f"| {'by difficulty' if by_difficulty else 'equal per frame'} | {made.bytes:,} "
-            f"| {made.error.average:.2f} | {made.error.weighted:.2f} | {made.seconds:.0f} |"
-        )
-        print(lines[-1], flush=True)
-        (ROOT / "tools/results/scenes.md").write_text("\n".join(lines) + "\n")
+for lengths in (even, cut, [len(frames)]):
+    made = encode(
+        header, frames, io.BytesIO(), preset="short", lengths=lengths,
+        bytes_per_frame=BITS_PER_PIXEL * header.width * header.height / 8,
+    )  # fmt: skip
+    lines.append(
+        f"| {', '.join(map(str, lengths))} | {made.bytes:,} | {made.error.average:.2f} "
+        f"| {made.error.weighted:.2f} | {made.seconds:.0f} |"
+    )
+    print(lines[-1], flush=True)
+    (ROOT / "tools/results/scenes.md").write_text("\n".join(lines) + "\n")
