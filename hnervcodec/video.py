@@ -466,6 +466,7 @@ class RgbConverter:
             across, down = _SITES[header.chroma_siting]
             arguments += f":in_h_chr_pos={across}:in_v_chr_pos={down}"
         self._graph = av.filter.Graph()
+        self._graph.threads = 1  # a forked process could not join others when it frees this
         chain = [
             self._graph.add_buffer(
                 width=header.width, height=header.height, time_base=Fraction(1, 1),
