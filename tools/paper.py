@@ -325,7 +325,7 @@ def inpaint(job: Job) -> Iterator[Found]:
             size,
             0.0,
         )
-    if job.model in ("Telea", "hnv fast"):
+    if job.model == "hnv fast":
         paper_report.picture(job.clip, job.model, source, where, made)
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
+from matplotlib.ticker import NullFormatter
 
 FOLDER = ROOT / "tools/results/paper"
 COLOURS = {"NeRV": "#9ecae1", "E-NeRV": "#3182bd", "HNeRV": "#e6550d", "hnv ultrafast": "#cccccc",
@@ -93,7 +94,9 @@ def plot(rows: list[Row], study: str, x: str, label: str) -> None:
         points = sorted((getattr(r, x), r.value) for r in rows if r.model == model)
         axes.plot([p[0] for p in points], [p[1] for p in points], "o-", color=colour, label=model)
     axes.set(xscale="log", xlabel=label, ylabel="PSNR in RGB, dB")
-    axes.grid(alpha=0.3)
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.grid(alpha=0.3, which="both")
     axes.legend(fontsize=8)
     figure.tight_layout()
     figure.savefig(FOLDER / f"{study}.png")
@@ -109,7 +112,8 @@ def table(rows: Iterable[Row]) -> list[str]:
         own = r.model.startswith(("hnv", "lib")) or not r.bytes
         lines.append(
             f"| {r.clip} | {r.model} | {'' if own else f'{r.parameters:,}'} "
-            f"| {f'{r.bytes:,}' if own or r.study == 'pipeline' else ''} | {r.epochs or ''} "
+            f"| {f'{r.bytes:,}' if r.bytes and (own or r.study == 'pipeline') else ''} "
+            f"| {r.epochs or ''} "
             f"| {f'{r.seconds:.0f}' if r.seconds else ''} | {r.measured} | {r.value:.2f} |"
         )
     return lines
