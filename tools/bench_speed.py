@@ -176,7 +176,7 @@ def fitting_step(
     height, width = (n * model.stride for n in model.embed_size(video.width, video.height))
     packed = np.stack([pack(planes, video.chroma_format, height, width) for planes in frames[:8]])
     fit = fitting._Fit(
-        packed, video, model, PRESETS[case.preset].fit, budget(video, case), None,
+        packed, None, video, model, PRESETS[case.preset].fit, budget(video, case), None,
         torch.device("cpu"), lambda progress: None,
     )  # fmt: skip
     index = torch.arange(fit.batch_size)
