@@ -250,7 +250,8 @@ class SceneDetector:
         self._shift = header.bit_depth - 8
         self._step = -(-max(header.width, header.height) // 640)  # of the samples looked at
         size = -(-header.width // self._step), -(-header.height // self._step)
-        self._size = size = max(size[0], 16), max(size[1], 16)  # scdet sees blocks of 8x8
+        # scdet's vectors reach beyond a last column that does not fill them.
+        self._size = size = -(-size[0] // 64) * 64, max(size[1], 16)
         self._count = 0
         self._graph = av.filter.Graph()
         chain = [

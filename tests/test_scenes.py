@@ -33,6 +33,15 @@ def test_cuts_and_only_they_are_found(film: tuple[VideoHeader, list[Planes]]) ->
     assert [n for n, score in enumerate(scores) if score >= CUT] == [30]
 
 
+@pytest.mark.parametrize("size", [(2, 2), (17, 16), (63, 47), (250, 9), (321, 180)])
+def test_a_still_picture_never_changes(size: tuple[int, int]) -> None:
+    """scdet reads beyond the last column, where there is whatever was there before."""
+    planes = (np.random.default_rng(0).integers(0, 255, size[::-1]).astype(np.uint8),)
+    for _ in range(5):
+        score = SceneDetector(VideoHeader(*size, 0, 25))  # type: ignore[arg-type]
+        assert {score(planes) for _ in range(50)} == {0.0}
+
+
 def test_segments_begin_at_cuts_where_that_leaves_none_short(
     film: tuple[VideoHeader, list[Planes]],
 ) -> None:
