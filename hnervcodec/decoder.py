@@ -24,11 +24,11 @@ from hnervcodec.bitstream import crc32
 from hnervcodec.container import IndexEntry, Reader
 from hnervcodec.errors import FileError, UsageError
 from hnervcodec.frame import Frame, FrameBatch, VideoMetadata
+from hnervcodec.libav import RgbConverter
 from hnervcodec.planes import Planes, plane_bytes, unpack
 from hnervcodec.segment import QuantizedSegment
 from hnervcodec.syntax import VideoHeader
 from hnervcodec.synthesis import Synthesis
-from hnervcodec.video import RgbConverter
 
 if TYPE_CHECKING:
     import torch

@@ -10,11 +10,11 @@ from statistics import fmean
 import numpy as np
 import torch
 
+from hnervcodec.libav import FrameComparison
 from hnervcodec.losses import ms_ssim
 from hnervcodec.metrics import psnr
 from hnervcodec.planes import Planes
 from hnervcodec.syntax import VideoHeader
-from hnervcodec.video import FrameComparison
 
 
 @dataclass(frozen=True, slots=True)

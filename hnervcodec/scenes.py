@@ -6,10 +6,10 @@ import math
 from collections.abc import Iterable
 from itertools import pairwise
 
+from hnervcodec.libav import SceneDetector
 from hnervcodec.planes import Planes
 from hnervcodec.profiles import LEVELS
 from hnervcodec.syntax import VideoHeader
-from hnervcodec.video import SceneDetector
 
 MOST_FRAMES = LEVELS[max(LEVELS)].frames  # of a segment
 

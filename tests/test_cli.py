@@ -137,7 +137,7 @@ def test_help_teaches() -> None:
 
 
 def test_presets_are_those_of_the_table() -> None:
-    from hnervcodec.cli import PRESET_NAMES
+    from hnervcodec.commands.options import PRESET_NAMES
     from hnervcodec.presets import PRESETS
 
     assert tuple(PRESETS) == PRESET_NAMES

@@ -177,7 +177,7 @@ def test_info_refuses_quickly_and_without_torch() -> None:
     script = """
 import sys, time
 from pathlib import Path
-from hnervcodec.cli import describe
+from hnervcodec.commands.info import describe
 from hnervcodec.container import Reader
 from hnervcodec.errors import HnervError
 slowest = 0.0

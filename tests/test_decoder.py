@@ -24,9 +24,10 @@ from vectors import make_file, make_video, random_segment
 from hnervcodec import Decoder, FrameDataset
 from hnervcodec import segment as segments
 from hnervcodec.errors import UsageError
+from hnervcodec.libav import RgbConverter, from_frame, pixel_format, to_frame
 from hnervcodec.planes import plane_bytes
 from hnervcodec.syntax import VideoHeader
-from hnervcodec.video import RgbConverter, VideoSource, from_frame, pixel_format, to_frame
+from hnervcodec.video import VideoSource
 
 
 @pytest.fixture(scope="module")

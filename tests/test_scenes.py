@@ -9,10 +9,11 @@ from conftest import EXCERPT
 
 from hnervcodec.encoder import encode
 from hnervcodec.errors import SourceError
+from hnervcodec.libav import SceneDetector
 from hnervcodec.planes import Planes
 from hnervcodec.scenes import MOST_FRAMES, scan
 from hnervcodec.syntax import VideoHeader
-from hnervcodec.video import SceneDetector, VideoSource
+from hnervcodec.video import VideoSource
 
 CUT = 10.0
 

@@ -13,10 +13,12 @@ from vectors import make_file, make_video, random_segment
 
 from hnervcodec.decoder import Decoder
 from hnervcodec.errors import SourceError
+from hnervcodec.libav import pixel_format
 from hnervcodec.metrics import PlaneError
 from hnervcodec.planes import pack, packed_channels, packed_size, plane_bytes, unpack
+from hnervcodec.sinks import y4m_header
 from hnervcodec.syntax import VideoHeader
-from hnervcodec.video import VideoSource, pixel_format, y4m_header
+from hnervcodec.video import VideoSource
 
 
 @pytest.mark.parametrize("chroma", range(4))

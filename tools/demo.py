@@ -12,9 +12,9 @@ from PIL import Image, ImageDraw, ImageFont
 from reference import EXCERPT, compare, read_clip, x265_at
 
 from hnervcodec import Decoder, VideoHeader
+from hnervcodec.libav import to_frame
 from hnervcodec.metrics import PlaneError
 from hnervcodec.planes import Planes
-from hnervcodec.video import to_frame
 
 BPP = "0.075"
 SHOWN = (10, 60, 100, 125)

@@ -27,9 +27,10 @@ from torch import Tensor, nn
 
 from hnervcodec import Decoder, VideoHeader, entropy
 from hnervcodec.encoder import encode
+from hnervcodec.libav import to_frame
 from hnervcodec.masks import read_masks
 from hnervcodec.planes import Planes
-from hnervcodec.video import Y4mSink, to_frame
+from hnervcodec.sinks import Y4mSink
 
 ROWS = ROOT / "tools/results/paper/rows.csv"
 PARAMETERS = 100_000  # where a study has but one size; hnv's files get a byte for each

@@ -12,10 +12,11 @@ from pathlib import Path
 import av
 import numpy as np
 
+from hnervcodec.libav import from_frame, to_frame
 from hnervcodec.metrics import PlaneError
 from hnervcodec.planes import Planes
 from hnervcodec.syntax import VideoHeader
-from hnervcodec.video import VideoSource, from_frame, to_frame
+from hnervcodec.video import VideoSource
 
 ROOT = Path(__file__).resolve().parent.parent
 EXCERPT = ROOT / "tests/data/bunny.mp4"

@@ -8,10 +8,10 @@ from dataclasses import replace
 from reference import ROOT, Filters, read_clip
 
 from hnervcodec import presets
-from hnervcodec.cli import SCENECUT
+from hnervcodec.commands.encode import SCENECUT
 from hnervcodec.encoder import encode
+from hnervcodec.libav import SceneDetector
 from hnervcodec.scenes import scan
-from hnervcodec.video import SceneDetector
 
 SIZE: Filters = (("scale", "320:180:flags=lanczos"), ("setsar", "1"))
 # clip, first frame, frames; the third has a change of scene in it, after 50 frames.

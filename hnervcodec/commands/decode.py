@@ -1,0 +1,147 @@
+"""hnv decode, hnv verify"""
+
+from __future__ import annotations
+
+import sys
+import time
+from fractions import Fraction
+
+import click
+
+from hnervcodec.commands.files import check_files, open_decoder, open_sink
+from hnervcodec.commands.options import (
+    ARITHMETIC,
+    DECODE_DEVICE,
+    MAX_LEVEL,
+    OUTPUT_FORMATS,
+    OVERWRITE,
+    QUIET,
+    THREADS,
+    Ratio,
+)
+from hnervcodec.errors import FileError
+
+
+@click.command()
+@click.argument("source", metavar="IN")
+@click.option(
+    "-o",
+    "--output",
+    default="-",
+    metavar="OUT",
+    help="A file, a pattern such as frames/%05d.png, or - for a pipe (the default).",
+)
+@click.option(
+    "--frames",
+    "selection",
+    metavar="SELECTION",
+    help="7, 10-20 (both included), 10:20:2 (a Python slice) or a list: 3,9,20-22.",
+)
+@click.option("--fps", type=Ratio(), help="Frames per second to come out: 60, 30000/1001.")
+@click.option(
+    "--slow-motion",
+    type=Ratio(),
+    default="1",
+    help="How many times as long the video is to take: 2, 3/2.",
+)
+@click.option(
+    "--format",
+    "name",
+    type=click.Choice(OUTPUT_FORMATS),
+    help="Default: by OUT's name; y4m on a pipe.",
+)
+@click.option("--recover", is_flag=True, help="Decode what is intact of a damaged file (exit 3).")
+@MAX_LEVEL
+@ARITHMETIC
+@DECODE_DEVICE
+@THREADS
+@OVERWRITE
+@QUIET
+def decode(
+    source: str, output: str, selection: str | None, fps: Fraction | None, slow_motion: Fraction,
+    name: str | None, recover: bool, max_level: int | None, arithmetic: str, device: str,
+    threads: int | None, yes: bool, no: bool, quiet: bool,
+) -> None:  # fmt: skip
+    """Reconstruct frames of the .hnv file IN, each checked against its checksum.
+
+    With --fps or --slow-motion the network also makes frames at moments that were never coded,
+    from the embeddings of the two frames around them: the same samples on every machine, but no
+    checksum covers them. Between two segments the nearer frame is repeated. --frames then counts
+    what comes out.
+
+    \b
+    hnv decode x.hnv -o - | ffmpeg -i - x.mp4      Y4M on a pipe
+    hnv decode x.hnv --frames 10-20 -o part.mkv    lossless FFV1 of eleven frames
+    hnv decode x.hnv --format framemd5 -o -        a line "INDEX, MD5" per frame
+    hnv decode x.hnv --slow-motion 4 -o slow.mp4   three made frames after each coded one
+    """
+    with open_decoder(source, recover, max_level, arithmetic, device, threads) as decoder:
+        from hnervcodec import sinks
+        from hnervcodec.decoder import parse_frames, retimed
+
+        name = name or ("y4m" if output == "-" else sinks.format_of(output))
+        header, positions = retimed(decoder.video, fps, slow_motion)
+        count = len(positions)
+        asked = parse_frames(selection, count) if selection else range(count)
+        wanted = [n for n in asked if decoder.is_intact(positions[n])]
+        lost = [n for n in asked if not decoder.is_intact(positions[n])]
+        if not wanted:
+            raise FileError("none of the selected frames is intact")
+        check_files(source, output, name, wanted, yes, no)
+        start = time.monotonic()
+        with open_sink(output, name, header) as sink:
+            decoded = decoder.frames([positions[n] for n in wanted])
+            for done, (index, (_, planes)) in enumerate(zip(wanted, decoded, strict=True), 1):
+                sink.write(index, planes)
+                if not quiet and sys.stderr.isatty() and (done % 10 == 0 or done == len(wanted)):
+                    rate = done / (time.monotonic() - start)
+                    click.echo(f"\r\x1b[K{done}/{len(wanted)} frames  {rate:.1f} frames/s",
+                               err=True, nl=done == len(wanted))  # fmt: skip
+        if name == "mkv" and header.sample_aspect[1] and not quiet:
+            num, den = header.sample_aspect
+            aspect = f"{header.width * num}:{header.height * den}"
+            click.echo(
+                f"note: {output} does not carry the sample aspect {num}:{den}; "
+                f"restore it with ffmpeg -aspect {aspect} -c copy",
+                err=True,
+            )
+        if decoder.reader.damage:
+            missing = f"; frames {ranges(lost)} are missing" if lost else ""
+            raise FileError(decoder.reader.damage[0] + missing)
+
+
+@click.command()
+@click.argument("source", metavar="IN")
+@MAX_LEVEL
+@ARITHMETIC
+@DECODE_DEVICE
+@THREADS
+@QUIET
+def verify(
+    source: str, max_level: int | None, arithmetic: str, device: str, threads: int | None,
+    quiet: bool,
+) -> None:  # fmt: skip
+    """Check every checksum of IN, of its bytes and of every decoded frame."""
+    with open_decoder(source, False, max_level, arithmetic, device, threads) as decoder:
+        decoder.reader.check()
+        start = time.monotonic()
+        count = sum(1 for _ in decoder.frames(range(len(decoder))))
+        rate = count / (time.monotonic() - start)
+        paths = "/".join(sorted(set(decoder.arithmetic().values())))
+        segments = len(decoder.reader.index)
+    if not quiet:
+        click.echo(
+            f"{source}: {count} frames in {segments} segment{'s' * (segments > 1)} verified "
+            f"({rate:.1f} frames/s, {paths} arithmetic)"
+        )
+
+
+def ranges(numbers: list[int]) -> str:
+    """1-3,7 for 1, 2, 3, 7."""
+    parts: list[list[int]] = []
+    for n in numbers:
+        if parts and n == parts[-1][-1] + 1:
+            parts[-1][1:] = [n]
+        else:
+            parts.append([n])
+    return ",".join("-".join(map(str, part)) for part in parts)

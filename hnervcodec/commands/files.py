@@ -1,0 +1,177 @@
+"""Files in and out of the commands, and what can be refused before any work."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
+
+import click
+
+from hnervcodec.container import SIGNATURE, Reader
+from hnervcodec.errors import (
+    FileError,
+    LimitError,
+    OutputError,
+    SourceError,
+    UnsupportedError,
+    UsageError,
+)
+
+if TYPE_CHECKING:
+    from hnervcodec.decoder import Decoder
+    from hnervcodec.planes import Planes
+    from hnervcodec.syntax import VideoHeader
+
+
+def can_be_reread(source: str) -> bool:
+    """Whether it is not a pipe: a file, or a pattern or an address that libav knows."""
+    return source != "-" and (os.path.isfile(source) or not os.path.exists(source))
+
+
+@contextmanager
+def open_file(source: str) -> Iterator[BinaryIO]:
+    """The .hnv file, seekable; - reads all of standard input."""
+    if source == "-":
+        yield io.BytesIO(sys.stdin.buffer.read())
+        return
+    try:
+        file: BinaryIO = open(source, "rb")  # noqa: SIM115  (closed below)
+    except OSError as error:
+        raise SourceError(f"cannot open {source}: {error.strerror}") from error
+    with file:
+        try:
+            yield file if file.seekable() else io.BytesIO(file.read())
+        except (FileError, UnsupportedError, LimitError) as error:
+            error.args = (f"{source}: {error}",)
+            raise
+
+
+@contextmanager
+def open_decoder(
+    source: str, recover: bool, max_level: int | None, arithmetic: str, device: str,
+    threads: int | None,
+) -> Iterator[Decoder]:  # fmt: skip
+    with open_file(source) as file:
+        reader = Reader(
+            file, recover=recover, max_level=max_level
+        )  # a wrong file fails before torch is loaded
+        from hnervcodec.decoder import Decoder
+
+        yield Decoder(reader, path=arithmetic, device=device, threads=threads)
+
+
+@contextmanager
+def open_video(source: str) -> Iterator[tuple[VideoHeader, Iterator[Planes]]]:
+    """Header and frames of a .hnv file or of anything that libav opens."""
+    is_ours = False
+    if os.path.isfile(source):
+        with open(source, "rb") as file:
+            is_ours = file.read(len(SIGNATURE)) == SIGNATURE
+    if is_ours:
+        with open_decoder(source, False, None, "auto", "cpu", None) as decoder:
+            yield decoder.video, (planes for _, planes in decoder.frames(range(len(decoder))))
+    else:
+        from hnervcodec.video import VideoSource
+
+        with VideoSource(source) as video:
+            yield video.header, video.frames()
+
+
+def check_overwrite(source: str, output: str, yes: bool, no: bool) -> None:
+    if output == "-" or not os.path.exists(output):
+        return
+    if source != "-" and os.path.exists(source) and os.path.samefile(source, output):
+        raise UsageError(f"input and output are the same file, {output}")
+    if not os.path.isfile(output) or yes:
+        return
+    if no or not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise UsageError(f"{output} exists: use -y to overwrite it")
+    if not click.confirm(f"{output} exists. Overwrite?", err=True):
+        raise UsageError(f"{output} was left as it is")
+
+
+class _Pipe(io.RawIOBase):
+    """Standard output without seeking, even where it is a file that holds something already."""
+
+    def __init__(self, file: BinaryIO):
+        self._target = file
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        return self._target.write(data)
+
+    def flush(self) -> None:
+        self._target.flush()
+
+
+@contextmanager
+def open_output(output: str | None) -> Iterator[BinaryIO | None]:
+    if output is None:
+        yield None
+        return
+    if output == "-":
+        if sys.stdout.isatty():
+            raise UsageError("a .hnv file is not written to a terminal: use -o FILE")
+        yield cast(BinaryIO, _Pipe(sys.stdout.buffer))
+        return
+    from hnervcodec.files import open_complete_or_absent
+
+    if not Path(output).absolute().parent.is_dir():
+        raise OutputError(f"cannot write {output}: no such folder")
+    with open_complete_or_absent(output) as file:
+        yield file
+
+
+def check_files(
+    source: str, output: str, name: str, numbers: Sequence[int], yes: bool, no: bool
+) -> None:
+    """What can be known before anything is computed."""
+    from hnervcodec.sinks import png_name
+
+    if output == "-":
+        return
+    if name == "png" and "%" not in output and len(numbers) > 1:
+        raise UsageError(
+            f"{len(numbers)} frames do not fit into one PNG: write a pattern like %05d.png"
+        )
+    names = [png_name(output, n) for n in numbers] if name == "png" else [output]
+    if not Path(names[0]).absolute().parent.is_dir():
+        raise OutputError(f"cannot write {names[0]}: no such folder")
+    existing = [file for file in names if os.path.exists(file)]
+    if existing:
+        check_overwrite(source, existing[0], yes, no)
+
+
+@contextmanager
+def open_sink(output: str, name: str, header: VideoHeader) -> Iterator[Any]:
+    from hnervcodec import sinks
+    from hnervcodec.files import complete_or_absent, open_complete_or_absent
+
+    if output == "-" and name not in sinks.STREAMED:
+        raise UsageError(f"{name} cannot be written to a pipe: use y4m, raw or framemd5")
+    if output == "-" and name != "framemd5" and sys.stdout.isatty():
+        raise UsageError("video is not written to a terminal: use -o FILE, or pipe it on")
+    if output == "-":
+        sink: sinks.Sink = sinks.open_stream_sink(sys.stdout.buffer, header, name)
+        yield sink
+        sink.close()
+    elif name in sinks.STREAMED:
+        with open_complete_or_absent(output) as file:
+            sink = sinks.open_stream_sink(file, header, name)
+            yield sink
+            sink.close()
+    elif name == "png":
+        sink = sinks.PngSink(output, header)
+        yield sink
+    else:
+        with complete_or_absent(output) as path:
+            sink = sinks.LibavSink(path, header, name)
+            yield sink
+            sink.close()

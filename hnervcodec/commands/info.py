@@ -1,0 +1,108 @@
+"""hnv info"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+import click
+
+from hnervcodec.commands.files import open_file
+from hnervcodec.commands.options import MAX_LEVEL
+from hnervcodec.container import Reader
+from hnervcodec.planes import CHROMA_NAMES
+
+
+@click.command()
+@click.argument("source", metavar="IN")
+@click.option("--json", "as_json", is_flag=True, help="For programs; the same facts.")
+@MAX_LEVEL
+def info(source: str, as_json: bool, max_level: int | None) -> None:
+    """Say what the .hnv file IN holds and where every byte of it went."""
+    with open_file(source) as file:
+        facts = describe(Reader(file, max_level=max_level))
+    facts = {"file": source, **facts}
+    click.echo(json.dumps(facts, indent=2) if as_json else as_text(facts))
+
+
+def describe(reader: Reader) -> dict[str, Any]:
+    """Facts of a file as plain JSON types; `bytes` adds up to the file's size."""
+    from hnervcodec import segment as segments
+    from hnervcodec.container import CHUNK_OVERHEAD, PREFIX_SIZE
+
+    video = reader.video
+    spent: dict[str, float] = {"prefix": PREFIX_SIZE}
+    rows = []
+    for chunk in reader.check():
+        if chunk.kind != b"SEGM":
+            kind = chunk.kind.decode()
+            spent[kind] = spent.get(kind, 0) + CHUNK_OVERHEAD + chunk.length
+            continue
+        payload = reader.payload(chunk)
+        segment = segments.read(payload, video, reader.level)
+        usage = segments.usage(payload, segment, video, reader.level)
+        stem = segment.specs[0]
+        rows.append({
+            "first_frame": segment.first_frame,
+            "frames": segment.frame_count,
+            "bytes": CHUNK_OVERHEAD + chunk.length,
+            "chunk": CHUNK_OVERHEAD,
+            **asdict(usage),
+            "embedding_shape": [stem.in_channels, stem.height, stem.width],
+            "weights": {spec.name: list(spec.weight_shape) for spec in segment.specs},
+            "macs_per_pixel": sum(s.macs for s in segment.specs) / (video.width * video.height),
+        })  # fmt: skip
+    spent["segments"] = sum(row["bytes"] for row in rows)
+    pixels = video.width * video.height * video.frame_count
+    return {
+        "size": reader.size,
+        "format": f"{reader.prefix.major}.{reader.prefix.minor}",
+        "profile": reader.prefix.profile,
+        "level": reader.level.number,
+        "video": {**asdict(video), "frame_rate": str(video.frame_rate)},
+        "seconds": float(video.frame_count / video.frame_rate),
+        "bits_per_pixel": 8 * reader.size / pixels,
+        "bits_per_second": 8 * reader.size * float(video.frame_rate) / video.frame_count,
+        "bytes": spent,
+        "segments": rows,
+    }
+
+
+def as_text(facts: dict[str, Any]) -> str:
+    video = facts["video"]
+    total = facts["size"]
+    lines = [
+        f"{facts['file']}: {video['width']}x{video['height']}, {video['frame_count']} frames at "
+        f"{video['frame_rate']} frames/s ({facts['seconds']:.2f} s), {video['bit_depth']}-bit "
+        f"{CHROMA_NAMES[video['chroma_format']]}{', full range' if video['full_range'] else ''}",
+        f"format {facts['format']}, profile {facts['profile']}, level {facts['level']}; "
+        f"{total:,} bytes, {facts['bits_per_pixel']:.4f} bpp, "
+        f"{facts['bits_per_second'] / 1000:.1f} kbit/s",
+        "",
+        f"{'bytes':>12} {'share':>7}",
+    ]
+
+    def row(name: str, size: float, note: str = "") -> None:
+        lines.append(f"{size:12,.1f} {100 * size / total:6.2f} %  {name:28}{note}".rstrip())
+
+    for name, size in facts["bytes"].items():
+        if name != "segments":
+            row(name, size)
+    for n, segment in enumerate(facts["segments"]):
+        last = segment["first_frame"] + segment["frames"] - 1
+        row(f"segment {n}", segment["bytes"],
+            f"frames {segment['first_frame']}-{last}, {segment['macs_per_pixel'] / 1000:.1f} "
+            "kMAC per pixel")  # fmt: skip
+        row("  chunk", segment["chunk"])
+        row("  header and tables", segment["header"])
+        shape = "x".join(map(str, segment["embedding_shape"]))
+        row("  embeddings", segment["embedding"], f"{shape} per frame")
+        for name, size in segment["layers"].items():
+            shape = segment["weights"][name]
+            count = shape[0] * shape[1] * shape[2] * shape[3]
+            note = f"{'x'.join(map(str, shape))}, {8 * size / count:.2f} bits per weight"
+            row(f"  {name}", size, note)
+        row("  range coder's end", segment["coder"])
+        row("  frame checksums", segment["frame_crcs"])
+    return "\n".join(lines)

@@ -1,0 +1,99 @@
+"""Kinds of values, and the options that several commands share."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from fractions import Fraction
+from typing import Any, TypeVar
+
+import click
+
+from hnervcodec.profiles import LEVELS
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+PRESET_NAMES = ("ultrafast", "faster", "fast", "medium", "slow", "veryslow")
+OUTPUT_FORMATS = ("y4m", "raw", "framemd5", "png", "mp4", "mkv")
+
+
+class Amount(click.ParamType[float]):
+    """A positive number with an optional k, M or G (powers of 1000)."""
+
+    name = "number"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        match = re.fullmatch(r"(\d+\.?\d*|\.\d+)([kKMG]?)", str(value))
+        if not match or float(match[1]) == 0:
+            self.fail(f"{value!r} is not a positive number such as 500k or 1.5M", param, ctx)
+        factor = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9}[match[2].lower()]
+        return float(match[1]) * factor
+
+
+class Ratio(click.ParamType[Fraction]):
+    """A positive number, decimal or as a fraction, exactly."""
+
+    name = "number"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Fraction:
+        # Short, as Python's Fraction would take its time for 1e999999999.
+        if not re.fullmatch(r"\d{1,9}(\.\d{1,6}|/0*[1-9]\d{0,8})?", str(value)):
+            self.fail(f"{value!r} is not a number such as 60, 23.976 or 30000/1001", param, ctx)
+        return Fraction(str(value))
+
+
+MAX_LEVEL = click.option(
+    "--max-level",
+    type=click.Choice([str(number) for number in LEVELS]),
+    callback=lambda _context, _parameter, value: value and int(value),
+    help="Refuse files of higher levels: a bound on the memory that untrusted ones can take.",
+)
+ARITHMETIC = click.option(
+    "--arithmetic",
+    type=click.Choice(("auto", "native", "int8", "float32", "float64")),
+    default="auto",
+    help="Arithmetic path; the result is the same bits for all of them.",
+)
+
+
+def shared(*options: Callable[[F], F]) -> Callable[[F], F]:
+    """Several options as one decorator; --help lists them in this order."""
+
+    def decorate(command: F) -> F:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+THREADS = click.option(
+    "--threads", type=click.IntRange(1), help="CPU threads (default: all cores)."
+)
+QUIET = click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
+OVERWRITE = shared(
+    click.option("-y", "--yes", is_flag=True, help="Overwrite OUT without asking."),
+    click.option("-n", "--no", is_flag=True, help="Never overwrite OUT."),
+)
+PRESET = click.option(
+    "--preset",
+    type=click.Choice(PRESET_NAMES),
+    default="medium",
+    show_default=True,
+    help="Slower presets fit longer and look better at the same size.",
+)
+SEED = click.option(
+    "--seed",
+    type=click.IntRange(0, (1 << 63) - 1),
+    default=0,
+    help="Same seed, machine and threads: same file.",
+)
+FIT_DEVICE = click.option(
+    "--device", default="auto", show_default=True, help="auto, cpu, cuda or mps."
+)
+DECODE_DEVICE = click.option("--device", default="cpu", show_default=True, help="cpu, cuda or mps.")

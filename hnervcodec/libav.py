@@ -1,0 +1,192 @@
+"""Between planes and libav's frames, and the filters of libavfilter that we use."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from itertools import pairwise
+from typing import cast
+
+import av
+import numpy as np
+from av.video.format import VideoFormat
+from av.video.frame import VideoFrame
+
+from hnervcodec.planes import Planes, plane_shapes
+from hnervcodec.syntax import UNSPECIFIED, VideoHeader
+
+_CHROMA_FORMATS = ("gray", "yuv420p", "yuv422p", "yuv444p")
+
+
+def pixel_format(chroma_format: int, bit_depth: int) -> str:
+    """libav's name of a format that this codec knows."""
+    suffix = "" if bit_depth == 8 else f"{bit_depth}le"
+    return _CHROMA_FORMATS[chroma_format] + suffix
+
+
+def from_frame(frame: VideoFrame, header: VideoHeader) -> Planes:
+    """The planes of a libav frame that has the header's size and pixel format."""
+    # Plane by plane, because VideoFrame.to_ndarray fails on odd widths.
+    dtype = np.dtype(np.uint8 if header.bit_depth == 8 else "<u2")
+    planes = []
+    shapes = plane_shapes(header.width, header.height, header.chroma_format)
+    for plane, (height, width) in zip(frame.planes, shapes, strict=False):
+        rows = np.frombuffer(memoryview(plane), np.uint8)[: height * plane.line_size]
+        rows = rows.reshape(height, plane.line_size)[:, : width * dtype.itemsize]
+        planes.append(np.ascontiguousarray(rows).view(dtype))
+    return tuple(planes)
+
+
+def to_frame(header: VideoHeader, planes: Planes) -> VideoFrame:
+    """A libav frame with the header's colour tags."""
+    frame = VideoFrame(
+        header.width, header.height, pixel_format(header.chroma_format, header.bit_depth)
+    )
+    for target, plane in zip(frame.planes, planes, strict=True):
+        rows = np.frombuffer(memoryview(target), np.uint8)[: plane.shape[0] * target.line_size]
+        rows = rows.reshape(plane.shape[0], target.line_size)
+        samples = np.ascontiguousarray(plane).view(np.uint8)
+        rows[:, : samples.shape[1]] = samples
+    # libav's enumerations are H.273's codes; range is 1 for limited and 2 for full.
+    frame.color_range = 2 if header.full_range else 1
+    frame.colorspace = header.matrix_coefficients
+    frame.color_primaries = header.colour_primaries
+    frame.color_trc = header.transfer_characteristics
+    return frame
+
+
+def reason(error: Exception) -> str:
+    """One line, of an exception of libav's."""
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return str(text).replace("\n", " ")
+
+
+class FrameComparison:
+    """libavfilter's psnr and ssim of pairs of frames, so that they are ffmpeg's."""
+
+    def __init__(self, header: VideoHeader):
+        self._header, self._count = header, 0
+        self._graph = av.filter.Graph()
+        form = VideoFormat(pixel_format(header.chroma_format, header.bit_depth))
+        self._sources = [
+            self._graph.add_buffer(
+                width=header.width, height=header.height, time_base=Fraction(1, 25), format=form
+            )
+            for _ in range(2)
+        ]
+        names = ("split", "psnr", "ssim", "buffersink")
+        split, psnr, ssim, sink = (self._graph.add(name) for name in names)
+        distorted, reference = self._sources
+        reference.link_to(split)
+        distorted.link_to(psnr, 0, 0)
+        split.link_to(psnr, 0, 1)
+        psnr.link_to(ssim, 0, 0)
+        split.link_to(ssim, 1, 1)
+        ssim.link_to(sink)
+        self._graph.configure()
+
+    def __call__(self, reference: Planes, distorted: Planes) -> dict[str, float]:
+        """`mse.y` and so on for u and v, `ssim.Y`, U, V and All."""
+        for source, planes in zip(self._sources, (distorted, reference), strict=True):
+            frame = to_frame(self._header, planes)
+            frame.pts, frame.time_base = self._count, Fraction(1, 25)
+            source.push(frame)
+        self._count += 1
+        found = self._graph.pull().metadata
+        return {
+            key.split(".", 2)[2] if ".psnr." in key else key.removeprefix("lavfi."): float(value)
+            for key, value in found.items()
+            if ".mse." in key or ".ssim." in key
+        }
+
+
+class SceneDetector:
+    """How little each frame has to do with the one before, as libavfilter's scdet scores its luma:
+    0..100."""
+
+    def __init__(self, header: VideoHeader):
+        self._shift = header.bit_depth - 8
+        self._step = -(-max(header.width, header.height) // 640)  # of the samples looked at
+        size = -(-header.width // self._step), -(-header.height // self._step)
+        # scdet's vectors reach beyond a last column that does not fill them.
+        self._size = size = -(-size[0] // 64) * 64, max(size[1], 16)
+        self._count = 0
+        self._graph = av.filter.Graph()
+        chain = [
+            self._graph.add_buffer(
+                width=size[0], height=size[1], time_base=Fraction(1, 25), format=VideoFormat("gray")
+            ),
+            self._graph.add("scdet", "threshold=100"),
+            self._graph.add("buffersink"),
+        ]
+        for one, other in pairwise(chain):
+            one.link_to(other)
+        self._graph.configure()
+
+    def __call__(self, planes: Planes) -> float:
+        luma = (planes[0][:: self._step, :: self._step] >> self._shift).astype(np.uint8)
+        missing = self._size[1] - luma.shape[0], self._size[0] - luma.shape[1]
+        luma = np.pad(luma, ((0, missing[0]), (0, missing[1])), mode="edge")
+        frame = VideoFrame(*self._size, "gray")
+        rows = np.frombuffer(memoryview(frame.planes[0]), np.uint8)
+        rows.reshape(-1, frame.planes[0].line_size)[: self._size[1], : self._size[0]] = luma
+        frame.pts, frame.time_base = self._count, Fraction(1, 25)
+        self._count += 1
+        self._graph.push(frame)
+        return float(self._graph.pull().metadata.get("lavfi.scd.score", "0"))
+
+
+_MATRICES = {1: "bt709", 4: "fcc", 5: "bt601", 6: "bt601", 7: "smpte240m", 9: "bt2020",
+             10: "bt2020"}  # fmt: skip
+# H.273's ChromaLocType -> (horizontal, vertical) position of chroma in 1/256 of a luma sample
+_SITES = {0: (0, 128), 1: (128, 128), 2: (0, 0), 3: (128, 0), 4: (0, 256), 5: (128, 256)}
+
+
+class RgbConverter:
+    """Planes -> RGB as ffmpeg's swscale makes it with accurate_rnd and full_chroma_int. An
+    unspecified matrix is taken for BT.601, as ffmpeg does. For one thread at a time."""
+
+    def __init__(self, header: VideoHeader, depth: int = 8):
+        """depth: 8, or 16 for words of 0..65535."""
+        self._header = header
+        self._dtype = np.dtype(np.uint8 if depth == 8 else "<u2")
+        matrix = _MATRICES.get(header.matrix_coefficients, "bt601")
+        arguments = (
+            f"in_color_matrix={matrix}:in_range={'full' if header.full_range else 'limited'}"
+            ":out_range=full:flags=bicubic+accurate_rnd+full_chroma_int"
+        )
+        if header.chroma_format == 1 and header.chroma_siting in _SITES:
+            across, down = _SITES[header.chroma_siting]
+            arguments += f":in_h_chr_pos={across}:in_v_chr_pos={down}"
+        self._graph = av.filter.Graph()
+        self._graph.threads = 1  # a forked process could not join others when it frees this
+        chain = [
+            self._graph.add_buffer(
+                width=header.width, height=header.height, time_base=Fraction(1, 1),
+                format=VideoFormat(pixel_format(header.chroma_format, header.bit_depth)),
+            ),
+            self._graph.add("scale", arguments),
+            self._graph.add("format", "rgb24" if depth == 8 else "rgb48le"),
+            self._graph.add("buffersink"),
+        ]  # fmt: skip
+        for one, other in pairwise(chain):
+            one.link_to(other)
+        self._graph.configure()
+
+    def __call__(self, planes: Planes) -> np.ndarray:
+        """[H, W, 3], uint8 or uint16."""
+        # The matrix and the range are the scaler's arguments: untagged, nothing contradicts them.
+        frame = to_frame(self._header, planes)
+        frame.colorspace, frame.color_range = UNSPECIFIED, 0
+        self._graph.push(frame)
+        made = cast(VideoFrame, self._graph.pull())
+        plane = made.planes[0]
+        rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
+        width = 3 * self._header.width * self._dtype.itemsize
+        samples = np.ascontiguousarray(rows[: self._header.height, :width]).view(self._dtype)
+        return samples.reshape(self._header.height, self._header.width, 3)
+
+
+def library_versions() -> str:
+    """PyAV's version and libavcodec's."""
+    codec = ".".join(map(str, av.library_versions["libavcodec"]))
+    return f"PyAV {av.__version__} (libavcodec {codec})"
