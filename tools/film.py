@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from threading import Thread
 
@@ -102,7 +103,8 @@ lines = [
     "",
     *(f"    {line}" for line in projection.splitlines() if "frames in" in line or ": " in line),
     "",
-    f"Then `--limit {SLICE}`: {size:,} bytes, {seconds:.0f} s. Memory while each segment was fitted:",
+    f"Then `--limit {SLICE}`: {size:,} bytes, {seconds:.0f} s. Memory while each segment was "
+    "fitted:",
     "",
     "| segment | MiB, mean | MiB, most |",
     "|---|---|---|",
@@ -114,7 +116,7 @@ lines = [
 (RESULTS / "film.md").write_text("\n".join(lines) + "\n")
 figure, axes = plt.subplots(figsize=(8, 3.2), dpi=110)
 axes.plot([n / 2 for n in range(len(samples))], [m for _, m in samples], color="black")
-for n, (before, after) in enumerate(zip(samples, samples[1:], strict=False)):
+for n, (before, after) in enumerate(pairwise(samples)):
     if before[0] != after[0]:
         axes.axvline(n / 2, color="tab:blue", alpha=0.3)
 axes.set(xlabel="seconds; a line where a segment begins", ylabel="MiB in memory", ylim=(0, None))

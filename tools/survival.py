@@ -60,8 +60,8 @@ extra = spent / undisturbed[1] - 1
 lines = [
     "# What ten kill -9 cost",
     "",
-    f"Made by `tools/survival`: bunny 320x160, 132 frames, `hnv encode {' '.join(OPTIONS)}`, killed "
-    "at random moments and resumed after each.",
+    f"Made by `tools/survival`: bunny 320x160, 132 frames, `hnv encode {' '.join(OPTIONS)}`, "
+    "killed at random moments and resumed after each.",
     "",
     "| | seconds | of the processor |",
     "|---|---|---|",
