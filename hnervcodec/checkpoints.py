@@ -15,6 +15,7 @@ Every file appears under its name only when complete.
 from __future__ import annotations
 
 import fcntl
+import io
 import json
 import os
 import pickle
@@ -131,8 +132,10 @@ def save(path: Path, state: dict[str, Any]) -> None:
     """state: of plain types and tensors."""
     import torch
 
+    data = io.BytesIO()  # as torch reports a full disk as an error of its own
+    torch.save(state, data)
     with open_complete_or_absent(path) as file:
-        torch.save(state, file)
+        file.write(data.getbuffer())
 
 
 def load(path: Path) -> dict[str, Any]:

@@ -46,10 +46,13 @@ class Task:
         """An `EncodedSegment`, on a worker."""
         use_threads(self.threads)
         worker, last = get_worker(), 0.0
+        key = worker.get_current_task()
 
         def report(number: int, progress: Progress) -> None:
             nonlocal last
-            now = time.monotonic()
+            now, task = time.monotonic(), worker.state.tasks.get(key)
+            if task is None or task.state != "executing":
+                raise HnervError("nobody waits for this segment any more")  # dask stops no thread
             if now - last > REPORT_INTERVAL or progress.step == progress.steps:
                 last = now
                 worker.log_event(self.topic, {"number": number, "progress": asdict(progress)})

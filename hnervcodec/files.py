@@ -12,16 +12,17 @@ from hnervcodec.errors import OutputError
 
 
 @contextmanager
-def complete_or_absent(path: str | Path) -> Iterator[Path]:
-    """Yields a temporary name in the folder of `path`; renames it at the end of the block, or
-    removes it if the block fails. Devices and pipes are given as they are."""
+def complete_or_absent(path: str | Path, folder: Path | None = None) -> Iterator[Path]:
+    """Yields a temporary name in `folder`, by default that of `path`, which must be of the same
+    disk; renames it at the end of the block, or removes it if the block fails. Devices and pipes
+    are given as they are."""
     path = Path(path)
     if path.exists() and not path.is_file():
         if path.is_dir():
             raise OutputError(f"cannot write {path}: it is a folder")
         yield path
         return
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    partial = (folder or path.parent) / f".{path.name}.{os.getpid()}.part"
     try:
         if path.exists() and not os.access(path, os.W_OK):
             raise OutputError(f"cannot write {path}: permission denied")
@@ -38,9 +39,9 @@ def complete_or_absent(path: str | Path) -> Iterator[Path]:
 
 
 @contextmanager
-def open_complete_or_absent(path: str | Path) -> Iterator[BinaryIO]:
+def open_complete_or_absent(path: str | Path, folder: Path | None = None) -> Iterator[BinaryIO]:
     """The same as an open binary file, flushed to the disk before it gets its name."""
-    with complete_or_absent(path) as name, open(name, "wb") as file:
+    with complete_or_absent(path, folder) as name, open(name, "wb") as file:
         yield file
         file.flush()
         if name != Path(path):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,6 +61,7 @@ class Progress:
     seconds: float  # since the fit began
     psnr: float  # dB, over the samples of the last epoch's worth of batches
     bytes: float | None  # predicted size of the segment, once the quantizers run
+    warning: str = ""  # what the user should know now
 
 
 def bf16_pays(device: torch.device) -> bool:
@@ -127,7 +128,7 @@ class _Fit:
             torch.optim.Adam(others, lr=config.other_rate),
         ]  # fmt: skip
         # What changes from step to step, beside the networks:
-        self.step, self.seconds, self.distortion = 0, 0.0, 0.0
+        self.step, self.seconds, self.distortion, self.warning = 0, 0.0, 0.0, ""
         self.queue: list[Tensor] = []  # batches that are left of this epoch
         self.recent: list[float] = []  # distortions
         self.size: float | None = None
@@ -169,14 +170,23 @@ class _Fit:
             phase = "fit" if self.quantizers is None else "quantize"
             psnr = -10 * math.log10(max(self.distortion, 1e-10))
             self.step, self.seconds = step + 1, time.monotonic() - start
-            self.report(Progress(phase, self.step, self.steps, self.seconds, psnr, self.size))
+            self.report(
+                Progress(phase, step + 1, self.steps, self.seconds, psnr, self.size, self.warning)
+            )
             if checkpoint and time.monotonic() - saved >= checkpoints.INTERVAL:
-                with suppress(OutputError):  # a full disk is no reason to end the fit
-                    checkpoints.save(checkpoint, self.state())
+                self.save(checkpoint)
                 saved = time.monotonic()
         return self.result()
 
     # Checkpoints
+
+    def save(self, checkpoint: Path) -> None:
+        """A full disk is no reason to end the fit, but one to speak."""
+        try:
+            checkpoints.save(checkpoint, self.state())
+            self.warning = ""
+        except OutputError as error:
+            self.warning = f"this fit would be lost: {error}"
 
     _PLAIN = ("step", "seconds", "distortion", "queue", "recent", "size", "overhead", "budget",
               "embedding", "masks")  # fmt: skip

@@ -162,3 +162,23 @@ def test_work_is_kept_until_the_output_has_its_name(
     assert [path.name for path in tmp_path.iterdir()] == ["x.hnv.job"]
     hnv("encode", real_source, "-o", output, *OPTIONS, "--resume")
     assert output.read_bytes() == undisturbed
+
+
+def test_a_checkpoint_that_cannot_be_written_is_said(
+    real_source: Path, undisturbed: bytes, tmp_path: Path
+) -> None:
+    failing = (
+        "import errno, os; from hnervcodec import checkpoints, cli; real = os.fsync\n"
+        "def fsync(n):\n"
+        "    if '.fit.' in os.readlink(f'/proc/self/fd/{n}'):\n"
+        "        raise OSError(errno.ENOSPC, 'No space left on device')\n"
+        "    real(n)\n"
+        "os.fsync = fsync; checkpoints.INTERVAL = 0; cli.main()"
+    )
+    output = tmp_path / "x.hnv"
+    command = [sys.executable, "-c", failing, "encode", real_source, "-o", output, *OPTIONS]
+    run = subprocess.run(command, capture_output=True, check=True)
+    said = [line for line in run.stderr.decode().splitlines() if line.startswith("note:")]
+    assert said and all("would be lost" in line and "No space left" in line for line in said)
+    assert len(said) <= 3  # once for each segment
+    assert output.read_bytes() == undisturbed

@@ -168,7 +168,7 @@ def encode(
         check_overwrite(source, target, yes, no)
     with (  # the work is kept until the output has its name
         unfinished(source, target, resume, yes, facts) as folder,
-        open_output(target) as file,
+        open_output(target, folder) as file,
         footage.open() as video,
     ):
         from hnervcodec import encoder

@@ -107,7 +107,8 @@ class _Pipe(io.RawIOBase):
 
 
 @contextmanager
-def open_output(output: str | None) -> Iterator[BinaryIO | None]:
+def open_output(output: str | None, folder: Path | None = None) -> Iterator[BinaryIO | None]:
+    """`folder`: where a file lies until it is complete (see `complete_or_absent`)."""
     if output is None:
         yield None
         return
@@ -120,7 +121,7 @@ def open_output(output: str | None) -> Iterator[BinaryIO | None]:
 
     if not Path(output).absolute().parent.is_dir():
         raise OutputError(f"cannot write {output}: no such folder")
-    with open_complete_or_absent(output) as file:
+    with open_complete_or_absent(output, folder) as file:
         yield file
 
 
