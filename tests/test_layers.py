@@ -19,7 +19,7 @@ ROWS = (
     {"syntax"},
     {"container", "segment", "requantization", "metrics", "libav"},
     {"native", "kernels", "quantization", "video", "sinks", "scenes", "export"},
-    {"synthesis", "masks"},
+    {"synthesis", "masks", "vmaf"},
     {"network", "analysis", "losses", "decoder", "landing"},
     {"ratecontrol", "dataset", "quality"},
     {"fitting"},
@@ -44,7 +44,7 @@ WITHOUT_TORCH = {
     "errors", "bitstream", "planes", "entropy", "architecture", "files", "profiles", "syntax",
     "container", "segment", "requantization", "metrics", "libav", "video", "sinks",
     "quantization", "cli",
-    "native", "synthesis", "decoder", "masks", "scenes", "checkpoints", "export", "frame",
+    "native", "synthesis", "decoder", "masks", "vmaf", "scenes", "checkpoints", "export", "frame",
     *(module for module in modules() if module.startswith("commands.")),
 }  # fmt: skip
 ONLY_IN = {"constriction": {"entropy"}, "av": {"libav", "video", "sinks"}, "onnx": {"export"}}
