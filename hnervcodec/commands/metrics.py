@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from itertools import islice
@@ -124,8 +123,12 @@ def print_summary(whole: dict[str, float]) -> None:
             click.echo(f"{label:9} {'  '.join(parts)}")
 
 
-def finite(row: dict[str, Any]) -> dict[str, Any]:
-    return {key: value if math.isfinite(value) else None for key, value in row.items()}
+def finite(row: Mapping[str, Any]) -> dict[str, Any]:
+    """As JSON wants it: null for what is no number."""
+    return {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value
+        for key, value in row.items()
+    }
 
 
 def write_plot(path: str, frames: list[Quality], title: str) -> None:
@@ -140,16 +143,12 @@ def write_plot(path: str, frames: list[Quality], title: str) -> None:
 
 
 def write_table(path: str, rows: list[dict[str, Any]]) -> None:
-    import csv
-
     from hnervcodec.files import open_complete_or_absent
+    from hnervcodec.tables import to_csv
 
-    text = io.StringIO()
-    writer = csv.DictWriter(text, rows[0], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
+    text = to_csv(rows)
     if path == "-":
-        click.echo(text.getvalue(), nl=False)
+        click.echo(text, nl=False)
     else:
         with open_complete_or_absent(path) as file:
-            file.write(text.getvalue().encode())
+            file.write(text.encode())
