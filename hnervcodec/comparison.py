@@ -16,6 +16,7 @@ from hnervcodec import classical
 from hnervcodec.decoder import Decoder
 from hnervcodec.encoder import DEFAULT_SEGMENT_FRAMES, Report, encode, make_plan
 from hnervcodec.planes import Planes, plane_bytes
+from hnervcodec.plots import picture, rate_axis
 from hnervcodec.quality import Comparison, Quality
 from hnervcodec.scenes import scan
 from hnervcodec.syntax import VideoHeader
@@ -177,22 +178,9 @@ def bd_rates(points: Iterable[Point]) -> dict[str, dict[str, float]]:
 
 def plot(path: str, points: list[Point], title: str) -> None:
     """6:1:1 PSNR over bits per pixel, as a PNG. ImportError without matplotlib."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-    from matplotlib.ticker import NullFormatter
-
-    figure, axes = plt.subplots(figsize=(8, 5.5), dpi=110)
-    for codec, line in curves(points).items():
-        label = f"{codec} {line[0].preset}"
-        axes.plot([p.bpp for p in line], [p.psnr_611 for p in line], "o-", label=label)
-    axes.set(xscale="log", xlabel="bits per pixel", ylabel="PSNR 6:1:1, dB", title=title)
-    axes.set_xticks(sorted({p.rate for p in points}), minor=False)
-    axes.xaxis.set_major_formatter("{x:g}")
-    axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.grid(alpha=0.3, which="both")
-    axes.legend(fontsize=8)
-    figure.tight_layout()
-    figure.savefig(path, format="png")
-    plt.close(figure)
+    with picture(path) as axes:
+        for codec, line in curves(points).items():
+            label = f"{codec} {line[0].preset}"
+            axes.plot([p.bpp for p in line], [p.psnr_611 for p in line], "o-", label=label)
+        axes.set(xlabel="bits per pixel", ylabel="PSNR 6:1:1, dB", title=title)
+        rate_axis(axes, sorted({p.rate for p in points}))

@@ -13,6 +13,7 @@ from hnervcodec.libav import FrameComparison
 from hnervcodec.losses import ms_ssim
 from hnervcodec.metrics import PlaneError
 from hnervcodec.planes import Planes
+from hnervcodec.plots import picture
 from hnervcodec.syntax import VideoHeader
 
 
@@ -72,22 +73,12 @@ def _psnrs(error: PlaneError) -> tuple[float, float, float, float, float]:
 
 def plot(path: str, frames: list[Quality], title: str) -> None:
     """PSNRs over the frames, as a PNG. Needs matplotlib."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(9, 4.5), dpi=110)
-    for name, label, colour in (
-        ("psnr_y", "Y", "black"), ("psnr_cb", "Cb", "tab:blue"), ("psnr_cr", "Cr", "tab:red"),
-        ("psnr_average", "all samples", "tab:gray"),
-    ):  # fmt: skip
-        values = [getattr(frame, name) for frame in frames]
-        if not all(map(math.isnan, values)):
-            axes.plot(range(len(frames)), values, color=colour, label=label)
-    axes.set(xlabel="frame", ylabel="PSNR, dB", title=title)
-    axes.grid(alpha=0.3)
-    axes.legend()
-    figure.tight_layout()
-    figure.savefig(path, format="png")
-    plt.close(figure)
+    with picture(path, (9, 4.5)) as axes:
+        for name, label, colour in (
+            ("psnr_y", "Y", "black"), ("psnr_cb", "Cb", "tab:blue"), ("psnr_cr", "Cr", "tab:red"),
+            ("psnr_average", "all samples", "tab:gray"),
+        ):  # fmt: skip
+            values = [getattr(frame, name) for frame in frames]
+            if not all(map(math.isnan, values)):
+                axes.plot(range(len(frames)), values, color=colour, label=label)
+        axes.set(xlabel="frame", ylabel="PSNR, dB", title=title)

@@ -12,7 +12,7 @@ from conftest import ROOT, hnv
 PACKAGE = ROOT / "hnervcodec"
 # A module may import from rows above its own; within a row nothing imports its neighbour.
 ROWS = (
-    {"errors", "planes", "frame"},
+    {"errors", "planes", "frame", "plots"},
     {"bitstream"},
     {"entropy", "architecture", "files", "tables"},
     {"profiles", "checkpoints"},
@@ -46,7 +46,7 @@ WITHOUT_TORCH = {
     "container", "segment", "requantization", "metrics", "libav", "video", "sinks",
     "quantization", "cli",
     "native", "synthesis", "decoder", "masks", "vmaf", "scenes", "checkpoints", "export", "frame",
-    "tables", "classical",
+    "tables", "classical", "plots",
     *(module for module in modules() if module.startswith("commands.")),
 }  # fmt: skip
 ONLY_IN = {

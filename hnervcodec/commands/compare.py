@@ -49,7 +49,7 @@ class List(click.ParamType[list[str]]):
     type=List(),
     default="hnv,x264,x265,svtav1",
     show_default=True,
-    help="The first is what the others' BD-rates are listed against first.",
+    help="Which to compare, with commas between them.",
 )
 @click.option(
     "--bpp",
