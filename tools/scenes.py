@@ -63,9 +63,9 @@ def measure_cuts() -> list[str]:
         "",
         f"Made by `tools/scenes cuts`. {len(SHUFFLED)} parts of bigbuckbunny, bikes and carphone, "
         f"{len(frames)} frames of 320x180, of which {len(cuts)} begin a scene: "
-        f"{len(SHUFFLED) - 1} where parts meet and {len(own)} within bikes, seen by eye. All are cuts: the "
-        f"clips have no fades. Each frame is scored as `hnv encode` scores it (libavfilter's scdet); {SCENECUT:g} is its "
-        "threshold.",
+        f"{len(SHUFFLED) - 1} where parts meet and {len(own)} within bikes, seen by eye. All are "
+        "cuts: the clips have no fades. Each frame is scored as `hnv encode` scores it "
+        f"(libavfilter's scdet); {SCENECUT:g} is its threshold.",
         "",
         "| threshold | found | right | precision | recall |",
         "|---|---|---|---|---|",
