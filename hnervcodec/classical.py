@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import av
@@ -49,29 +50,14 @@ class Coded:
     crf: str = ""  # the constant rate factor, if that was searched for
 
 
-def code(library: str, header: VideoHeader, frames: list[Planes], options: dict[str, str]) -> Coded:
-    """What one of libav's encoders makes of the frames; `options`: its own (crf, preset ...)."""
-    codec = _BY_LIBRARY[library]
-    os.environ.setdefault("SVT_LOG", "1")  # errors only
-    stream = io.BytesIO()
-    start = time.monotonic()
-    _write(stream, header, frames, codec, options)
-    encoded = time.monotonic()
-    size = stream.tell()
-    stream.seek(0)
-    with av.open(stream, "r", format=codec.muxer) as container:
-        decoded = [_read(frame, header) for frame in container.decode(video=0)]
-    finished = time.monotonic()
-    return Coded(size, decoded, encoded - start, finished - encoded)
-
-
-def _write(
-    target: io.BytesIO, header: VideoHeader, frames: list[Planes], codec: Codec,
-    options: dict[str, str],
+def write_libav(
+    target: str | Path | io.BytesIO, header: VideoHeader, frames: list[Planes], library: str,
+    options: dict[str, str], muxer: str = "mp4",
 ) -> None:  # fmt: skip
-    options = options | dict(codec.quiet)
-    with av.open(target, "w", format=codec.muxer) as container:
-        stream: Any = container.add_stream(codec.library, rate=header.frame_rate, options=options)
+    """Encodes `frames` with one of libav's encoders."""
+    name = target if isinstance(target, io.BytesIO) else str(target)
+    with av.open(name, "w", format=muxer) as container:
+        stream: Any = container.add_stream(library, rate=header.frame_rate, options=options)
         stream.width, stream.height = header.width, header.height
         stream.pix_fmt = pixel_format(header.chroma_format, header.bit_depth)
         for n, planes in enumerate(frames):
@@ -79,6 +65,22 @@ def _write(
             frame.pts, frame.time_base = n, 1 / header.frame_rate
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
+
+
+def code(library: str, header: VideoHeader, frames: list[Planes], options: dict[str, str]) -> Coded:
+    """What one of libav's encoders makes of the frames; `options`: its own (crf, preset ...)."""
+    codec = _BY_LIBRARY[library]
+    os.environ.setdefault("SVT_LOG", "1")  # errors only
+    stream = io.BytesIO()
+    start = time.monotonic()
+    write_libav(stream, header, frames, library, options | dict(codec.quiet), codec.muxer)
+    encoded = time.monotonic()
+    size = stream.tell()
+    stream.seek(0)
+    with av.open(stream, "r", format=codec.muxer) as container:
+        decoded = [_read(frame, header) for frame in container.decode(video=0)]
+    finished = time.monotonic()
+    return Coded(size, decoded, encoded - start, finished - encoded)
 
 
 def _read(frame: VideoFrame, header: VideoHeader) -> Planes:

@@ -34,12 +34,13 @@ class PlaneError:
             self.squared[n] += float(np.square(difference, dtype=np.int64).sum())
             self.samples[n] += difference.size
 
-    def include(self, other: PlaneError) -> None:
-        """The frames of another sum, too."""
+    def merge(self, other: PlaneError) -> None:
+        """Adds what `other` has counted."""
         if not self.squared:
             self.squared, self.samples = [0.0] * len(other.squared), [0] * len(other.samples)
-        self.squared = [a + b for a, b in zip(self.squared, other.squared, strict=True)]
-        self.samples = [a + b for a, b in zip(self.samples, other.samples, strict=True)]
+        for n, (squared, samples) in enumerate(zip(other.squared, other.samples, strict=True)):
+            self.squared[n] += squared
+            self.samples[n] += samples
 
     @property
     def per_plane(self) -> list[float]:

@@ -48,7 +48,7 @@ class Comparison:
         """Another pair of frames."""
         error = PlaneError(self._video.max_sample)
         error.add(reference, distorted)
-        self._error.include(error)
+        self._error.merge(error)
         luma = (
             torch.from_numpy(planes[0].astype(np.float32) / self._video.max_sample)[None, None]
             for planes in (reference, distorted)

@@ -7,10 +7,9 @@ import io
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_type_hints
 
 T = TypeVar("T")
-_TYPES = {"str": str, "int": int, "float": float}
 
 
 def to_csv(rows: Iterable[Mapping[str, Any]]) -> str:
@@ -26,10 +25,11 @@ def load(path: Path, kind: type[T]) -> list[T]:
     """Every row, as `kind`; none if there is no such file. ValueError if it is no such table."""
     if not path.exists():
         return []
+    types = get_type_hints(kind)
     with open(path, newline="") as file:
         try:
             return [
-                kind(**{f.name: _TYPES[str(f.type)](row[f.name]) for f in fields(kind)})  # type: ignore[arg-type]
+                kind(**{f.name: types[f.name](row[f.name]) for f in fields(kind)})  # type: ignore[arg-type]
                 for row in csv.DictReader(file)
             ]
         except (KeyError, TypeError, ValueError, csv.Error) as error:

@@ -178,23 +178,15 @@ def save(path: Path, points: list[Point]) -> None:
 
 
 def report(points: list[Point], folder: Path, name: str) -> None:
-    """Tables on standard output, everything in compare.json, the picture."""
+    """Everything in compare.json, the picture, and then tables on standard output."""
     from hnervcodec import comparison
     from hnervcodec.files import complete_or_absent, open_complete_or_absent
 
-    click.echo(f"{name}: {points[0].frames} frames of {points[0].width}x{points[0].height}")
-    print_columns(COLUMNS, map(cells, points))
     rates: dict[str, dict[str, float]] = {}
     try:
         rates = comparison.bd_rates(points)
     except ImportError:
         click.echo("note: BD-rates need bjontegaard: pip install hnervcodec[compare]", err=True)
-    if len(rates) > 1:
-        click.echo("\nBD-rate by 6:1:1, %: what a row's codec needs more than a column's")
-        lines = [
-            [codec, *(difference(rates[anchor].get(codec)) for anchor in rates)] for codec in rates
-        ]
-        print_columns(["", *rates], lines)
     facts = {
         "source": name,
         "points": [finite({**asdict(p), "bpp": p.bpp}) for p in points],
@@ -207,6 +199,14 @@ def report(points: list[Point], folder: Path, name: str) -> None:
             comparison.plot(str(path), points, name)
     except ImportError:
         click.echo("note: the picture needs matplotlib: pip install matplotlib", err=True)
+    click.echo(f"{name}: {points[0].frames} frames of {points[0].width}x{points[0].height}")
+    print_columns(COLUMNS, map(cells, points))
+    if len(rates) > 1:
+        click.echo("\nBD-rate by 6:1:1, %: what a row's codec needs more than a column's")
+        lines = [
+            [codec, *(difference(rates[anchor].get(codec)) for anchor in rates)] for codec in rates
+        ]
+        print_columns(["", *rates], lines)
 
 
 COLUMNS = ["codec", "preset", "asked", "bpp", "bytes", "PSNR Y", "6:1:1", "SSIM", "MS-SSIM",
