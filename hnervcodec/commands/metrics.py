@@ -45,8 +45,6 @@ def metrics(
     \b
     hnv metrics in.mp4 out.hnv --csv frames.csv --plot frames.png
     """
-    from hnervcodec.quality import Comparison
-
     with open_video(reference) as (video, sources), open_video(distorted) as (other, made):
         for name in ("width", "height", "chroma_format", "bit_depth"):
             if getattr(video, name) != getattr(other, name):
@@ -54,8 +52,10 @@ def metrics(
                     f"{reference} and {distorted} differ in {name.replace('_', ' ')}: "
                     f"{getattr(video, name)} and {getattr(other, name)}"
                 )
-        comparison = Comparison(video)
         with open_vmaf(video, vmaf) as judge:
+            from hnervcodec.quality import Comparison
+
+            comparison = Comparison(video)
             try:
                 for pair in islice(zip(sources, made, strict=True), limit):
                     comparison.add(*pair)
