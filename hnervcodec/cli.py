@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 import click
 
 import hnervcodec
-from hnervcodec.commands import decode, encode, export, info, inpaint, join, metrics
+from hnervcodec.commands import compare, decode, encode, export, info, inpaint, join, metrics
 from hnervcodec.container import MAJOR, MINOR
 from hnervcodec.errors import HnervError, OutputError
 
@@ -110,6 +110,6 @@ def cli() -> None:
 
 for command in (
     encode.encode, decode.decode, info.info, decode.verify, metrics.metrics, inpaint.inpaint,
-    export.export, join.join,
+    compare.compare, export.export, join.join,
 ):  # fmt: skip
     cli.add_command(command)

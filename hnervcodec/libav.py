@@ -61,7 +61,7 @@ def reason(error: Exception) -> str:
 
 
 class FrameComparison:
-    """libavfilter's psnr and ssim of pairs of frames, so that they are ffmpeg's."""
+    """libavfilter's ssim of pairs of frames, so that it is ffmpeg's."""
 
     def __init__(self, header: VideoHeader):
         self._header, self._count = header, 0
@@ -73,29 +73,25 @@ class FrameComparison:
             )
             for _ in range(2)
         ]
-        names = ("split", "psnr", "ssim", "buffersink")
-        split, psnr, ssim, sink = (self._graph.add(name) for name in names)
-        distorted, reference = self._sources
-        reference.link_to(split)
-        distorted.link_to(psnr, 0, 0)
-        split.link_to(psnr, 0, 1)
-        psnr.link_to(ssim, 0, 0)
-        split.link_to(ssim, 1, 1)
+        ssim, sink = (self._graph.add(name) for name in ("ssim", "buffersink"))
+        for n, source in enumerate(self._sources):
+            source.link_to(ssim, 0, n)
         ssim.link_to(sink)
         self._graph.configure()
 
     def __call__(self, reference: Planes, distorted: Planes) -> dict[str, float]:
-        """`mse.y` and so on for u and v, `ssim.Y`, U, V and All."""
+        """Of Y, U, V and All, where there are such planes."""
         for source, planes in zip(self._sources, (distorted, reference), strict=True):
             frame = to_frame(self._header, planes)
             frame.pts, frame.time_base = self._count, Fraction(1, 25)
             source.push(frame)
         self._count += 1
         found = self._graph.pull().metadata
+        prefix = "lavfi.ssim."
         return {
-            key.split(".", 2)[2] if ".psnr." in key else key.removeprefix("lavfi."): float(value)
+            key.removeprefix(prefix): float(value)
             for key, value in found.items()
-            if ".mse." in key or ".ssim." in key
+            if key.startswith(prefix)
         }
 
 

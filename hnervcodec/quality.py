@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from statistics import fmean
 
 import numpy as np
@@ -12,16 +11,16 @@ import torch
 
 from hnervcodec.libav import FrameComparison
 from hnervcodec.losses import ms_ssim
-from hnervcodec.metrics import psnr
+from hnervcodec.metrics import PlaneError
 from hnervcodec.planes import Planes
+from hnervcodec.plots import picture
 from hnervcodec.syntax import VideoHeader
 
 
 @dataclass(frozen=True, slots=True)
-class FrameQuality:
+class Quality:
     """PSNRs in dB and SSIMs as ffmpeg's filters define them; nan for planes that there are not."""
 
-    frame: int
     psnr_y: float
     psnr_cb: float
     psnr_cr: float
@@ -34,63 +33,52 @@ class FrameQuality:
     ms_ssim: float  # of luma
 
 
-def compare(video: VideoHeader, pairs: Iterable[tuple[Planes, Planes]]) -> Iterator[FrameQuality]:
-    """(reference, distorted) frame by frame; `video` describes both."""
-    measure = FrameComparison(video)
-    for n, (reference, distorted) in enumerate(pairs):
-        found = measure(reference, distorted)
-        mses = [found.get(f"mse.{plane}", math.nan) for plane in "yuv"]
-        sizes = [plane.size for plane in reference]
-        average = sum(m * s for m, s in zip(mses, sizes, strict=False)) / sum(sizes)
-        y, cb, cr = (psnr(mse, video.max_sample) for mse in mses)
-        weighted = y if len(sizes) == 1 else (6 * y + cb + cr) / 8
+class Comparison:
+    """Measures pairs of frames and, once there are some, the whole; `video` describes both sides.
+
+    frames: what was found, a `Quality` for each pair.
+    """
+
+    def __init__(self, video: VideoHeader):
+        self._video, self._ssim = video, FrameComparison(video)
+        self._error = PlaneError(video.max_sample)
+        self.frames: list[Quality] = []
+
+    def add(self, reference: Planes, distorted: Planes) -> None:
+        """Another pair of frames."""
+        error = PlaneError(self._video.max_sample)
+        error.add(reference, distorted)
+        self._error.merge(error)
         luma = (
-            torch.from_numpy(planes[0].astype(np.float32) / video.max_sample)[None, None]
+            torch.from_numpy(planes[0].astype(np.float32) / self._video.max_sample)[None, None]
             for planes in (reference, distorted)
         )
-        ssims = [found.get(f"ssim.{plane}", math.nan) for plane in ("Y", "U", "V", "All")]
-        yield FrameQuality(
-            n, y, cb, cr, psnr(average, video.max_sample), weighted, ssims[0], ssims[1], ssims[2],
-            ssims[3], float(ms_ssim(*luma)),
-        )  # fmt: skip
+        found = self._ssim(reference, distorted)
+        y, cb, cr, together = (found.get(plane, math.nan) for plane in ("Y", "U", "V", "All"))
+        self.frames.append(Quality(*_psnrs(error), y, cb, cr, together, float(ms_ssim(*luma))))
+
+    @property
+    def whole(self) -> Quality:
+        """PSNRs of the mean squared errors over all frames, as ffmpeg sums them up; the others are
+        means over the frames."""
+        means = {f.name: fmean(getattr(q, f.name) for q in self.frames) for f in fields(Quality)}
+        names = [name for name in means if name.startswith("psnr")]
+        return Quality(**means | dict(zip(names, _psnrs(self._error), strict=True)))
 
 
-def summary(video: VideoHeader, frames: list[FrameQuality]) -> dict[str, float]:
-    """Of the whole video. PSNRs are those of the mean squared errors, as ffmpeg sums them up; the
-    others are means over the frames."""
-    made: dict[str, float] = {}
-    for name in asdict(frames[0]):
-        values = [getattr(frame, name) for frame in frames]
-        if name in ("psnr_y", "psnr_cb", "psnr_cr", "psnr_average"):
-            made[name] = psnr(fmean(video.max_sample**2 * 10 ** (-v / 10) for v in values),
-                              video.max_sample)  # fmt: skip
-        elif name == "psnr_611":
-            planes = made["psnr_y"], made["psnr_cb"], made["psnr_cr"]
-            grey = math.isnan(planes[1])
-            made[name] = planes[0] if grey else (6 * planes[0] + planes[1] + planes[2]) / 8
-        elif name != "frame":
-            made[name] = fmean(values)
-    return made
+def _psnrs(error: PlaneError) -> tuple[float, float, float, float, float]:
+    y, cb, cr = (*error.per_plane, math.nan, math.nan)[:3]
+    return y, cb, cr, error.average, error.weighted
 
 
-def plot(path: str, frames: list[FrameQuality], title: str) -> None:
+def plot(path: str, frames: list[Quality], title: str) -> None:
     """PSNRs over the frames, as a PNG. Needs matplotlib."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(9, 4.5), dpi=110)
-    for name, label, colour in (
-        ("psnr_y", "Y", "black"), ("psnr_cb", "Cb", "tab:blue"), ("psnr_cr", "Cr", "tab:red"),
-        ("psnr_average", "all samples", "tab:gray"),
-    ):  # fmt: skip
-        values = [getattr(frame, name) for frame in frames]
-        if not all(map(math.isnan, values)):
-            axes.plot([frame.frame for frame in frames], values, color=colour, label=label)
-    axes.set(xlabel="frame", ylabel="PSNR, dB", title=title)
-    axes.grid(alpha=0.3)
-    axes.legend()
-    figure.tight_layout()
-    figure.savefig(path, format="png")
-    plt.close(figure)
+    with picture(path, (9, 4.5)) as axes:
+        for name, label, colour in (
+            ("psnr_y", "Y", "black"), ("psnr_cb", "Cb", "tab:blue"), ("psnr_cr", "Cr", "tab:red"),
+            ("psnr_average", "all samples", "tab:gray"),
+        ):  # fmt: skip
+            values = [getattr(frame, name) for frame in frames]
+            if not all(map(math.isnan, values)):
+                axes.plot(range(len(frames)), values, color=colour, label=label)
+        axes.set(xlabel="frame", ylabel="PSNR, dB", title=title)

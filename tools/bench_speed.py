@@ -19,11 +19,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from family import HNeRVDecoder
-from reference import CLIPS, ROOT, Filters, classical, read_clip
+from reference import CLIPS, ROOT, Filters, read_clip
 from torch import Tensor
 from vectors import make_file, random_segment
 
-from hnervcodec import fitting, native, profiles, segment
+from hnervcodec import classical, fitting, native, profiles, segment
 from hnervcodec.architecture import ModelConfig, macs_per_frame, weight_count
 from hnervcodec.planes import Planes, pack
 from hnervcodec.presets import PRESETS
@@ -249,7 +249,7 @@ def measure(case: Case) -> dict[str, float]:
         return facts
     facts |= {f"fit: {k}": v for k, v in fitting_step(video, frames, case, model).items()}
     for codec in ("libx264", "libx265"):
-        anchor = classical(codec, video, frames, {"crf": "33", "preset": "medium"})
+        anchor = classical.code(codec, video, frames, {"crf": "33", "preset": "medium"})
         facts[f"{codec} decodes, frames/s"] = len(frames) / anchor.decode_seconds
     return facts
 

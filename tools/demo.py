@@ -9,9 +9,9 @@ import time
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
-from reference import EXCERPT, compare, read_clip, x265_at
+from reference import EXCERPT, compare, read_clip
 
-from hnervcodec import Decoder, VideoHeader
+from hnervcodec import Decoder, VideoHeader, classical
 from hnervcodec.libav import to_frame
 from hnervcodec.metrics import PlaneError
 from hnervcodec.planes import Planes
@@ -30,7 +30,8 @@ def hnv(*arguments: str) -> bytes:
 
 
 def image(header: VideoHeader, planes: Planes) -> Image.Image:
-    return to_frame(header, planes).to_image()
+    made: Image.Image = to_frame(header, planes).to_image()
+    return made
 
 
 def per_plane(error: PlaneError) -> str:
@@ -90,7 +91,7 @@ def main() -> None:
     error = compare(header, source, decoded)
     size = coded.stat().st_size
     bpp = 8 * size / (len(source) * header.width * header.height)
-    anchor = x265_at(header, source, size)
+    anchor = classical.code_at("x265", header, source, size)
     picture(
         header, source, decoded,
         [f"Big Buck Bunny, {header.width}x{header.height}, {len(source)} frames, above; "

@@ -136,7 +136,8 @@ class HNeRV(nn.Module):
 
     def forward(self, t: Tensor, frames: Tensor) -> Tensor:
         padded = F.pad(frames, (0, self.missing[1], 0, self.missing[0]), mode="replicate")
-        return self.decoder(self.encoder(padded))[..., : self.size[0], : self.size[1]]
+        made: Tensor = self.decoder(self.encoder(padded))
+        return made[..., : self.size[0], : self.size[1]]
 
 
 MODELS: dict[str, Callable[[int, tuple[int, int]], nn.Module]] = {

@@ -14,7 +14,10 @@ from pathlib import Path
 from threading import Thread
 
 import matplotlib
-from reference import ROOT, Filters, read_clip, write_libav
+from reference import ROOT, Filters, read_clip
+
+from hnervcodec.classical import write_libav
+from hnervcodec.planes import Planes
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
@@ -31,7 +34,8 @@ def make_film(path: Path) -> int:
     read = [read_clip(ROOT / "clips" / name, SIZE) for name in CLIPS]
     header = replace(read[0][0], width=320, height=180)
     random_ = random.Random(0)
-    film, parts, last = [], 0, -1
+    film: list[Planes] = []
+    parts, last = 0, -1
     while len(film) < FRAMES:
         which = random_.choice([n for n in range(len(CLIPS)) if n != last])
         frames = read[which][1]

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -167,7 +168,7 @@ def valid_entropy(of: Callable[..., Vector]) -> Iterator[Vector]:
     for decay in range(0, 192, 16):
         yield of(
             f"decay-{decay}", "the exponent of the ratio", video,
-            (write_payload(part, tables=lambda t, d=decay: replace(t, decay=d)), 3),
+            (write_payload(part, tables=partial(replace, decay=decay)), 3),
         )  # fmt: skip
     pixel = make_video(2, 2)
     for name, carry in (("carry", True), ("no-carry", False)):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import math
@@ -11,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
@@ -22,10 +21,10 @@ import imageio_ffmpeg
 import numpy as np
 import paper_report
 import torch
-from reference import CLIPS, ROOT, classical, compare, read_clip
+from reference import CLIPS, ROOT, append, compare, read_clip
 from torch import Tensor, nn
 
-from hnervcodec import Decoder, VideoHeader, entropy
+from hnervcodec import Decoder, VideoHeader, classical, entropy, tables
 from hnervcodec.encoder import encode
 from hnervcodec.libav import to_frame
 from hnervcodec.masks import read_masks
@@ -123,6 +122,12 @@ def rgb(header: VideoHeader, frames: list[Planes]) -> Tensor:
     return torch.from_numpy(np.stack(made)).permute(0, 3, 1, 2).contiguous()
 
 
+def size_of(frames: Tensor) -> tuple[int, int]:
+    """(H, W) of [T, 3, H, W]."""
+    height, width = frames.shape[2:]
+    return height, width
+
+
 def psnr(made: Tensor, wanted: Tensor, where: Tensor | None = None) -> float:
     """Mean over frames uint8 [T, 3, H, W]; only of the pixels `where` [T, 1, H, W]."""
     return float(psnrs(made, wanted, where).mean())
@@ -210,7 +215,7 @@ def run(model: nn.Module, frames: Tensor, moments: Tensor) -> Tensor:
 
 def fresh(job: Job, frames: int) -> nn.Module:
     _, _, source = clip(job.clip)
-    return family.build(job.model, job.parameters, frames, tuple(source.shape[2:]))
+    return family.build(job.model, job.parameters, frames, size_of(source))
 
 
 def moments(count: int) -> Tensor:
@@ -248,7 +253,7 @@ def fit(job: Job) -> Iterator[Found]:
     if job.model in NETWORKS:
         model, times = fresh(job, len(source)), moments(len(source))
         seconds = train(model, source, times, job.epochs)
-        size = family.stored(model, len(source), tuple(source.shape[2:]))
+        size = family.stored(model, len(source), size_of(source))
         yield "PSNR", psnr(run(model, source, times), source), size, seconds
     else:
         coded, seconds = code(job, frames)
@@ -265,7 +270,7 @@ def interpolate(job: Job) -> Iterator[Found]:
     elif job.model in NETWORKS:
         model, times = fresh(job, len(even)), moments(len(even))
         seconds = train(model, even, times, job.epochs)
-        size = family.stored(model, len(even), tuple(source.shape[2:]))
+        size = family.stored(model, len(even), size_of(source))
         yield "coded", psnr(run(model, even, times), even), size, seconds
         between = (times[:-1] + times[1:]) / 2
         if isinstance(model, family.HNeRV):
@@ -313,7 +318,7 @@ def inpaint(job: Job) -> Iterator[Found]:
         model, times = fresh(job, len(source)), moments(len(source))
         damaged = torch.where(where, 255, source)
         seconds = train(model, damaged, times, job.epochs, where)
-        size = family.stored(model, len(source), tuple(source.shape[2:]))
+        size = family.stored(model, len(source), size_of(source))
         made = run(model, damaged, times)
     else:
         coded, seconds = code(job, frames, masks=masks(job.clip))
@@ -328,7 +333,7 @@ def inpaint(job: Job) -> Iterator[Found]:
             0.0,
         )
     if job.model == "hnv fast":
-        paper_report.picture(job.clip, job.model, source, where, made)
+        paper_report.holes_picture(job.clip, job.model, source, where, made)
 
 
 def noisy(frames: list[Planes], kind: str) -> list[Planes]:
@@ -395,26 +400,10 @@ def pipeline(job: Job) -> Iterator[Found]:
     model, times = fresh(job, len(source)), moments(len(source))
     assert isinstance(model, family.HNeRV)
     seconds = train(model, source, times, job.epochs)
-    count = family.stored(model, len(source), tuple(source.shape[2:]))
+    count = family.stored(model, len(source), size_of(source))
     yield "float32", psnr(run(model, source, times), source), 4 * count, seconds
-    weights = [p for p in model.decoder.parameters() if p.dim() > 1]
-    for part in ("pruned by 10 %", "8 bits per weight, 6 per embedding"):
-        if part.startswith("pruned"):
-            cut = torch.cat([w.detach().abs().flatten() for w in weights]).quantile(0.1)
-            kept = [w.detach().abs() > cut for w in weights]
-            hooks = [
-                w.register_hook(lambda g, k=k: g * k) for w, k in zip(weights, kept, strict=True)
-            ]
-            with torch.no_grad():
-                for w, k in zip(weights, kept, strict=True):
-                    w.mul_(k)
-            seconds += train(model, source, times, job.epochs // 6)
-            with torch.no_grad():
-                for w, k in zip(weights, kept, strict=True):
-                    w.mul_(k)
-            for hook in hooks:
-                hook.remove()
-            yield part, psnr(run(model, source, times), source), 4 * count, seconds
+    seconds += prune(model, source, times, job.epochs // 6)
+    yield "pruned by 10 %", psnr(run(model, source, times), source), 4 * count, seconds
     with torch.no_grad():
         embedding = torch.cat([model.encoder(f.float() / 255) for f in source.split(4)])
         levels = [quantize(p, 8) for p in model.decoder.parameters()]
@@ -434,6 +423,30 @@ def pipeline(job: Job) -> Iterator[Found]:
     yield "entropy coded", psnr(shown, source), len(coded) + side, seconds
 
 
+def prune(model: family.HNeRV, source: Tensor, times: Tensor, epochs: int) -> float:
+    """A tenth of the decoder's weights, the smallest, become zero; the others are trained on.
+    Returns seconds."""
+    weights = [p for p in model.decoder.parameters() if p.dim() > 1]
+    cut = torch.cat([w.detach().abs().flatten() for w in weights]).quantile(0.1)
+    kept = [w.detach().abs() > cut for w in weights]
+
+    @torch.no_grad()
+    def cut_off() -> None:
+        for w, k in zip(weights, kept, strict=True):
+            w.mul_(k)
+
+    cut_off()
+    hooks = [
+        w.register_hook(lambda gradient, k=k: gradient * k)
+        for w, k in zip(weights, kept, strict=True)
+    ]
+    seconds = train(model, source, times, epochs)
+    for hook in hooks:
+        hook.remove()
+    cut_off()
+    return seconds
+
+
 def quantize(x: Tensor, bits: int) -> tuple[Tensor, Tensor, Tensor]:
     """(levels, lowest value, step), per tensor."""
     low, high = x.min(), x.max()
@@ -445,11 +458,11 @@ def decoding(job: Job) -> Iterator[Found]:
     """Frames per second, from what is stored to 8-bit frames; networks of 100,000 parameters."""
     header, frames, source = clip(job.clip)
     if job.model.startswith("lib"):
-        anchor = classical(job.model, header, frames, {"crf": "28", "preset": "medium"})
+        anchor = classical.code(job.model, header, frames, {"crf": "28", "preset": "medium"})
         seconds, size = anchor.decode_seconds, anchor.bytes
     elif job.model in NETWORKS:
         model, times = fresh(job, len(source)), moments(len(source))
-        size = family.stored(model, len(source), tuple(source.shape[2:]))
+        size = family.stored(model, len(source), size_of(source))
         if isinstance(model, family.HNeRV):
             with torch.no_grad():
                 known = torch.cat([model.encoder(f.float() / 255) for f in source.split(4)])
@@ -478,24 +491,7 @@ MEASURE = {
 
 
 def load() -> list[Row]:
-    if not ROWS.exists():
-        return []
-    types = {"str": str, "int": int, "float": float}
-    with open(ROWS, newline="") as file:
-        return [
-            Row(**{f.name: types[str(f.type)](row[f.name]) for f in fields(Row)})
-            for row in csv.DictReader(file)
-        ]
-
-
-def append(rows: list[Row]) -> None:
-    ROWS.parent.mkdir(parents=True, exist_ok=True)
-    new = not ROWS.exists()
-    with open(ROWS, "a", newline="") as file:
-        writer = csv.DictWriter(file, [f.name for f in fields(Row)], lineterminator="\n")
-        if new:
-            writer.writeheader()
-        writer.writerows(map(asdict, rows))
+    return tables.load(ROWS, Row)
 
 
 def missing(jobs: list[Job]) -> list[Job]:
@@ -522,7 +518,7 @@ def main() -> None:
             ]  # fmt: skip
             for row in rows:
                 print(f"    {row.measured}: {row.value} ({row.bytes:,} bytes, {row.seconds} s)")
-            append(rows)
+            append(ROWS, rows)
     paper_report.write(load())
 
 

@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-import matplotlib
 import torch
+from matplotlib.image import imsave
+from matplotlib.ticker import NullFormatter
 from reference import ROOT
 from torch import Tensor
 
+from hnervcodec.plots import picture
+
 if TYPE_CHECKING:
     from paper import Row
-
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt
-from matplotlib.ticker import NullFormatter
 
 FOLDER = ROOT / "tools/results/paper"
 COLOURS = {"NeRV": "#9ecae1", "E-NeRV": "#3182bd", "HNeRV": "#e6550d", "hnv ultrafast": "#cccccc",
@@ -77,7 +76,7 @@ ABOUT = {
 }
 
 
-def picture(clip: str, model: str, source: Tensor, where: Tensor, made: Tensor) -> None:
+def holes_picture(clip: str, model: str, source: Tensor, where: Tensor, made: Tensor) -> None:
     """Source, damaged and filled frames, one above the other."""
     chosen = [len(source) // 5, len(source) * 3 // 5]
     damaged = torch.where(where, 255, source)
@@ -85,22 +84,19 @@ def picture(clip: str, model: str, source: Tensor, where: Tensor, made: Tensor) 
     rows = [torch.cat([frames[n] for n in chosen], 2) for frames in (source, damaged, filled)]
     FOLDER.mkdir(parents=True, exist_ok=True)
     name = f"holes-{clip}-{model.replace(' ', '-')}.png"
-    plt.imsave(FOLDER / name, torch.cat(rows, 1).permute(1, 2, 0).numpy())
+    imsave(FOLDER / name, torch.cat(rows, 1).permute(1, 2, 0).numpy())
 
 
 def plot(rows: list[Row], study: str, x: str, label: str) -> None:
-    figure, axes = plt.subplots(figsize=(7, 4.5), dpi=110)
-    for model, colour in COLOURS.items():
-        points = sorted((getattr(r, x), r.value) for r in rows if r.model == model)
-        axes.plot([p[0] for p in points], [p[1] for p in points], "o-", color=colour, label=model)
-    axes.set(xscale="log", xlabel=label, ylabel="PSNR in RGB, dB")
-    axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.xaxis.set_major_formatter("{x:g}")
-    axes.grid(alpha=0.3, which="both")
-    axes.legend(fontsize=8)
-    figure.tight_layout()
-    figure.savefig(FOLDER / f"{study}.png")
-    plt.close(figure)
+    with picture(FOLDER / f"{study}.png", (7, 4.5)) as axes:
+        for model, colour in COLOURS.items():
+            points = sorted((getattr(r, x), r.value) for r in rows if r.model == model)
+            axes.plot(
+                [p[0] for p in points], [p[1] for p in points], "o-", color=colour, label=model
+            )
+        axes.set(xscale="log", xlabel=label, ylabel="PSNR in RGB, dB")
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.xaxis.set_major_formatter("{x:g}")
 
 
 def table(rows: Iterable[Row]) -> list[str]:

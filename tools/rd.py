@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import ast
-import csv
 import hashlib
-import os
 import subprocess
 import sys
 import tempfile
 import time
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from unittest import mock
 
 import av
@@ -22,10 +20,10 @@ import numpy as np
 import rd_report
 import torch
 from pytorch_msssim import ms_ssim
-from reference import CLIPS, ROOT, classical, compare, read_clip, rgb_psnr
+from reference import CLIPS, ROOT, append, compare, read_clip, rgb_psnr
 
-from hnervcodec import Decoder, VideoHeader, fitting, presets, ratecontrol
-from hnervcodec.encoder import encode
+from hnervcodec import Decoder, VideoHeader, classical, fitting, presets, ratecontrol, tables
+from hnervcodec.encoder import EncodeResult, encode
 from hnervcodec.plan import Settings
 from hnervcodec.planes import Planes, plane_bytes
 
@@ -163,9 +161,9 @@ def code_of(source: str) -> str:
     """What Python makes of a module, without comments and docstrings, which change no byte."""
     tree = ast.parse(source)
     for node in ast.walk(tree):
-        documented = isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
-        if documented and ast.get_docstring(node) is not None:
-            node.body = node.body[1:]
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+            documented = ast.get_docstring(node) is not None
+            node.body = node.body[1:] if documented else node.body
     return ast.unparse(tree)
 
 
@@ -201,7 +199,7 @@ def measure(job: Job) -> Point:
         options = {"crf": f"{job.rate:g}", "preset": job.preset}
         if job.variant:
             options["tune"] = job.variant
-        anchor = classical(job.codec, header, source, options)
+        anchor = classical.code(job.codec, header, source, options)
         decoded, size = anchor.decoded, anchor.bytes
         encode_seconds, decode_seconds = anchor.encode_seconds, anchor.decode_seconds
     error = compare(header, source, decoded)
@@ -217,7 +215,9 @@ def measure(job: Job) -> Point:
     )  # fmt: skip
 
 
-def encode_variant(job: Job, header: VideoHeader, source: list[Planes], file):  # type: ignore[no-untyped-def]
+def encode_variant(
+    job: Job, header: VideoHeader, source: list[Planes], file: BinaryIO
+) -> EncodeResult:
     """`encode` as the command calls it, or with one technique of ABLATIONS taken away."""
     name, ablation = job.preset, ABLATIONS[job.variant] if job.variant else Ablation()
     if job.variant:
@@ -225,7 +225,7 @@ def encode_variant(job: Job, header: VideoHeader, source: list[Planes], file):  
         presets.PRESETS[name] = ablation.apply(presets.PRESETS[job.preset])
     last = 0.0
 
-    def report(number: int, progress) -> None:  # type: ignore[no-untyped-def]
+    def report(number: int, progress: fitting.Progress) -> None:
         nonlocal last
         if time.monotonic() - last > 20 or progress.step == progress.steps:
             last = time.monotonic()
@@ -252,7 +252,7 @@ def encode_variant(job: Job, header: VideoHeader, source: list[Planes], file):  
 class Ablation:
     """The encoder with one thing changed."""
 
-    fit: dict[str, float] = field(default_factory=dict)  # of FitConfig
+    fit: dict[str, Any] = field(default_factory=dict)  # of FitConfig
     limits: dict[str, int] = field(default_factory=dict)  # of ShapeLimits
     patch: tuple[object, str, object] | None = None  # object, attribute, what stands in for it
     arguments: dict[str, Any] = field(default_factory=dict)  # of encode
@@ -295,26 +295,7 @@ ABLATIONS = {
 
 def load() -> list[Point]:
     """Every measured point, oldest first."""
-    if not POINTS.exists():
-        return []
-    with open(POINTS, newline="") as file:
-        return [
-            Point(**{f.name: _TYPES[str(f.type)](row[f.name]) for f in fields(Point)})
-            for row in csv.DictReader(file)
-        ]
-
-
-_TYPES = {"str": str, "int": int, "float": float}
-
-
-def append(point: Point) -> None:
-    POINTS.parent.mkdir(parents=True, exist_ok=True)
-    new = not POINTS.exists()
-    with open(POINTS, "a", newline="") as file:
-        writer = csv.DictWriter(file, [f.name for f in fields(Point)], lineterminator="\n")
-        if new:
-            writer.writeheader()
-        writer.writerow(asdict(point))
+    return tables.load(POINTS, Point)
 
 
 def missing(jobs: list[Job]) -> list[Job]:
@@ -342,7 +323,7 @@ def main() -> None:
         for job in missing(jobs):
             print(f"{name}: {job}", flush=True)
             point = measure(job)
-            append(point)
+            append(POINTS, [point])
             print(
                 f"    {point.bytes:,} bytes {point.bpp:.4f} bpp, Y {point.psnr_y:.2f} "
                 f"6:1:1 {point.psnr_611:.2f} dB, MS-SSIM {point.ms_ssim:.4f}, "
@@ -351,6 +332,5 @@ def main() -> None:
     rd_report.write(load())
 
 
-os.environ.setdefault("SVT_LOG", "1")  # errors only
 if __name__ == "__main__":
     main()

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import matplotlib
 import numpy as np
-from bjontegaard import bd_rate
 from reference import CLIPS, ROOT
 from scipy.interpolate import PchipInterpolator
 
-if TYPE_CHECKING:
-    from rd import Point
+from hnervcodec.comparison import bd_rate
+from hnervcodec.plots import picture, rate_axis
 
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from rd import Point
 
 FOLDER = ROOT / "tools/results/rd"
 # Curves to be compared with: codec, preset, tune.
@@ -61,40 +59,28 @@ def bd(anchor: list[Point], test: list[Point]) -> float:
     """Bjontegaard's average difference in rate, percent, where the curves overlap."""
     if min(len(anchor), len(test)) < 4:
         return math.nan
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return float(
-            bd_rate(
-                np.array([p.bytes for p in anchor]), np.array([p.psnr_611 for p in anchor]),
-                np.array([p.bytes for p in test]), np.array([p.psnr_611 for p in test]),
-                method="pchip", min_overlap=0, require_matching_points=False,
-            )
-        )  # fmt: skip
+    lines = ([(p.bytes, p.psnr_611) for p in line] for line in (anchor, test))
+    return bd_rate(*lines)
 
 
 def plot(points: list[Point], clip: str) -> None:
-    figure, axes = plt.subplots(figsize=(8, 5.5), dpi=110)
-    for (name, key), colour in zip(ANCHORS.items(), COLOURS, strict=True):
-        line = curve(points, clip, *key)
-        axes.plot([p.bpp for p in line], [p.psnr_611 for p in line], ".-", color=colour, label=name)
-    for preset, colour in HNV_COLOURS.items():
-        line = curve(points, clip, "hnv", preset, "")
-        if line:
-            axes.plot([p.bpp for p in line], [p.psnr_611 for p in line], "o-", color=colour,
-                      linewidth=2, label=f"hnv {preset}")  # fmt: skip
-    first = next(p for p in points if p.clip == clip)
-    axes.set(xscale="log", xlabel="bits per pixel, whole file", ylabel="PSNR 6:1:1, dB")
-    axes.set_title(f"{clip}: {first.width}x{first.height}, {first.frames} frames")
-    ticks = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
-    axes.set_xticks(ticks, [f"{t:g}" for t in ticks])
-    axes.minorticks_off()
-    rates = [p.bpp for p in points if p.clip == clip]
-    axes.set_xlim(min(rates) / 1.15, max(rates) * 1.15)
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize=8)
-    figure.tight_layout()
-    figure.savefig(FOLDER / f"{clip}.png")
-    plt.close(figure)
+    with picture(FOLDER / f"{clip}.png") as axes:
+        for (name, key), colour in zip(ANCHORS.items(), COLOURS, strict=True):
+            draw(axes, curve(points, clip, *key), ".-", color=colour, label=name)
+        for preset, colour in HNV_COLOURS.items():
+            line = curve(points, clip, "hnv", preset, "")
+            if line:
+                draw(axes, line, "o-", color=colour, linewidth=2, label=f"hnv {preset}")
+        own = [p for p in points if p.clip == clip]
+        axes.set(xlabel="bits per pixel, whole file", ylabel="PSNR 6:1:1, dB")
+        axes.set_title(f"{clip}: {own[0].width}x{own[0].height}, {own[0].frames} frames")
+        rate_axis(axes, [0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5])
+        rates = [p.bpp for p in own]
+        axes.set_xlim(min(rates) / 1.15, max(rates) * 1.15)
+
+
+def draw(axes: Axes, line: list[Point], style: str, **how: Any) -> None:
+    axes.plot([p.bpp for p in line], [p.psnr_611 for p in line], style, **how)
 
 
 def times(value: float) -> str:

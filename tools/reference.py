@@ -1,22 +1,28 @@
-"""Real clips and classical codecs, for the demo and the measurements in this folder."""
+"""Real clips, tables and plots, for the demo and the measurements in this folder."""
 
 from __future__ import annotations
 
-import io
 import math
-import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict
+from fractions import Fraction
 from itertools import islice, pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import av
 import numpy as np
+from av.video.frame import VideoFrame
 
 from hnervcodec.libav import from_frame, to_frame
 from hnervcodec.metrics import PlaneError
 from hnervcodec.planes import Planes
 from hnervcodec.syntax import VideoHeader
+from hnervcodec.tables import to_csv
 from hnervcodec.video import VideoSource
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 ROOT = Path(__file__).resolve().parent.parent
 EXCERPT = ROOT / "tests/data/bunny.mp4"
@@ -54,58 +60,11 @@ def read_clip(
         graph.configure()
         for frame in islice(container.decode(stream), limit):
             graph.push(frame)
-            filtered = graph.pull()
-            header = VideoHeader(filtered.width, filtered.height, 1, stream.average_rate)
+            filtered = cast(VideoFrame, graph.pull())
+            rate = stream.average_rate or Fraction(25)
+            header = VideoHeader(filtered.width, filtered.height, 1, rate)
             frames.append(from_frame(filtered, header))
     return header, frames
-
-
-def write_libav(
-    target: str | Path | io.BytesIO, header: VideoHeader, frames: list[Planes], codec: str,
-    options: dict[str, str], muxer: str = "mp4",
-) -> None:  # fmt: skip
-    """Encodes `frames` with one of libav's encoders."""
-    name = target if isinstance(target, io.BytesIO) else str(target)
-    with av.open(name, "w", format=muxer) as container:
-        stream = container.add_stream(codec, rate=header.frame_rate, options=options)
-        stream.width, stream.height = header.width, header.height
-        stream.pix_fmt = to_frame(header, frames[0]).format.name
-        for n, planes in enumerate(frames):
-            frame = to_frame(header, planes)
-            frame.pts, frame.time_base = n, 1 / header.frame_rate
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
-
-
-@dataclass
-class Anchor:
-    """A classical codec's result."""
-
-    bytes: int  # of the raw elementary stream
-    decoded: list[Planes]
-    encode_seconds: float
-    decode_seconds: float
-
-
-# Elementary streams, so that no container's bytes count against a codec.
-MUXERS = {"libx264": "h264", "libx265": "hevc", "libsvtav1": "obu"}
-_QUIET = {"libx265": {"x265-params": "log-level=none:info=0"}}
-
-
-def classical(
-    codec: str, header: VideoHeader, frames: list[Planes], options: dict[str, str]
-) -> Anchor:
-    """What one of libav's encoders makes of the frames; `options`: its own (crf, preset ...)."""
-    stream = io.BytesIO()
-    start = time.monotonic()
-    write_libav(stream, header, frames, codec, options | _QUIET.get(codec, {}), MUXERS[codec])
-    encoded = time.monotonic()
-    size = stream.tell()
-    stream.seek(0)
-    with av.open(stream, "r", format=MUXERS[codec]) as container:
-        decoded = [from_frame(frame, header) for frame in container.decode(video=0)]
-    finished = time.monotonic()
-    return Anchor(size, decoded, encoded - start, finished - encoded)
 
 
 def rgb_psnr(header: VideoHeader, source: list[Planes], decoded: list[Planes]) -> float:
@@ -128,20 +87,12 @@ def compare(header: VideoHeader, source: list[Planes], decoded: list[Planes]) ->
     return error
 
 
-def x265(header: VideoHeader, frames: list[Planes], crf: float, preset: str = "slow") -> Anchor:
-    """libx265 at a constant rate factor."""
-    return classical("libx265", header, frames, {"crf": f"{crf:.3f}", "preset": preset})
-
-
-def x265_at(header: VideoHeader, frames: list[Planes], size: int, preset: str = "slow") -> Anchor:
-    """The best libx265 result that is not larger than `size` bytes, by bisection of the crf."""
-    low, high = 0.0, 51.0
-    best = x265(header, frames, high, preset)
-    for _ in range(7):
-        crf = (low + high) / 2
-        anchor = x265(header, frames, crf, preset)
-        if anchor.bytes <= size:
-            best, high = anchor, crf
-        else:
-            low = crf
-    return best
+def append(path: Path, rows: Sequence[DataclassInstance]) -> None:
+    """More rows for a table that `hnervcodec.tables.load` reads. Nothing that is there is written
+    again, as several studies may write at once."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = to_csv(map(asdict, rows))
+    if path.exists():
+        text = text.split("\n", 1)[1]
+    with open(path, "a", newline="") as file:
+        file.write(text)

@@ -10,7 +10,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from reference import CLIPS, ROOT, read_clip, write_libav
+from reference import CLIPS, ROOT, read_clip
+
+from hnervcodec.classical import write_libav
 
 KILLS = 10
 OPTIONS = ("--bpp", "0.06", "--preset", "fast", "--threads", "1", "-q")

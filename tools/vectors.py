@@ -181,7 +181,7 @@ def join(prefix: bytes, chunks: Chunks, *, relocate: bool = True) -> bytes:
         places.append(position)
         position += 20 + len(payload)
     segments = [place for (kind, _), place in zip(chunks, places, strict=True) if kind == b"SEGM"]
-    parts = [prefix]
+    parts: list[bytes | bytearray] = [prefix]
     for serial, (kind, payload) in enumerate(chunks):
         fixed = bytearray(payload)
         if relocate and kind == b"INDX":

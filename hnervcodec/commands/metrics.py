@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-import io
 import json
 import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from itertools import islice
-from typing import Any
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from hnervcodec.commands.files import open_video
-from hnervcodec.errors import SourceError, UsageError
+from hnervcodec.errors import HnervError, SourceError, UsageError
+
+if TYPE_CHECKING:
+    from hnervcodec.quality import Quality
+    from hnervcodec.syntax import VideoHeader
+    from hnervcodec.vmaf import Vmaf
 
 
 @click.command()
@@ -20,78 +27,128 @@ from hnervcodec.errors import SourceError, UsageError
 @click.argument("distorted", metavar="DIST")
 @click.option("--limit", type=click.IntRange(1), help="Frames to compare at most.")
 @click.option("--csv", "table", metavar="FILE", help="A row per frame; - for standard output.")
+@click.option(
+    "--vmaf", is_flag=True, help="Fail where VMAF cannot be computed; default: leave it out."
+)
 @click.option("--json", "as_json", is_flag=True, help="For programs: the whole and every frame.")
 @click.option("--plot", metavar="FILE", help="PSNR over the frames, as a PNG (needs matplotlib).")
 def metrics(
-    reference: str, distorted: str, limit: int | None, table: str | None, as_json: bool,
-    plot: str | None,
+    reference: str, distorted: str, limit: int | None, table: str | None, vmaf: bool,
+    as_json: bool, plot: str | None,
 ) -> None:  # fmt: skip
     """Say how much the video DIST differs from REF; either may be a .hnv file.
 
-    PSNR and SSIM are those of ffmpeg's filters, MS-SSIM is of luma. The two must have one size,
-    pixel format and number of frames. Identical planes have an infinite PSNR, null in JSON.
+    PSNR and SSIM are those of ffmpeg's filters, MS-SSIM is of luma. VMAF (default model) is there
+    if an ffmpeg with libvmaf is on PATH. The two must have one size, pixel format and number of
+    frames. Identical planes have an infinite PSNR, null in JSON.
 
     \b
     hnv metrics in.mp4 out.hnv --csv frames.csv --plot frames.png
     """
-    from hnervcodec import quality
-
     with open_video(reference) as (video, sources), open_video(distorted) as (other, made):
-        same = ("width", "height", "chroma_format", "bit_depth")
-        for name in same:
+        for name in ("width", "height", "chroma_format", "bit_depth"):
             if getattr(video, name) != getattr(other, name):
                 raise UsageError(
                     f"{reference} and {distorted} differ in {name.replace('_', ' ')}: "
                     f"{getattr(video, name)} and {getattr(other, name)}"
                 )
-        try:
-            pairs = islice(zip(sources, made, strict=True), limit)
-            frames = list(quality.compare(video, pairs))
-        except ValueError as error:
-            raise UsageError(
-                f"{reference} and {distorted} differ in their number of frames: use --limit"
-            ) from error
-    if not frames:
-        raise SourceError(f"{reference} holds no frames")
-    whole = quality.summary(video, frames)
-    rows = [asdict(frame) for frame in frames]
+        with open_vmaf(video, vmaf) as judge:
+            from hnervcodec.quality import Comparison
+
+            comparison = Comparison(video)
+            try:
+                for pair in islice(zip(sources, made, strict=True), limit):
+                    comparison.add(*pair)
+                    if judge:
+                        judge.add(*pair)
+            except ValueError as error:
+                raise UsageError(
+                    f"{reference} and {distorted} differ in their number of frames: use --limit"
+                ) from error
+            if not comparison.frames:
+                raise SourceError(f"{reference} holds no frames")
+            vmafs = scores(judge, vmaf) if judge else []
+    whole = asdict(comparison.whole)
+    rows = [{"frame": n, **asdict(frame)} for n, frame in enumerate(comparison.frames)]
+    if vmafs:
+        whole["vmaf"] = fmean(vmafs)
+        rows = [{**row, "vmaf": value} for row, value in zip(rows, vmafs, strict=True)]
     if table:
         write_table(table, rows)
     if plot:
-        from hnervcodec.files import complete_or_absent
-
-        try:
-            with complete_or_absent(plot) as path:
-                quality.plot(str(path), frames, f"{distorted}, {whole['psnr_y']:.2f} dB Y")
-        except ImportError as error:
-            raise UsageError("--plot needs matplotlib: pip install matplotlib") from error
+        write_plot(plot, comparison.frames, f"{distorted}, {whole['psnr_y']:.2f} dB Y")
     if as_json:
         click.echo(json.dumps({"frames": [finite(row) for row in rows], **finite(whole)}))
     elif table != "-":
-        names = {"psnr": "PSNR, dB", "ssim": "SSIM", "ms_ssim": "MS-SSIM"}
-        for kind, label in names.items():
-            values = {key.removeprefix(kind).strip("_"): value for key, value in whole.items()
-                      if key.startswith(kind) and not math.isnan(value)}  # fmt: skip
-            digits = 2 if kind == "psnr" else 4
-            parts = (f"{key} {value:.{digits}f}".strip() for key, value in values.items())
+        print_summary(whole)
+
+
+@contextmanager
+def open_vmaf(video: VideoHeader, is_asked: bool) -> Iterator[Vmaf | None]:
+    """None where there is no libvmaf and nobody asked for it."""
+    from hnervcodec import vmaf
+
+    program = vmaf.find()
+    if program is None:
+        if is_asked:
+            raise UsageError("--vmaf needs a program ffmpeg with libvmaf on PATH")
+        yield None
+        return
+    with vmaf.Vmaf(program, video) as judge:
+        yield judge
+
+
+def scores(judge: Vmaf, is_asked: bool) -> list[float]:
+    """VMAF of each frame; none where ffmpeg fails and nobody asked for it."""
+    try:
+        return judge.scores()
+    except HnervError as error:
+        if is_asked:
+            raise
+        click.echo(f"note: {error}", err=True)
+        return []
+
+
+def print_summary(whole: dict[str, float]) -> None:
+    names = {"psnr": "PSNR, dB", "ssim": "SSIM", "ms_ssim": "MS-SSIM", "vmaf": "VMAF"}
+    for kind, label in names.items():
+        values = {key.removeprefix(kind).strip("_"): value for key, value in whole.items()
+                  if key.startswith(kind) and not math.isnan(value)}  # fmt: skip
+        digits = 4 if "ssim" in kind else 2
+        parts = (
+            f"{'6:1:1' if key == '611' else key} {value:.{digits}f}".strip()
+            for key, value in values.items()
+        )
+        if values:
             click.echo(f"{label:9} {'  '.join(parts)}")
 
 
-def finite(row: dict[str, Any]) -> dict[str, Any]:
-    return {key: value if math.isfinite(value) else None for key, value in row.items()}
+def finite(row: Mapping[str, Any]) -> dict[str, Any]:
+    """As JSON wants it: null for what is no number."""
+    return {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value
+        for key, value in row.items()
+    }
+
+
+def write_plot(path: str, frames: list[Quality], title: str) -> None:
+    from hnervcodec import quality
+    from hnervcodec.files import complete_or_absent
+
+    try:
+        with complete_or_absent(path) as name:
+            quality.plot(str(name), frames, title)
+    except ImportError as error:
+        raise UsageError("--plot needs matplotlib: pip install matplotlib") from error
 
 
 def write_table(path: str, rows: list[dict[str, Any]]) -> None:
-    import csv
-
     from hnervcodec.files import open_complete_or_absent
+    from hnervcodec.tables import to_csv
 
-    text = io.StringIO()
-    writer = csv.DictWriter(text, rows[0], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
+    text = to_csv(rows)
     if path == "-":
-        click.echo(text.getvalue(), nl=False)
+        click.echo(text, nl=False)
     else:
         with open_complete_or_absent(path) as file:
-            file.write(text.getvalue().encode())
+            file.write(text.encode())

@@ -1,0 +1,136 @@
+"""Other codecs on the same frames, through libav, to compare with."""
+
+from __future__ import annotations
+
+import io
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import av
+from av.video.frame import VideoFrame
+
+from hnervcodec.errors import UsageError
+from hnervcodec.libav import from_frame, pixel_format, reason, to_frame
+from hnervcodec.planes import Planes
+from hnervcodec.syntax import VideoHeader
+
+
+@dataclass(frozen=True, slots=True)
+class Codec:
+    """What we know of one of libav's encoders."""
+
+    library: str  # libav's name
+    muxer: str  # of the elementary stream, so that no container's bytes count against a codec
+    preset: str  # the slow one that it is compared at
+    worst: float  # highest constant rate factor
+    step: float  # how finely that is searched
+    quiet: tuple[tuple[str, str], ...] = ()  # options that keep its remarks out of log and stream
+
+
+CODECS = {
+    "x264": Codec("libx264", "h264", "veryslow", 51, 0.4),
+    "x265": Codec("libx265", "hevc", "slow", 51, 0.4, (("x265-params", "log-level=none:info=0"),)),
+    "svtav1": Codec("libsvtav1", "obu", "5", 63, 1),
+}
+_BY_LIBRARY = {codec.library: codec for codec in CODECS.values()}
+
+
+@dataclass
+class Coded:
+    """What a codec made of a clip."""
+
+    bytes: int  # of the elementary stream
+    decoded: list[Planes]
+    encode_seconds: float
+    decode_seconds: float
+    crf: str = ""  # the constant rate factor, if that was searched for
+
+
+def write_libav(
+    target: str | Path | io.BytesIO, header: VideoHeader, frames: list[Planes], library: str,
+    options: dict[str, str], muxer: str = "mp4",
+) -> None:  # fmt: skip
+    """Encodes `frames` with one of libav's encoders."""
+    name = target if isinstance(target, io.BytesIO) else str(target)
+    with av.open(name, "w", format=muxer) as container:
+        stream: Any = container.add_stream(library, rate=header.frame_rate, options=options)
+        stream.width, stream.height = header.width, header.height
+        stream.pix_fmt = pixel_format(header.chroma_format, header.bit_depth)
+        for n, planes in enumerate(frames):
+            frame = to_frame(header, planes)
+            frame.pts, frame.time_base = n, 1 / header.frame_rate
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+
+
+def code(library: str, header: VideoHeader, frames: list[Planes], options: dict[str, str]) -> Coded:
+    """What one of libav's encoders makes of the frames; `options`: its own (crf, preset ...)."""
+    codec = _BY_LIBRARY[library]
+    os.environ.setdefault("SVT_LOG", "1")  # errors only
+    stream = io.BytesIO()
+    start = time.monotonic()
+    write_libav(stream, header, frames, library, options | dict(codec.quiet), codec.muxer)
+    encoded = time.monotonic()
+    size = stream.tell()
+    stream.seek(0)
+    with av.open(stream, "r", format=codec.muxer) as container:
+        decoded = [_read(frame, header) for frame in container.decode(video=0)]
+    finished = time.monotonic()
+    return Coded(size, decoded, encoded - start, finished - encoded)
+
+
+def _read(frame: VideoFrame, header: VideoHeader) -> Planes:
+    made = frame.format.name.replace("yuvj", "yuv")
+    if made != pixel_format(header.chroma_format, header.bit_depth):
+        raise ValueError(f"it makes {made} of that")
+    return from_frame(frame, header)
+
+
+def code_at(
+    name: str, header: VideoHeader, frames: list[Planes], size: int, preset: str = "",
+    tried: Callable[[Coded], None] = lambda coded: None,
+) -> Coded:  # fmt: skip
+    """The best result of CODECS[name] that is not larger than `size` bytes, by bisection of the
+    constant rate factor; the worst one where even that is larger. `tried` hears of each."""
+    codec = CODECS[name]
+
+    def at(crf: float) -> Coded:
+        options = {"crf": f"{crf:.3f}", "preset": preset or codec.preset}
+        coded = code(codec.library, header, frames, options)
+        coded.crf = options["crf"]
+        tried(coded)
+        return coded
+
+    low, high = 0.0, codec.worst
+    best = at(high)
+    while high - low > codec.step:
+        crf = (low + high) / 2
+        coded = at(crf)
+        if coded.bytes <= size:
+            best, high = coded, crf
+        else:
+            low = crf
+    return best
+
+
+def check(name: str, header: VideoHeader, frame: Planes) -> None:
+    """UsageError if libav lacks CODECS[name], or if that cannot code such frames."""
+    library = CODECS[name].library
+    if library not in av.codecs_available:
+        raise UsageError(f"PyAV has no {library} here: leave {name} out of --codecs")
+    try:
+        code(library, header, [frame], {"preset": CODECS[name].preset})
+    except (av.error.FFmpegError, ValueError) as error:
+        form = pixel_format(header.chroma_format, header.bit_depth)
+        raise UsageError(
+            f"{name} cannot code {header.width}x{header.height} {form}: {reason(error)}"
+        ) from error
+
+
+def versions() -> str:
+    """Of libav, which all these codecs come with."""
+    return f"PyAV {av.__version__} ffmpeg {av.ffmpeg_version_info}"

@@ -1,0 +1,234 @@
+"""hnv compare"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+import hnervcodec
+from hnervcodec.commands.files import open_video
+from hnervcodec.commands.metrics import finite
+from hnervcodec.commands.options import PRESET, QUIET, SCENECUT
+from hnervcodec.commands.progress import EncodeProgress
+from hnervcodec.errors import OutputError, SourceError, UsageError
+
+if TYPE_CHECKING:
+    from hnervcodec.classical import Coded
+    from hnervcodec.comparison import Job, Point
+    from hnervcodec.planes import Planes
+    from hnervcodec.syntax import VideoHeader
+
+HNV = "hnv"  # the codec that is not classical
+TABLE, FACTS, PICTURE = "points.csv", "compare.json", "compare.png"
+
+
+class List(click.ParamType[list[str]]):
+    """Values with commas between them, each once."""
+
+    name = "list"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> list[str]:
+        return list(dict.fromkeys(part.strip() for part in str(value).split(",")))
+
+
+@click.command()
+@click.argument("source", metavar="IN")
+@click.option("-o", "--output", required=True, metavar="FOLDER", help="Where the results go.")
+@click.option(
+    "--codecs",
+    type=List(),
+    default="hnv,x264,x265,svtav1",
+    show_default=True,
+    help="Which to compare, with commas between them.",
+)
+@click.option(
+    "--bpp",
+    type=List(),
+    default="0.02,0.04,0.07,0.1",
+    show_default=True,
+    help="Rates in bits per pixel; BD-rates take at least three.",
+)
+@PRESET
+@click.option("--limit", type=click.IntRange(1), help="Frames to compare at most.")
+@QUIET
+def compare(
+    source: str, output: str, codecs: list[str], bpp: list[str], preset: str, limit: int | None,
+    quiet: bool,
+) -> None:  # fmt: skip
+    """Encode the video IN with several codecs at the same rates, and say what each makes of it.
+
+    hnv is measured by its whole file and at --preset; x264 (veryslow), x265 (slow) and SVT-AV1 (5)
+    by their elementary streams, at the constant rate factor that comes nearest to the rate from
+    below. All frames are held in memory.
+
+    FOLDER gets points.csv, compare.json and compare.png (needs matplotlib; BD-rates need
+    bjontegaard: pip install hnervcodec[compare]). What points.csv has of these frames is not
+    measured again, so that the same command goes on with a comparison that was interrupted.
+
+    \b
+    hnv compare in.mp4 --codecs hnv,x265 --bpp 0.02,0.05,0.1 --preset fast -o results
+    """
+    from hnervcodec import classical
+
+    rates = [rate(text) for text in bpp]
+    for name in codecs:
+        if name not in (HNV, *classical.CODECS):
+            known = ", ".join((HNV, *classical.CODECS))
+            raise UsageError(f"unknown codec {name!r}: choose from {known}")
+    with open_video(source) as (header, read):
+        frames = list(islice(read, limit))
+    if not frames:
+        raise SourceError(f"{source} holds no frames")
+    for name in codecs:
+        if name != HNV:
+            classical.check(name, header, frames[0])
+    from hnervcodec import comparison
+
+    lengths = comparison.segments(header, frames, SCENECUT)
+    if HNV in codecs:
+        comparison.check(header, lengths, preset, rates)
+    content, folder = comparison.digest(header, frames), open_folder(output)
+    jobs = []
+    for name in codecs:
+        version = f"hnv {hnervcodec.__version__}" if name == HNV else classical.versions()
+        own = preset if name == HNV else classical.CODECS[name].preset
+        jobs += [comparison.Job(content, name, own, value, version) for value in rates]
+    try:
+        points = measured(jobs, header, frames, lengths, folder / TABLE, quiet)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("the same command goes on from here") from None
+    report(points, folder, Path(source).name)
+
+
+def rate(text: str) -> float:
+    """Bits per pixel."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise UsageError(f"--bpp: {text!r} is not a rate such as 0.05")
+    return value
+
+
+def open_folder(output: str) -> Path:
+    folder = Path(output)
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot make the folder {output}: {error.strerror}") from error
+    return folder
+
+
+def measured(
+    jobs: list[Job], header: VideoHeader, frames: list[Planes], lengths: list[int], path: Path,
+    quiet: bool,
+) -> list[Point]:  # fmt: skip
+    """A point for each job; those that the table at `path` lacks are measured and added to it."""
+    from hnervcodec.comparison import measure
+
+    def trial(coded: Coded) -> None:
+        say(f"    crf {coded.crf}: {coded.bytes:,} bytes, {coded.encode_seconds:.1f} s", quiet)
+
+    points = []
+    for number, job in enumerate(jobs, 1):
+        point = {known.job: known for known in load(path)}.get(job)
+        if point is None:
+            say(f"{number}/{len(jobs)}  {job.codec} {job.preset}, {job.rate:g} bpp", quiet)
+            fit = EncodeProgress(header, job.preset, quiet or job.codec != HNV)
+            fit.lengths = dict(enumerate(lengths))
+            point = measure(job, header, frames, lengths, fit, trial)
+            save(path, [*load(path), point])
+            if point.bpp > job.rate:
+                say(f"note: {job.codec} cannot code these frames at {job.rate:g} bpp", quiet)
+        points.append(point)
+    return points
+
+
+def say(line: str, quiet: bool) -> None:
+    if not quiet:
+        click.echo(line, err=True)
+
+
+def load(path: Path) -> list[Point]:
+    from hnervcodec import tables
+    from hnervcodec.comparison import Point
+
+    try:
+        return tables.load(path, Point)
+    except ValueError as error:
+        raise UsageError(f"{error}: move it away, or choose another folder") from error
+
+
+def save(path: Path, points: list[Point]) -> None:
+    from hnervcodec.files import open_complete_or_absent
+    from hnervcodec.tables import to_csv
+
+    with open_complete_or_absent(path) as file:
+        file.write(to_csv(map(asdict, points)).encode())
+
+
+def report(points: list[Point], folder: Path, name: str) -> None:
+    """Everything in compare.json, the picture, and then tables on standard output."""
+    from hnervcodec import comparison
+    from hnervcodec.files import complete_or_absent, open_complete_or_absent
+
+    rates: dict[str, dict[str, float]] = {}
+    try:
+        rates = comparison.bd_rates(points)
+    except ImportError:
+        click.echo("note: BD-rates need bjontegaard: pip install hnervcodec[compare]", err=True)
+    facts = {
+        "source": name,
+        "points": [finite({**asdict(p), "bpp": p.bpp}) for p in points],
+        "bd_rate_percent": {anchor: finite(found) for anchor, found in rates.items()},
+    }
+    with open_complete_or_absent(folder / FACTS) as file:
+        file.write(json.dumps(facts, indent=1).encode() + b"\n")
+    try:
+        with complete_or_absent(folder / PICTURE) as path:
+            comparison.plot(str(path), points, name)
+    except ImportError:
+        click.echo("note: the picture needs matplotlib: pip install matplotlib", err=True)
+    click.echo(f"{name}: {points[0].frames} frames of {points[0].width}x{points[0].height}")
+    print_columns(COLUMNS, map(cells, points))
+    if len(rates) > 1:
+        click.echo("\nBD-rate by 6:1:1, %: what a row's codec needs more than a column's")
+        lines = [
+            [codec, *(difference(rates[anchor].get(codec)) for anchor in rates)] for codec in rates
+        ]
+        print_columns(["", *rates], lines)
+
+
+COLUMNS = ["codec", "preset", "asked", "bpp", "bytes", "PSNR Y", "6:1:1", "SSIM", "MS-SSIM",
+           "encode", "decode"]  # fmt: skip
+
+
+def cells(point: Point) -> list[str]:
+    """Of a line under COLUMNS."""
+    return [
+        point.codec, point.preset, f"{point.rate:g}", f"{point.bpp:.4f}", f"{point.bytes:,}",
+        f"{point.psnr_y:.2f}", f"{point.psnr_611:.2f}", f"{point.ssim:.4f}",
+        f"{point.ms_ssim:.4f}", f"{point.encode_seconds:.1f} s", f"{point.decode_seconds:.2f} s",
+    ]  # fmt: skip
+
+
+def difference(percent: float | None) -> str:
+    return "" if percent is None else "-" if math.isnan(percent) else f"{percent:+.1f}"
+
+
+def print_columns(names: list[str], rows: Iterable[Sequence[str]]) -> None:
+    table = [names, *rows]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    for row in table:
+        padded = (cell.rjust(width) for cell, width in zip(row, widths, strict=True))
+        click.echo("  ".join(padded))

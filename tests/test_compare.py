@@ -1,0 +1,172 @@
+"""`hnv compare`: rates are kept, results are those of the codecs, nothing is measured twice."""
+
+import csv
+import json
+import math
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import EXCERPT, hnv
+from test_cli import error_of
+
+from hnervcodec import classical
+from hnervcodec.comparison import bd_rate
+from hnervcodec.errors import UsageError
+from hnervcodec.metrics import PlaneError
+from hnervcodec.video import VideoSource
+
+RATES = (0.6, 0.9, 1.4)
+OPTIONS = ("--bpp", "0.6,0.9,1.4", "--preset", "ultrafast")
+
+
+@pytest.fixture(scope="module")
+def clip(ffmpeg: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """12 real frames of 64x48, lossless."""
+    path = tmp_path_factory.mktemp("clip") / "clip.mkv"
+    command = [ffmpeg, "-v", "error", "-i", EXCERPT, "-vf", "scale=64:48:flags=area"]
+    subprocess.run([*command, "-frames:v", "12", "-c:v", "ffv1", path], check=True)
+    return path
+
+
+@pytest.fixture(scope="module")
+def folder(clip: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Everything compared."""
+    folder = tmp_path_factory.mktemp("compare") / "results"
+    run = hnv("compare", clip, "-o", folder, *OPTIONS)
+    log = run.stderr.decode()
+    assert "1/12  hnv ultrafast, 0.6 bpp" in log and "svtav1 5" in log
+    table = run.stdout.decode().splitlines()
+    assert table[0] == "clip.mkv: 12 frames of 64x48" and len(table) == 21
+    assert table[16].split() == ["hnv", "x264", "x265", "svtav1"]
+    return folder
+
+
+def test_every_rate_is_kept(folder: Path) -> None:
+    rows = list(csv.DictReader((folder / "points.csv").open()))
+    assert len(rows) == 12 and {row["codec"] for row in rows} == {"hnv", *classical.CODECS}
+    for row in rows:
+        assert 8 * int(row["bytes"]) / (12 * 64 * 48) <= float(row["rate"])
+    for codec in ("hnv", *classical.CODECS):
+        line = sorted((r for r in rows if r["codec"] == codec), key=lambda r: float(r["rate"]))
+        assert [float(row["rate"]) for row in line] == list(RATES)
+        qualities = [float(row["psnr_611"]) for row in line]
+        assert qualities == sorted(qualities)
+
+
+def test_results_are_the_codecs(clip: Path, folder: Path) -> None:
+    """The same stream again; half a step better would have been too large."""
+    rows = list(csv.DictReader((folder / "points.csv").open()))
+    with VideoSource(clip) as source:
+        header, frames = source.header, list(source.frames())
+    for row in (row for row in rows if row["codec"] == "x264"):
+        options = {"crf": row["crf"], "preset": "veryslow"}
+        coded = classical.code("libx264", header, frames, options)
+        assert coded.bytes == int(row["bytes"])
+        error = PlaneError(255)
+        for pair in zip(frames, coded.decoded, strict=True):
+            error.add(*pair)
+        assert error.weighted == pytest.approx(float(row["psnr_611"]), abs=1e-3)
+        options["crf"] = f"{float(row['crf']) - classical.CODECS['x264'].step:.3f}"
+        finer = classical.code("libx264", header, frames, options)
+        assert 8 * finer.bytes / (12 * 64 * 48) > float(row["rate"])
+
+
+def test_facts_and_picture(folder: Path) -> None:
+    facts = json.loads((folder / "compare.json").read_text())
+    assert facts["source"] == "clip.mkv" and len(facts["points"]) == 12
+    found = facts["bd_rate_percent"]
+    assert found["x264"]["x265"] == pytest.approx(100 * (1 / (1 + found["x265"]["x264"] / 100) - 1))
+    lines = {
+        codec: [(p["bytes"], p["psnr_611"]) for p in facts["points"] if p["codec"] == codec]
+        for codec in ("x264", "x265")
+    }
+    assert found["x264"]["x265"] == pytest.approx(bd_rate(lines["x264"], lines["x265"]))
+    assert (folder / "compare.png").read_bytes().startswith(b"\x89PNG")
+    assert {path.name for path in folder.iterdir()} == {"points.csv", "compare.json", "compare.png"}
+
+
+def test_bd_rate() -> None:
+    curve = [(1000, 30.0), (2000, 33.0), (4000, 36.5), (8000, 39.0)]
+    double = [(2 * size, psnr) for size, psnr in curve]
+    assert bd_rate(curve, double) == pytest.approx(100)
+    assert bd_rate(double, curve) == pytest.approx(-50)
+    assert math.isnan(bd_rate(curve, [(size, psnr + 20) for size, psnr in curve]))
+    assert math.isnan(bd_rate(curve, curve[:2]))
+    assert math.isnan(bd_rate(curve, [*curve, (9000, math.inf)]))
+    assert math.isnan(bd_rate(curve, [*curve, (9000, 38.0)]))
+
+
+def test_interrupted_it_goes_on(clip: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "results"
+    arguments = ["compare", clip, "-o", folder, "--codecs", "x264,x265", *OPTIONS]
+    run = subprocess.Popen(
+        [sys.executable, "-m", "hnervcodec", *map(str, arguments)], stderr=subprocess.PIPE
+    )
+    deadline = time.monotonic() + 120
+    while not (folder / "points.csv").exists():
+        assert run.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
+    run.send_signal(signal.SIGINT)
+    _, log = run.communicate(timeout=60)
+    assert run.returncode == 130
+    assert log.decode().splitlines()[-1].endswith("the same command goes on from here")
+    assert [path.name for path in folder.iterdir()] == ["points.csv"]
+    before = (folder / "points.csv").read_text()
+    hnv(*arguments)
+    after = (folder / "points.csv").read_text()
+    assert after.startswith(before) and after.count("\n") == 7
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("--codecs", "x264,theora"), 2, "unknown codec 'theora'"),
+        (("--bpp", "0.1,often"), 2, "'often' is not a rate"),
+        (("--codecs", "hnv", "--bpp", "0.2"), 2, "smallest network needs"),
+        (("-o", "none/results", "--codecs", "x264"), 7, "none/results: No such file"),
+        (("-o", ".", "--codecs", "x264"), 2, "points.csv is no table of Points"),
+    ],
+)
+def test_refusals(
+    clip: Path, tmp_path: Path, arguments: tuple[str, ...], code: int, message: str
+) -> None:
+    (tmp_path / "text").write_text("a file")
+    (tmp_path / "points.csv").write_text("a,b\n1,2\n")
+    folder = () if "-o" in arguments else ("-o", "results")
+    run = hnv("compare", clip, *folder, *arguments, "-q", check=False, cwd=tmp_path)
+    assert message in error_of(run, code)
+    assert {path.name for path in tmp_path.iterdir()} == {"text", "points.csv"}
+
+
+def test_frames_that_a_codec_cannot_code(real_source: Path, tmp_path: Path) -> None:
+    run = hnv("compare", real_source, "-o", tmp_path / "x", "--codecs", "x264", check=False)
+    assert "x264 cannot code 63x47 yuv420p" in error_of(run, 2)
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_codec_that_is_not_there(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with VideoSource(clip) as source:
+        header, frame = source.header, next(source.frames())
+    monkeypatch.setattr(classical.av, "codecs_available", {"libx264"})
+    classical.check("x264", header, frame)
+    with pytest.raises(UsageError, match="PyAV has no libsvtav1 here"):
+        classical.check("svtav1", header, frame)
+
+
+def test_without_the_optional_packages(folder: Path, clip: Path, tmp_path: Path) -> None:
+    """Nothing is measured again, as the table has it all."""
+    other = tmp_path / "results"
+    other.mkdir()
+    (other / "points.csv").write_bytes((folder / "points.csv").read_bytes())
+    missing = "import sys; sys.modules.update(bjontegaard=None, matplotlib=None); "
+    code = missing + "from hnervcodec.cli import main; main()"
+    command = [sys.executable, "-c", code, "compare", clip, "-o", other, *OPTIONS]
+    run = subprocess.run(command, capture_output=True)
+    assert run.returncode == 0 and run.stdout.count(b"\n") == 14
+    first, second = run.stderr.decode().splitlines()
+    assert "pip install hnervcodec[compare]" in first and "matplotlib" in second
+    assert not (other / "compare.png").exists() and (other / "compare.json").exists()
