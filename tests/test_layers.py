@@ -18,8 +18,8 @@ ROWS = (
     {"profiles", "checkpoints"},
     {"syntax"},
     {"container", "segment", "requantization", "metrics", "libav"},
-    {"native", "kernels", "quantization", "video", "sinks", "scenes", "export"},
-    {"synthesis", "masks"},
+    {"native", "kernels", "quantization", "video", "encodings", "scenes", "export"},
+    {"synthesis", "masks", "sinks"},
     {"network", "analysis", "losses", "decoder", "landing"},
     {"ratecontrol", "dataset", "quality"},
     {"fitting"},
@@ -42,12 +42,16 @@ def modules() -> list[str]:
 
 WITHOUT_TORCH = {
     "errors", "bitstream", "planes", "entropy", "architecture", "files", "profiles", "syntax",
-    "container", "segment", "requantization", "metrics", "libav", "video", "sinks",
+    "container", "segment", "requantization", "metrics", "libav", "video", "encodings", "sinks",
     "quantization", "cli",
     "native", "synthesis", "decoder", "masks", "scenes", "checkpoints", "export", "frame",
     *(module for module in modules() if module.startswith("commands.")),
 }  # fmt: skip
-ONLY_IN = {"constriction": {"entropy"}, "av": {"libav", "video", "sinks"}, "onnx": {"export"}}
+ONLY_IN = {
+    "constriction": {"entropy"},
+    "av": {"libav", "video", "encodings", "sinks"},
+    "onnx": {"export"},
+}
 
 
 def imports(path: Path) -> set[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import replace
 from fractions import Fraction
 
 import click
@@ -19,16 +20,18 @@ from hnervcodec.commands.options import (
     THREADS,
     Ratio,
 )
-from hnervcodec.errors import FileError
+from hnervcodec.errors import FileError, UsageError
 
 
 @click.command()
 @click.argument("source", metavar="IN")
+@click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[-- ENCODER OPTIONS]")
 @click.option(
     "-o",
     "--output",
     default="-",
     metavar="OUT",
+    type=click.Path(),
     help="A file, a pattern such as frames/%05d.png, or - for a pipe (the default).",
 )
 @click.option(
@@ -58,9 +61,9 @@ from hnervcodec.errors import FileError
 @OVERWRITE
 @QUIET
 def decode(
-    source: str, output: str, selection: str | None, fps: Fraction | None, slow_motion: Fraction,
-    name: str | None, recover: bool, max_level: int | None, arithmetic: str, device: str,
-    threads: int | None, yes: bool, no: bool, quiet: bool,
+    source: str, words: tuple[str, ...], output: str, selection: str | None, fps: Fraction | None,
+    slow_motion: Fraction, name: str | None, recover: bool, max_level: int | None,
+    arithmetic: str, device: str, threads: int | None, yes: bool, no: bool, quiet: bool,
 ) -> None:  # fmt: skip
     """Reconstruct frames of the .hnv file IN, each checked against its checksum.
 
@@ -75,6 +78,8 @@ def decode(
     hnv decode x.hnv --format framemd5 -o -        a line "INDEX, MD5" per frame
     hnv decode x.hnv --slow-motion 4 -o slow.mp4   three made frames after each coded one
     """
+    if words and not words[0].startswith("-"):
+        raise UsageError(f"{words[0]!r} is one argument too many: OUT follows -o")
     with open_decoder(source, recover, max_level, arithmetic, device, threads) as decoder:
         from hnervcodec import sinks
         from hnervcodec.decoder import parse_frames, retimed
@@ -89,7 +94,8 @@ def decode(
             raise FileError("none of the selected frames is intact")
         check_files(source, output, name, wanted, yes, no)
         start = time.monotonic()
-        with open_sink(output, name, header) as sink:
+        header = replace(header, frame_count=len(wanted))
+        with open_sink(output, name, header, words) as sink:
             decoded = decoder.frames([positions[n] for n in wanted])
             for done, (index, (_, planes)) in enumerate(zip(wanted, decoded, strict=True), 1):
                 sink.write(index, planes)

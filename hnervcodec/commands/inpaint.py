@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from typing import BinaryIO, cast
 
 import click
@@ -71,7 +72,8 @@ def inpaint(
         report = EncodeProgress(header, preset, lengths, quiet)
         for note in [] if quiet else frames.notes:
             click.echo(f"note: {note}", err=True)
-        with open_sink(output, name, header) as sink, tempfile.TemporaryFile() as file:
+        to_come = replace(header, frame_count=count)
+        with open_sink(output, name, to_come) as sink, tempfile.TemporaryFile() as file:
             coded = cast(BinaryIO, file)
             encoder.encode(
                 header, frames.frames(), coded, preset=preset, seed=seed, device=device,

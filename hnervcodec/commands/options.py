@@ -15,7 +15,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 PRESET_NAMES = ("ultrafast", "faster", "fast", "medium", "slow", "veryslow")
-OUTPUT_FORMATS = ("y4m", "raw", "framemd5", "png", "mp4", "mkv")
+OUTPUT_FORMATS = ("y4m", "raw", "npy", "framemd5", "png", "mp4", "mkv", "webm", "gif")
 
 
 class Amount(click.ParamType[float]):
