@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 import click
 
 import hnervcodec
-from hnervcodec.commands import decode, encode, export, info, inpaint, metrics
+from hnervcodec.commands import decode, encode, export, info, inpaint, metrics, play
 from hnervcodec.container import MAJOR, MINOR
 from hnervcodec.errors import HnervError, OutputError
 
@@ -109,7 +109,7 @@ def cli() -> None:
 
 
 for command in (
-    encode.encode, decode.decode, info.info, decode.verify, metrics.metrics, inpaint.inpaint,
-    export.export,
+    encode.encode, decode.decode, play.play, info.info, decode.verify, metrics.metrics,
+    inpaint.inpaint, export.export,
 ):  # fmt: skip
     cli.add_command(command)

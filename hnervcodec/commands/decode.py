@@ -13,18 +13,20 @@ from hnervcodec.commands.files import check_files, open_decoder, open_sink
 from hnervcodec.commands.options import (
     ARITHMETIC,
     DECODE_DEVICE,
+    FPS,
+    FRAMES,
     MAX_LEVEL,
     OUTPUT_FORMATS,
     OVERWRITE,
     QUIET,
+    SLOW_MOTION,
     THREADS,
-    Ratio,
 )
 from hnervcodec.errors import FileError, UsageError
 
 
 @click.command()
-@click.argument("source", metavar="IN")
+@click.argument("source", metavar="IN", type=click.Path())
 @click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[-- ENCODER OPTIONS]")
 @click.option(
     "-o",
@@ -34,19 +36,9 @@ from hnervcodec.errors import FileError, UsageError
     type=click.Path(),
     help="A file, a pattern such as frames/%05d.png, or - for a pipe (the default).",
 )
-@click.option(
-    "--frames",
-    "selection",
-    metavar="SELECTION",
-    help="7, 10-20 (both included), 10:20:2 (a Python slice) or a list: 3,9,20-22.",
-)
-@click.option("--fps", type=Ratio(), help="Frames per second to come out: 60, 30000/1001.")
-@click.option(
-    "--slow-motion",
-    type=Ratio(),
-    default="1",
-    help="How many times as long the video is to take: 2, 3/2.",
-)
+@FRAMES
+@FPS
+@SLOW_MOTION
 @click.option(
     "--format",
     "name",
@@ -117,7 +109,7 @@ def decode(
 
 
 @click.command()
-@click.argument("source", metavar="IN")
+@click.argument("source", metavar="IN", type=click.Path())
 @MAX_LEVEL
 @ARITHMETIC
 @DECODE_DEVICE
