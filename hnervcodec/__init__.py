@@ -4,6 +4,7 @@
     FrameDataset   the frames of .hnv files for a torch DataLoader
     encode         frames -> .hnv
     VideoHeader    geometry, colour and time of a video
+    register_imageio   makes imageio read .hnv files
     HnervError     base of every error raised on purpose
 
 Names are imported on first use: reading headers (`hnervcodec.container`) never loads torch.
@@ -19,11 +20,12 @@ if TYPE_CHECKING:
     from hnervcodec.decoder import Decoder as Decoder
     from hnervcodec.encoder import encode as encode
     from hnervcodec.errors import HnervError as HnervError
+    from hnervcodec.imageio_plugin import register_imageio as register_imageio
     from hnervcodec.syntax import VideoHeader as VideoHeader
 
 _HOME = {
     "Decoder": "decoder", "FrameDataset": "dataset", "encode": "encoder", "HnervError": "errors",
-    "VideoHeader": "syntax",
+    "VideoHeader": "syntax", "register_imageio": "imageio_plugin",
 }  # fmt: skip
 __all__ = [*_HOME, "__version__"]
 

@@ -21,7 +21,7 @@ ROWS = (
     {"native", "kernels", "quantization", "video", "encodings", "scenes", "export"},
     {"synthesis", "masks", "sinks"},
     {"network", "analysis", "losses", "decoder", "landing"},
-    {"ratecontrol", "dataset", "quality"},
+    {"ratecontrol", "dataset", "quality", "imageio_plugin"},
     {"fitting"},
     {"presets"},
     {"encoder"},
@@ -52,12 +52,14 @@ WITHOUT_TORCH = {
     "container", "segment", "requantization", "metrics", "libav", "video", "encodings", "sinks",
     "quantization", "cli",
     "native", "synthesis", "decoder", "masks", "scenes", "checkpoints", "export", "frame",
+    "imageio_plugin",
     *(module for module in modules() if module.startswith("commands.")),
 }  # fmt: skip
 ONLY_IN = {
     "constriction": {"entropy"},
     "av": {"libav", "video", "encodings", "sinks"},
     "onnx": {"export"},
+    "imageio": {"imageio_plugin"},
 }
 
 
