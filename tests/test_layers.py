@@ -33,6 +33,8 @@ ROWS = (
         "commands.metrics",
         "commands.export",
         "commands.play",
+        "commands.help",
+        "commands.completion",
     },
     {"commands.inpaint"},
     {"cli"},

@@ -25,7 +25,10 @@ from hnervcodec.commands.options import (
 from hnervcodec.errors import FileError, UsageError
 
 
-@click.command()
+@click.command(
+    short_help="Write frames of a .hnv file as a video, pictures or an array.",
+    epilog="See also: hnv help pipes, random-access, exactness.",
+)
 @click.argument("source", metavar="IN", type=click.Path())
 @click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[-- ENCODER OPTIONS]")
 @click.option(
@@ -59,6 +62,10 @@ def decode(
 ) -> None:  # fmt: skip
     """Reconstruct frames of the .hnv file IN, each checked against its checksum.
 
+    The name of OUT says what is written: .y4m, .yuv, .npy (RGB [T, H, W, 3]), .framemd5, .png,
+    .mp4 (H.264), .mkv (FFV1, lossless), .webm (AV1) or .gif. For the last four, options of the
+    encoder may follow --, in ffmpeg's words.
+
     With --fps or --slow-motion the network also makes frames at moments that were never coded,
     from the embeddings of the two frames around them: the same samples on every machine, but no
     checksum covers them. Between two segments the nearer frame is repeated. --frames then counts
@@ -69,6 +76,8 @@ def decode(
     hnv decode x.hnv --frames 10-20 -o part.mkv    lossless FFV1 of eleven frames
     hnv decode x.hnv --format framemd5 -o -        a line "INDEX, MD5" per frame
     hnv decode x.hnv --slow-motion 4 -o slow.mp4   three made frames after each coded one
+    hnv decode x.hnv -o x.webm                     AV1; .gif, .npy, .png: by the name
+    hnv decode x.hnv -o x.mp4 -- -c:v libx265 -crf 18 -preset slow
     """
     if words and not words[0].startswith("-"):
         raise UsageError(f"{words[0]!r} is one argument too many: OUT follows -o")
@@ -108,7 +117,10 @@ def decode(
             raise FileError(decoder.reader.damage[0] + missing)
 
 
-@click.command()
+@click.command(
+    short_help="Check every checksum, of the file and of its decoded frames.",
+    epilog="See also: hnv help exactness.",
+)
 @click.argument("source", metavar="IN", type=click.Path())
 @MAX_LEVEL
 @ARITHMETIC
@@ -119,7 +131,15 @@ def verify(
     source: str, max_level: int | None, arithmetic: str, device: str, threads: int | None,
     quiet: bool,
 ) -> None:  # fmt: skip
-    """Check every checksum of IN, of its bytes and of every decoded frame."""
+    """Check every checksum of IN, of its bytes and of every decoded frame.
+
+    Exit code 0 if all hold, 3 with the first that does not. The frames are decoded, so that this
+    takes as long as hnv decode; hnv info reads no frames.
+
+    \b
+    hnv verify x.hnv
+    hnv verify x.hnv --arithmetic float64     by another arithmetic: the same frames
+    """
     with open_decoder(source, False, max_level, arithmetic, device, threads) as decoder:
         decoder.reader.check()
         start = time.monotonic()

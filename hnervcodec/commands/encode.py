@@ -145,9 +145,14 @@ def use_threads(threads: int | None) -> None:
         use_threads(threads)
 
 
-@click.command()
-@click.argument("source", metavar="IN")
-@click.option("-o", "--output", metavar="OUT", help="The .hnv file; - for a pipe.")
+@click.command(
+    short_help="Fit a network to a video and write it as a .hnv file.",
+    epilog="See also: hnv help rates, presets, segments, masks.",
+)
+@click.argument("source", metavar="IN", type=click.Path())
+@click.option(
+    "-o", "--output", metavar="OUT", type=click.Path(), help="The .hnv file; - for a pipe."
+)
 @click.option("--bpp", type=click.FloatRange(0, min_open=True), help="Bits per pixel of the file.")
 @click.option("--bitrate", type=Amount(), help="Bits per second: 500k, 1.5M.")
 @click.option("--size", type=Amount(), help="Bytes of the whole file: 300k, 1M.")
@@ -201,6 +206,7 @@ def use_threads(threads: int | None) -> None:
 @click.option(
     "--mask",
     metavar="MASK",
+    type=click.Path(),
     help="What is not to be resembled: a picture or a video, white where masked, or boxes in JSON.",
 )
 @click.option(

@@ -23,10 +23,15 @@ from hnervcodec.commands.progress import EncodeProgress
 from hnervcodec.errors import UsageError
 
 
-@click.command()
-@click.argument("source", metavar="IN")
-@click.option("--mask", required=True, metavar="MASK", help="As in hnv encode.")
-@click.option("-o", "--output", required=True, metavar="OUT", help="As in hnv decode.")
+@click.command(
+    short_help="Replace what a mask covers in a video.",
+    epilog="See also: hnv help masks.",
+)
+@click.argument("source", metavar="IN", type=click.Path())
+@click.option("--mask", required=True, metavar="MASK", type=click.Path(), help="As in hnv encode.")
+@click.option(
+    "-o", "--output", required=True, metavar="OUT", type=click.Path(), help="As in hnv decode."
+)
 @click.option("--format", "name", type=click.Choice(OUTPUT_FORMATS), help="Default: by OUT's name.")
 @click.option(
     "--bpp",
@@ -52,6 +57,7 @@ def inpaint(
 
     \b
     hnv inpaint in.mp4 --mask logo.png -o out.mkv
+    hnv inpaint in.mp4 --mask boxes.json -o out.mp4 --preset slow --bpp 0.05
     """
     if not can_be_reread(source):
         raise UsageError("IN is read twice and cannot be a pipe")

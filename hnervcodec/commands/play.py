@@ -37,7 +37,10 @@ PLAYERS = {
 }  # fmt: skip
 
 
-@click.command()
+@click.command(
+    short_help="Show a .hnv file in a window of ffplay's or mpv's.",
+    epilog="See also: hnv help pipes.",
+)
 @click.argument("source", metavar="IN", type=click.Path())
 @FRAMES
 @FPS
