@@ -3,8 +3,11 @@ stopped it, goes on where it was.
 
     out.hnv.job/
         job.json        what is being encoded, and how; other settings do not go on from here
-        N-BUDGET.fit    the running fit of segment N, kept every few seconds
-        N-BUDGET.segm   its payload, once finished
+        lengths.json    of the segments, once they are known
+        N-BUDGET.fit    the running fit of the segment that begins with frame N, kept every few
+                        seconds
+        N-BUDGET.segm   what it became
+        N.done          the segment as the file will hold it
 
 Every file appears under its name only when complete.
 """
@@ -24,6 +27,8 @@ from hnervcodec.errors import HnervError, OutputError, UsageError
 from hnervcodec.files import open_complete_or_absent
 
 INTERVAL = 10.0  # seconds between two checkpoints of a fit: what a power cut may cost
+_WORK = (".fit", ".segm", ".done")
+_FACTS = ("job.json", "lengths.json")
 
 
 class Job:
@@ -87,30 +92,17 @@ class Job:
         """Removes what is ours; a folder that holds anything else is not."""
         found = list(self.folder.iterdir())
         for path in found:
-            if path.name != "job.json" and path.suffix not in (".fit", ".segm", ".part"):
+            if path.suffix not in (*_WORK, ".part") and path.name not in _FACTS:
                 raise UsageError(
                     f"{self.folder} holds {path.name}, which is not ours: move it away"
                 )
         for path in found:
             path.unlink()
 
-    def checkpoint(self, name: str) -> Path:
-        return self.folder / f"{name}.fit"
-
-    def payload(self, name: str, make: Callable[[], bytes]) -> bytes:
-        """What `make` gives, now or when it was made before."""
-        path = self.folder / f"{name}.segm"
-        if not path.exists():
-            made = make()
-            with open_complete_or_absent(path) as file:
-                file.write(made)
-            self.checkpoint(name).unlink(missing_ok=True)
-        return path.read_bytes()
-
     @property
     def is_begun(self) -> bool:
         """Whether there is anything that would be lost."""
-        return any(path.suffix in (".fit", ".segm") for path in self.folder.iterdir())
+        return any(path.suffix in _WORK for path in self.folder.iterdir())
 
     def close(self, is_finished: bool) -> None:
         """Leaves what is unfinished, if there is any."""
@@ -119,6 +111,20 @@ class Job:
                 self._clear()
                 self.folder.rmdir()
         os.close(self._held)
+
+
+def kept(folder: Path | None, name: str, make: Callable[[], bytes]) -> bytes:
+    """What `make` gives, now or when it was made before; nothing is kept without a `folder`, or
+    where this machine does not see it."""
+    if folder is None or not folder.is_dir():
+        return make()
+    path = folder / name
+    if not path.exists():
+        made = make()
+        with open_complete_or_absent(path) as file:
+            file.write(made)
+        path.with_suffix(".fit").unlink(missing_ok=True)
+    return path.read_bytes()
 
 
 def save(path: Path, state: dict[str, Any]) -> None:

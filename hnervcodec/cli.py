@@ -22,6 +22,7 @@ from hnervcodec.commands import (
     help,
     info,
     inpaint,
+    join,
     metrics,
     play,
 )
@@ -126,6 +127,6 @@ def cli() -> None:
 
 for command in (
     encode.encode, decode.decode, play.play, info.info, decode.verify, metrics.metrics,
-    inpaint.inpaint, export.export, help.help, completion.completion,
+    inpaint.inpaint, export.export, join.join, help.help, completion.completion,
 ):  # fmt: skip
     cli.add_command(command)

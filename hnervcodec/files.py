@@ -45,3 +45,15 @@ def open_complete_or_absent(path: str | Path) -> Iterator[BinaryIO]:
         file.flush()
         if name != Path(path):
             os.fsync(file.fileno())
+
+
+def cache_folder() -> Path:
+    """Our folder of what can be made again; nobody else can write into it, since we run what
+    lies there. OSError if there is none."""
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    folder = Path(base) / "hnervcodec"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    facts = folder.stat()
+    if facts.st_uid != os.getuid() or facts.st_mode & 0o022:
+        raise PermissionError(f"{folder} can be written by others")
+    return folder

@@ -34,6 +34,14 @@ class PlaneError:
             self.squared[n] += float(np.square(difference, dtype=np.int64).sum())
             self.samples[n] += difference.size
 
+    def merge(self, other: PlaneError) -> None:
+        """Adds what `other` has counted."""
+        if not self.squared:
+            self.squared, self.samples = [0.0] * len(other.squared), [0] * len(other.samples)
+        for n, (squared, samples) in enumerate(zip(other.squared, other.samples, strict=True)):
+            self.squared[n] += squared
+            self.samples[n] += samples
+
     @property
     def per_plane(self) -> list[float]:
         """PSNR in dB of Y, or of Y, Cb and Cr."""

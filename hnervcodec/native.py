@@ -27,6 +27,7 @@ import numpy as np
 
 from hnervcodec.architecture import LayerSpec, ModelConfig, StageConfig, layers
 from hnervcodec.bitstream import crc32
+from hnervcodec.files import cache_folder
 from hnervcodec.requantization import HEAD_HALF, HIDDEN_HALF, output_table
 from hnervcodec.segment import QuantizedLayer, QuantizedSegment
 from hnervcodec.syntax import Requant
@@ -67,7 +68,7 @@ def library() -> ctypes.CDLL | None:
     key = repr((source, compiler, FLAGS, flags, platform.machine()))
     name = f"native-{hashlib.sha256(key.encode()).hexdigest()[:16]}.so"
     try:
-        path = _cache_folder() / name
+        path = cache_folder() / name
         try:
             loaded = ctypes.CDLL(str(path))
         except OSError:  # not there yet, or damaged
@@ -89,17 +90,6 @@ def processor_flags() -> list[str]:
             return sorted(next(lines, "").split())
     except OSError:
         return []
-
-
-def _cache_folder() -> Path:
-    """A folder that nobody else can write into, since we run what lies there."""
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    folder = Path(base) / "hnervcodec"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    facts = folder.stat()
-    if facts.st_uid != os.getuid() or facts.st_mode & 0o022:
-        raise PermissionError(f"{folder} can be written by others")
-    return folder
 
 
 def _compile(compiler: str, source: bytes, path: Path) -> None:

@@ -140,6 +140,13 @@ def header_of(segment: QuantizedSegment) -> SegmentHeader:
     )
 
 
+def moved(payload: bytes, first_frame: int) -> bytes:
+    """The payload of the same frames at another place in a video."""
+    w = ByteWriter()
+    w.u32(first_frame)
+    return w.getvalue() + payload[len(w.getvalue()) :]
+
+
 def write(segment: QuantizedSegment) -> bytes:
     """The payload. The accumulator bounds must hold."""
     check_accumulators(segment)

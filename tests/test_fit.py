@@ -10,12 +10,13 @@ import torch
 from conftest import EXCERPT, LEVEL
 
 from hnervcodec import Decoder, segment
-from hnervcodec.encoder import EncodeResult, divide, encode
+from hnervcodec.encoder import EncodeResult, encode
 from hnervcodec.errors import LimitError, UsageError
 from hnervcodec.fitting import FitConfig, Progress, fit
 from hnervcodec.landing import Landing
 from hnervcodec.losses import ms_ssim
 from hnervcodec.metrics import PlaneError, psnr
+from hnervcodec.plan import Settings, divide_evenly
 from hnervcodec.planes import Planes, pack, unpack
 from hnervcodec.presets import PRESETS
 from hnervcodec.profiles import LEVELS
@@ -134,7 +135,7 @@ def test_tuning_for_structure_raises_it(frames: np.ndarray) -> None:
 
 
 def coded(planes: list[Planes], aim: Aim) -> EncodeResult:
-    return encode(VIDEO, planes, io.BytesIO(), aim=aim, preset="faster")
+    return encode(VIDEO, planes, io.BytesIO(), Settings(aim=aim, preset="faster"))
 
 
 def test_constant_quality(frames: np.ndarray) -> None:
@@ -150,7 +151,7 @@ def test_constant_quality(frames: np.ndarray) -> None:
     easy = coded(calm, ConstantQuality(42))
     assert easy.bytes < better.bytes and easy.error.average > better.error.average
     with pytest.raises(UsageError, match="either a rate or a quality"):
-        encode(VIDEO, planes, io.BytesIO(), preset="ultrafast")
+        encode(VIDEO, planes, io.BytesIO(), Settings(preset="ultrafast"))
 
 
 def test_denoising_comes_nearer_to_what_it_never_saw(frames: np.ndarray) -> None:
@@ -168,7 +169,7 @@ def test_denoising_comes_nearer_to_what_it_never_saw(frames: np.ndarray) -> None
     def report(number: int, progress: Progress) -> None:
         phases.add(progress.phase)
 
-    encode(VIDEO, noisy, file, denoise=True, preset="faster", report=report)
+    encode(VIDEO, noisy, file, Settings(denoise=True, preset="faster"), report=report)
     assert {"fit 1", "quantize 1", "fit 2"} <= phases  # at least two sizes are compared
     with Decoder(file.getvalue()) as decoder:
         for n, planes in decoder.frames(range(len(decoder))):
@@ -288,7 +289,7 @@ def test_every_frame_size_has_a_network(size: tuple[int, int]) -> None:
 
 def test_split_leaves_no_short_rest() -> None:
     def lengths(count: int) -> list[int]:
-        return [len(group) for group in divide([()] * count, 10, None)]
+        return [len(group) for _, group in divide_evenly([()] * count, 10)]
 
     assert lengths(9) == [9]
     assert lengths(14) == [14]

@@ -109,10 +109,11 @@ def test_job_folder(tmp_path: Path) -> None:
     job = Job.open(output, {"preset": "fast"}, resume=False, anew=False)
     with pytest.raises(UsageError, match="another hnv"):
         Job.open(output, {"preset": "fast"}, True, False)
-    assert job.payload("0-1", lambda: b"made") == b"made"
+    assert checkpoints.kept(job.folder, "0-1.segm", lambda: b"made") == b"made"
     job.close(is_finished=False)
     job = Job.open(output, {"preset": "fast"}, True, False)
-    assert job.payload("0-1", bytes) == b"made"
+    assert checkpoints.kept(job.folder, "0-1.segm", bytes) == b"made"
+    assert checkpoints.kept(None, "0-1.segm", lambda: b"other") == b"other"
     job.close(is_finished=False)
     with pytest.raises(UsageError, match=r"another preset \('fast', now 'slow'\)"):
         Job.open(output, {"preset": "slow"}, True, False)

@@ -10,6 +10,7 @@ from conftest import EXCERPT
 from hnervcodec.encoder import encode
 from hnervcodec.errors import SourceError
 from hnervcodec.libav import SceneDetector
+from hnervcodec.plan import Settings
 from hnervcodec.planes import Planes
 from hnervcodec.scenes import MOST_FRAMES, scan
 from hnervcodec.syntax import VideoHeader
@@ -78,10 +79,8 @@ def test_encode_follows_the_scenes(film: tuple[VideoHeader, list[Planes]]) -> No
     cropped = [(y[40:88, 100:164], *(c[20:44, 50:82] for c in chroma)) for y, *chroma in frames]
     lengths = scan(small, cropped, 20, CUT)
     assert lengths == [30, 30]
-    made = encode(
-        small, cropped, io.BytesIO(), bytes_per_frame=300, preset="ultrafast", lengths=lengths
-    )
+    settings = Settings(bytes_per_frame=300, preset="ultrafast", lengths=tuple(lengths))
+    made = encode(small, cropped, io.BytesIO(), settings)
     assert made.segments == 2 and 0.99 <= made.bytes / (300 * 60) <= 1
     with pytest.raises(SourceError, match="shorter"):
-        encode(small, cropped[:40], io.BytesIO(), bytes_per_frame=300, preset="ultrafast",
-               lengths=lengths)  # fmt: skip
+        encode(small, cropped[:40], io.BytesIO(), settings)

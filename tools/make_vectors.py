@@ -657,6 +657,7 @@ def faulty_limits() -> Iterator[Vector]:
 def real_bunny() -> bytes:
     """Ten real frames, as `hnv encode` writes them."""
     from hnervcodec.encoder import encode
+    from hnervcodec.plan import Settings
     from hnervcodec.video import VideoSource
 
     file = io.BytesIO()
@@ -664,7 +665,8 @@ def real_bunny() -> bytes:
         header = source.header
         frames = list(islice(source.frames(), 10))
     pixels = header.width * header.height
-    encode(header, frames, file, bytes_per_frame=0.2 * pixels / 8, preset="ultrafast")
+    settings = Settings(bytes_per_frame=0.2 * pixels / 8, preset="ultrafast")
+    encode(header, frames, file, settings)
     return file.getvalue()
 
 

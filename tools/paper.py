@@ -29,6 +29,7 @@ from hnervcodec import Decoder, VideoHeader, entropy
 from hnervcodec.encoder import encode
 from hnervcodec.libav import to_frame
 from hnervcodec.masks import read_masks
+from hnervcodec.plan import Settings
 from hnervcodec.planes import Planes
 from hnervcodec.sinks import Y4mSink
 
@@ -223,8 +224,8 @@ def code(job: Job, frames: list[Planes], **arguments: object) -> tuple[bytes, fl
     """A `.hnv` file of one byte for each of the job's parameters, and the seconds it took."""
     header = clip(job.clip)[0]
     file, start = io.BytesIO(), time.monotonic()
-    encode(header, frames, file, bytes_per_frame=job.parameters / len(frames),
-           preset=job.model.split()[1], **arguments)  # type: ignore[arg-type]  # fmt: skip
+    settings = Settings(bytes_per_frame=job.parameters / len(frames), preset=job.model.split()[1])
+    encode(header, frames, file, settings, **arguments)  # type: ignore[arg-type]
     return file.getvalue(), time.monotonic() - start
 
 
@@ -376,7 +377,7 @@ def denoise(job: Job) -> Iterator[Found]:
     made = noisy(frames, noise)
     if job.model.startswith("hnv"):
         file = io.BytesIO()
-        encode(header, made, file, denoise=True, preset=job.model.split()[1])
+        encode(header, made, file, Settings(denoise=True, preset=job.model.split()[1]))
         with Decoder(file.getvalue()) as decoder:
             made = [planes for _, planes in decoder.frames(range(len(decoder)))]
         size = len(file.getvalue())

@@ -26,14 +26,15 @@ from reference import CLIPS, ROOT, classical, compare, read_clip, rgb_psnr
 
 from hnervcodec import Decoder, VideoHeader, fitting, presets, ratecontrol
 from hnervcodec.encoder import encode
+from hnervcodec.plan import Settings
 from hnervcodec.planes import Planes, plane_bytes
 
 POINTS = ROOT / "tools/results/rd/points.csv"
 # What of the package decides the bytes of a file; the ways to compute its frames do not.
 ENCODER = (
     "analysis", "architecture", "bitstream", "container", "encoder", "entropy", "fitting",
-    "landing", "losses", "network", "planes", "presets", "profiles", "quantization", "ratecontrol",
-    "requantization", "segment", "syntax",
+    "landing", "losses", "network", "plan", "planes", "presets", "profiles", "quantization",
+    "ratecontrol", "requantization", "segment", "segment_encoder", "syntax",
 )  # fmt: skip
 
 
@@ -235,8 +236,12 @@ def encode_variant(job: Job, header: VideoHeader, source: list[Planes], file):  
 
     with mock.patch.object(*ablation.patch) if ablation.patch else nullcontext():
         return encode(
-            header, source, file, preset=name, report=report,
-            bytes_per_frame=job.rate * header.width * header.height / 8, **ablation.arguments,
+            header, source, file,
+            Settings(
+                preset=name, bytes_per_frame=job.rate * header.width * header.height / 8,
+                **ablation.arguments,
+            ),
+            report=report,
         )  # fmt: skip
 
 

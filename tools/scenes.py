@@ -8,9 +8,10 @@ from dataclasses import replace
 from reference import ROOT, Filters, read_clip
 
 from hnervcodec import presets
-from hnervcodec.commands.encode import SCENECUT
+from hnervcodec.commands.options import SCENECUT
 from hnervcodec.encoder import encode
 from hnervcodec.libav import SceneDetector
+from hnervcodec.plan import Settings
 from hnervcodec.scenes import scan
 
 SIZE: Filters = (("scale", "320:180:flags=lanczos"), ("setsar", "1"))
@@ -45,8 +46,11 @@ lines = [
 ]
 for lengths in (even, cut, [len(frames)]):
     made = encode(
-        header, frames, io.BytesIO(), preset="short", lengths=lengths,
-        bytes_per_frame=BITS_PER_PIXEL * header.width * header.height / 8,
+        header, frames, io.BytesIO(),
+        Settings(
+            preset="short", lengths=tuple(lengths),
+            bytes_per_frame=BITS_PER_PIXEL * header.width * header.height / 8,
+        ),
     )  # fmt: skip
     lines.append(
         f"| {', '.join(map(str, lengths))} | {made.bytes:,} | {made.error.average:.2f} "

@@ -2,147 +2,28 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from itertools import islice
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict
+from typing import Any
 
 import click
 
-import hnervcodec
-from hnervcodec.commands.files import can_be_reread, check_overwrite, open_output
-from hnervcodec.commands.options import FIT_DEVICE, OVERWRITE, PRESET, QUIET, SEED, THREADS, Amount
+from hnervcodec.commands.files import check_overwrite, open_output
+from hnervcodec.commands.options import (
+    FIT_DEVICE,
+    OVERWRITE,
+    PRESET,
+    QUIET,
+    RESUME,
+    SCENECUT,
+    SEED,
+    THREADS,
+    Amount,
+)
 from hnervcodec.commands.progress import EncodeProgress, print_prediction
-from hnervcodec.errors import OutputError, SourceError, UsageError
-
-if TYPE_CHECKING:
-    from hnervcodec.checkpoints import Job
-    from hnervcodec.planes import Planes
-    from hnervcodec.ratecontrol import Aim
-    from hnervcodec.syntax import VideoHeader
-
-
-SCENECUT = 10.0  # score of libavfilter's scdet
-
-
-@dataclass(frozen=True)
-class Rate:
-    """The choice of a size or a quality: exactly one of these."""
-
-    bpp: float | None
-    bitrate: float | None
-    size: float | None
-    psnr: float | None
-    quality: float | None
-    denoise: bool | None
-
-    def __post_init__(self) -> None:
-        if sum(choice is not None for choice in asdict(self).values()) != 1:
-            raise UsageError(
-                "choose the rate by exactly one of --bpp, --bitrate and --size, "
-                "or the quality by --psnr or --quality, or take --denoise"
-            )
-
-    def chosen(self, video: VideoHeader, frames: int | None) -> tuple[float | None, Aim | None]:
-        """(bytes per frame, aim), both None for --denoise, else one of them; `frames`: None where
-        nobody knows."""
-        from hnervcodec.ratecontrol import ConstantPsnr, ConstantQuality
-
-        if self.denoise:
-            return None, None
-        if self.psnr is not None:
-            return None, ConstantPsnr(self.psnr)
-        if self.quality is not None:
-            return None, ConstantQuality(self.quality)
-        if self.bpp is not None:
-            return self.bpp * video.width * video.height / 8, None
-        if self.bitrate is not None:
-            return self.bitrate / 8 / float(video.frame_rate), None
-        if self.size is None or frames is None:
-            raise UsageError(
-                "--size needs a file, as a pipe's length is unknown: use --bpp or --bitrate"
-            )
-        return self.size / frames, None
-
-
-def identity(path: str) -> list[int] | None:
-    """Size and time: a file that has changed has others. None for what is no file."""
-    if not os.path.isfile(path):
-        return None
-    facts = os.stat(path)
-    return [facts.st_size, facts.st_mtime_ns]
-
-
-@contextmanager
-def unfinished(
-    source: str, output: str | None, resume: bool, anew: bool, settings: dict[str, Any]
-) -> Iterator[Job | None]:
-    """Where the encode of a file to a file keeps its work; removed when it is complete."""
-    is_new = output is not None and output != "-" and not os.path.exists(output)
-    to_file = is_new or (output is not None and os.path.isfile(output))
-    if output is None or not to_file or not os.path.isfile(source):
-        if resume:
-            raise UsageError("--resume works from a file to a file, not with pipes or --dry-run")
-        yield None
-        return
-    if not Path(output).absolute().parent.is_dir():
-        raise OutputError(f"cannot write {output}: no such folder")
-    from importlib.metadata import version
-
-    from hnervcodec.checkpoints import Job
-
-    settings |= {"source": identity(source), "hnv": hnervcodec.__version__,
-                 "torch": version("torch")}  # fmt: skip
-    work = Job.open(output, settings, resume, anew and not resume)
-    is_finished = False
-    try:
-        yield work
-        is_finished = True
-    except KeyboardInterrupt:
-        if not work.is_begun:
-            raise
-        raise KeyboardInterrupt("the same command with --resume goes on from here") from None
-    finally:
-        work.close(is_finished)
-
-
-def scanned(source: str, segment: int, scenecut: float, **selection: Any) -> list[int] | None:
-    """The lengths of a file's segments; nobody looks ahead into a pipe."""
-    if not can_be_reread(source):
-        return None
-    from hnervcodec.scenes import scan
-    from hnervcodec.video import VideoSource
-
-    with VideoSource(source, **selection) as video:
-        lengths = scan(video.header, video.frames(), segment, scenecut)
-    if not lengths:
-        raise SourceError("the source holds no frames in the selected range")
-    return lengths
-
-
-def checked_masks(
-    mask: str | None, video: VideoHeader, frames: int | None, **selection: Any
-) -> Iterator[Planes] | None:
-    """The masks; that there are enough of them is found out now and not after hours."""
-    if mask is None:
-        return None
-    from hnervcodec.masks import read_masks
-
-    if not can_be_reread(mask):
-        raise UsageError("MASK is read twice and cannot be a pipe")
-    for _ in islice(read_masks(mask, video, **selection), frames or 1):
-        pass
-    return read_masks(mask, video, **selection)
-
-
-def use_threads(threads: int | None) -> None:
-    if threads:
-        from hnervcodec.kernels import use_threads
-
-        use_threads(threads)
+from hnervcodec.commands.rate import Rate
+from hnervcodec.commands.where import Share, Where, fitted, lengths_of
+from hnervcodec.commands.work import is_finished, unfinished
+from hnervcodec.errors import UsageError
 
 
 @click.command(
@@ -216,13 +97,25 @@ def use_threads(threads: int | None) -> None:
     help="Share of the weights to set to zero, the rest retrained (0.1: the paper's).",
 )
 @SEED
-@click.option(
-    "--resume",
-    is_flag=True,
-    help="Go on with an encode that was interrupted, where it was (-y discards it instead).",
-)
+@RESUME
 @FIT_DEVICE
 @THREADS
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 1024),
+    help="Fit so many segments at a time, each in a process of its own.",
+)
+@click.option(
+    "--cluster",
+    metavar="ADDRESS",
+    help="Fit them on a Dask cluster (tcp://host:8786), whose workers see IN under its name.",
+)
+@click.option(
+    "--segments",
+    "share",
+    type=Share(),
+    help="Only the I-th of N shares of the segments; hnv join puts the N files together.",
+)
 @click.option("--dry-run", is_flag=True, help="Only say what would be fitted, and how long.")
 @OVERWRITE
 @QUIET
@@ -230,7 +123,8 @@ def encode(
     source: str, output: str | None, bpp: float | None, bitrate: float | None, size: float | None,
     psnr: float | None, quality: float | None, denoise: bool, preset: str, tune: str, segment: int,
     scenecut: float, skip: int, limit: int | None, every: int, mask: str | None, prune: float,
-    seed: int, resume: bool, device: str, threads: int | None, dry_run: bool, yes: bool, no: bool,
+    seed: int, resume: bool, device: str, threads: int | None, workers: int | None,
+    cluster: str | None, share: tuple[int, int] | None, dry_run: bool, yes: bool, no: bool,
     quiet: bool,
 ) -> None:  # fmt: skip
     """Fit a network to the video IN and write it to OUT.
@@ -255,56 +149,61 @@ def encode(
     ffmpeg -i in.mov -f yuv4mpegpipe - | hnv encode - -o out.hnv --bitrate 500k
     """
     rate = Rate(bpp, bitrate, size, psnr, quality, denoise or None)
+    where = Where(workers, cluster, threads, share)
     if output is None and not dry_run:
         raise UsageError("-o OUT is missing: where the .hnv file is to go, or - for a pipe")
-    options: dict[str, Any] = {
-        "denoise": denoise, "preset": preset, "tune": tune, "segment_frames": segment,
-        "prune": prune, "device": device,
-    }  # fmt: skip
-    selection: dict[str, Any] = {"skip": skip, "limit": limit, "every": every}
-    from hnervcodec.synthesis import processors
+    from hnervcodec.footage import Footage, can_be_reread
 
-    settings = {
-        **options, **asdict(rate), **selection, "scenecut": scenecut, "seed": seed,
-        "threads": threads or processors(), "mask": identity(mask) if mask else None,
+    if (where.is_elsewhere or share) and not can_be_reread(source):
+        raise UsageError("--workers, --cluster and --segments do not work from a pipe")
+    footage = Footage(source, skip, limit, every, mask)
+    options: dict[str, Any] = {
+        "preset": preset, "tune": tune, "segment_frames": segment, "prune": prune,
+        "device": device, "seed": seed,
+    }  # fmt: skip
+    facts = {
+        **options, **asdict(rate), **footage.facts(), "scenecut": scenecut,
+        "threads": where.fit_threads, "share": share and list(share),
     }  # fmt: skip
     target = None if dry_run else output
+    if target is not None and not yes and is_finished(target, facts):
+        if not quiet:
+            click.echo(f"{target} is finished already; -y makes it anew", err=True)
+        return
     if target is not None:
         check_overwrite(source, target, yes, no)
     with (  # the work is kept until the output has its name
-        unfinished(source, target, resume, yes, settings) as work,
+        unfinished(source, target, resume, yes, facts) as folder,
         open_output(target) as file,
+        footage.open() as video,
     ):
         from hnervcodec import encoder
-        from hnervcodec.video import VideoSource
+        from hnervcodec.kernels import use_threads
+        from hnervcodec.plan import Plan, Settings
 
-        use_threads(threads)
-        with VideoSource(source, **selection) as video:
-            header = video.header
-            lengths = scanned(source, segment, scenecut, **selection)
-            expected = sum(lengths) if lengths else None
-            bytes_per_frame, aim = rate.chosen(header, expected)
-            if bytes_per_frame is not None:
-                encoder.check_rate(header, bytes_per_frame)
-            progress = EncodeProgress(header, preset, lengths, quiet)
-            for note in [] if quiet else video.notes:
-                click.echo(f"note: {note}", err=True)
-            options |= {
-                "bytes_per_frame": bytes_per_frame, "aim": aim, "lengths": lengths,
-                "masks": checked_masks(mask, header, expected, skip=skip, every=every),
-                "report": progress,
-            }  # fmt: skip
-            if file is None:
-                prediction = encoder.predict(header, video.frames(), **options)
-                print_prediction(prediction, bytes_per_frame is None)
-                return
-            result = encoder.encode(header, video.frames(), file, seed=seed, work=work, **options)
+        use_threads(where.fit_threads)
+        header = video.header
+        rate.check(header)
+        progress = EncodeProgress(header, preset, quiet)
+        for note in [] if quiet else video.notes:
+            click.echo(f"note: {note}", err=True)
+        lengths = lengths_of(footage, segment, scenecut, folder, progress)
+        count = sum(lengths) if lengths else None
+        settings = Settings(**options, **rate.settings(header, count), lengths=lengths)
+        footage.check_masks(header, count)
+        if file is None:
+            prediction = encoder.predict(header, video.frames(), settings,
+                                         masks=footage.masks(header), report=progress)  # fmt: skip
+            print_prediction(prediction, settings.bytes_per_frame is None)
+            return
+        plan = Plan.of(header, settings)
+        with fitted(plan, footage, where, folder, progress, video) as segments:
+            result = encoder.assemble(plan, segments, file)
     assert output is not None
     progress.done(output, result)
-    if every > 1 and not quiet and result.frames > 1 and work is not None:
-        with VideoSource(source, skip=skip, limit=(result.frames - 1) * every + 1) as video:
-            made = encoder.error_between(output, every, video.frames())
-        click.echo(f"made frames: PSNR {made.average:.2f} dB", err=True)
+    if every > 1 and not quiet and result.frames > 1 and share is None and folder is not None:
+        error = encoder.error_between(output, footage)
+        click.echo(f"made frames: PSNR {error.average:.2f} dB", err=True)
     if psnr is not None and result.error.average < psnr - 0.3 and not quiet:
         click.echo(
             f"note: {psnr:g} dB is out of reach of preset {preset} here; a slower one comes nearer",

@@ -28,11 +28,6 @@ if TYPE_CHECKING:
     from hnervcodec.syntax import VideoHeader
 
 
-def can_be_reread(source: str) -> bool:
-    """Whether it is not a pipe: a file, or a pattern or an address that libav knows."""
-    return source != "-" and (os.path.isfile(source) or not os.path.exists(source))
-
-
 @contextmanager
 def open_file(source: str) -> Iterator[BinaryIO]:
     """The .hnv file, seekable; - reads all of standard input."""

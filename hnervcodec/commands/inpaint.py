@@ -8,18 +8,21 @@ from typing import BinaryIO, cast
 
 import click
 
-from hnervcodec.commands.encode import SCENECUT, checked_masks, scanned, use_threads
-from hnervcodec.commands.files import can_be_reread, check_files, open_sink
+from hnervcodec.commands.files import check_files, open_sink
 from hnervcodec.commands.options import (
     FIT_DEVICE,
     OUTPUT_FORMATS,
     OVERWRITE,
     PRESET,
     QUIET,
+    RESUME,
+    SCENECUT,
     SEED,
     THREADS,
 )
 from hnervcodec.commands.progress import EncodeProgress
+from hnervcodec.commands.where import lengths_of
+from hnervcodec.commands.work import unfinished
 from hnervcodec.errors import UsageError
 
 
@@ -42,13 +45,14 @@ from hnervcodec.errors import UsageError
 )
 @PRESET
 @SEED
+@RESUME
 @FIT_DEVICE
 @THREADS
 @OVERWRITE
 @QUIET
 def inpaint(
     source: str, mask: str, output: str, name: str | None, bpp: float, preset: str, seed: int,
-    device: str, threads: int | None, yes: bool, no: bool, quiet: bool,
+    resume: bool, device: str, threads: int | None, yes: bool, no: bool, quiet: bool,
 ) -> None:  # fmt: skip
     """Replace what MASK covers in the video IN by what a network makes of the rest.
 
@@ -59,37 +63,53 @@ def inpaint(
     hnv inpaint in.mp4 --mask logo.png -o out.mkv
     hnv inpaint in.mp4 --mask boxes.json -o out.mp4 --preset slow --bpp 0.05
     """
+    from hnervcodec.footage import Footage, can_be_reread
+    from hnervcodec.synthesis import processors
+
     if not can_be_reread(source):
         raise UsageError("IN is read twice and cannot be a pipe")
-    from hnervcodec import encoder, sinks, video
+    from hnervcodec import encoder, sinks
     from hnervcodec.decoder import Decoder
+    from hnervcodec.kernels import use_threads
     from hnervcodec.masks import restored
+    from hnervcodec.plan import DEFAULT_SEGMENT_FRAMES, Settings, check_rate
 
+    threads = threads or processors()
     use_threads(threads)
     name = name or ("y4m" if output == "-" else sinks.format_of(output))
-    with video.VideoSource(source) as frames:
+    footage = Footage(source, mask=mask)
+    facts = {**footage.facts(), "bpp": bpp, "preset": preset, "seed": seed, "device": device,
+             "threads": threads}  # fmt: skip
+    is_file = name != "png"
+    check_files(source, output, name, range(1), yes, no)
+    with (
+        unfinished(source, output if is_file else None, resume, yes, facts) as folder,
+        footage.open() as frames,
+    ):
         header = frames.header
-        lengths = scanned(source, encoder.DEFAULT_SEGMENT_FRAMES, SCENECUT)
-        assert lengths is not None
-        count = sum(lengths)
-        check_files(source, output, name, range(count), yes, no)
-        masks, again_masks = (checked_masks(mask, header, count) for _ in range(2))
-        assert masks is not None and again_masks is not None
-        report = EncodeProgress(header, preset, lengths, quiet)
+        rate = bpp * header.width * header.height / 8
+        check_rate(header, rate)
+        report = EncodeProgress(header, preset, quiet)
         for note in [] if quiet else frames.notes:
             click.echo(f"note: {note}", err=True)
-        to_come = replace(header, frame_count=count)
+        lengths = lengths_of(footage, DEFAULT_SEGMENT_FRAMES, SCENECUT, folder, report)
+        assert lengths is not None
+        check_files(source, output, name, range(sum(lengths)), yes, no)
+        footage.check_masks(header, sum(lengths))
+        settings = Settings(
+            bytes_per_frame=rate, preset=preset, seed=seed, device=device, lengths=lengths
+        )
+        to_come = replace(header, frame_count=sum(lengths))
         with open_sink(output, name, to_come) as sink, tempfile.TemporaryFile() as file:
             coded = cast(BinaryIO, file)
             encoder.encode(
-                header, frames.frames(), coded, preset=preset, seed=seed, device=device,
-                bytes_per_frame=bpp * header.width * header.height / 8, report=report,
-                lengths=lengths, masks=masks,
+                header, frames.frames(), coded, settings,
+                masks=footage.masks(header), folder=folder, report=report,
             )  # fmt: skip
             coded.seek(0)
-            with video.VideoSource(source) as again, Decoder(coded) as decoder:
+            with footage.open() as again, Decoder(coded) as decoder:
                 made = decoder.frames(range(len(decoder)))
-                for given, hidden, (n, planes) in zip(
-                    again.frames(), again_masks, made, strict=False
-                ):
+                seen = encoder.masked(again.frames(), footage.masks(header))
+                for (given, hidden), (n, planes) in zip(seen, made, strict=False):
+                    assert hidden is not None
                     sink.write(n, restored(given, planes, hidden))

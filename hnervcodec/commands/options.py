@@ -15,6 +15,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 PRESET_NAMES = ("ultrafast", "faster", "fast", "medium", "slow", "veryslow")
+SCENECUT = 10.0  # score of libavfilter's scdet
 OUTPUT_FORMATS = ("y4m", "raw", "npy", "framemd5", "png", "mp4", "mkv", "webm", "gif")
 
 
@@ -92,6 +93,11 @@ SEED = click.option(
     type=click.IntRange(0, (1 << 63) - 1),
     default=0,
     help="Same seed, machine and threads: same file.",
+)
+RESUME = click.option(
+    "--resume",
+    is_flag=True,
+    help="Go on with an encode that was interrupted, where it was (-y discards it instead).",
 )
 FIT_DEVICE = click.option(
     "--device", default="auto", show_default=True, help="auto, cpu, cuda or mps."

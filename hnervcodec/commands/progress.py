@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -17,14 +18,17 @@ if TYPE_CHECKING:
 
 
 class EncodeProgress:
-    """One line that rewrites itself on a terminal, a line now and then elsewhere."""
+    """One line that rewrites itself on a terminal, a line now and then elsewhere. `lengths`: of the
+    segments to be fitted, by number, once they are known."""
 
-    def __init__(self, header: VideoHeader, preset: str, lengths: list[int] | None, quiet: bool):
-        self._lengths = lengths
+    def __init__(self, header: VideoHeader, preset: str, quiet: bool):
+        self.lengths: dict[int, int] = {}
         self._quiet, self._terminal = quiet, sys.stderr.isatty()
         self._interval = 0.2 if self._terminal else 10.0
-        self._last = 0.0
-        self._phase: tuple[int, str] = (-1, "")
+        self._start = self._last = time.monotonic()
+        self._running: dict[int, Progress] = {}
+        self._share: dict[int, float] = {}  # of each segment's fit that is behind us
+        self._gained: dict[int, float] = {}  # of that, since we began
         if not quiet:
             click.echo(
                 f"{header.width}x{header.height}, {float(header.frame_rate):.5g} frames/s, "
@@ -32,29 +36,87 @@ class EncodeProgress:
                 err=True,
             )
 
+    def scanned(self, frames: int) -> None:
+        """So many frames have been searched for changes of scene."""
+        now = time.monotonic()
+        if not self._quiet and now - self._last >= self._interval:
+            self._last = now
+            rate = frames / (now - self._start)
+            self._say(f"looking for changes of scene: {frames} frames  {rate:.0f} frames/s", False)
+
+    def scan_is_done(self, lengths: Sequence[int]) -> None:
+        self.lengths = dict(enumerate(lengths))
+        if self._terminal and not self._quiet:
+            click.echo("\r\x1b[K", err=True, nl=False)
+        self._start = time.monotonic()
+
     def __call__(self, number: int, progress: Progress) -> None:
-        now, phase = time.monotonic(), (number, progress.phase)
-        finished = progress.step == progress.steps
-        due = now - self._last >= self._interval or phase != self._phase or finished
-        if self._quiet or not due:
+        begins = (
+            number not in self._running or self._running[number].phase != progress.phase
+        ) and progress.phase != "done"
+        self._running[number] = progress
+        self._count(number, progress)
+        if progress.phase == "done":
+            del self._running[number]
             return
-        self._last, self._phase = now, phase
+        finished = progress.step == progress.steps and len(self._running) == 1
+        now = time.monotonic()
+        if not self._quiet and (now - self._last >= self._interval or begins or finished):
+            self._last = now
+            several = len(self._running) > 1
+            self._say(self._of_all() if several else self._of_one(number, progress), finished)
+
+    def _count(self, number: int, progress: Progress) -> None:
+        if "trial" in progress.phase:
+            return
+        share = progress.step / progress.steps
+        if progress.phase == "done" or number not in self._share:
+            gained = 0.0  # it was done before, or goes on from there
+        else:
+            gained = max(share - self._share[number], 0)
+        self._share[number] = share
+        self._gained[number] = self._gained.get(number, 0) + gained
+
+    def _frames(self, shares: dict[int, float]) -> float:
+        return sum(self.lengths.get(number, 0) * share for number, share in shares.items())
+
+    def _left(self) -> str:
+        """Of all segments, if each frame takes as long as those so far."""
+        gained = self._frames(self._gained)
+        if not gained:
+            return ""
+        remaining = sum(self.lengths.values()) - self._frames(self._share)
+        return f"  {duration(remaining * (time.monotonic() - self._start) / gained)} left"
+
+    def _of_one(self, number: int, progress: Progress) -> str:
         rate = progress.step / max(progress.seconds, 1e-9)
-        left = (progress.steps - progress.step) / rate
-        total = ""
-        if self._lengths:
-            total = f"/{len(self._lengths)}"
-            coming = sum(self._lengths[number + 1 :])
-            left += coming / self._lengths[number] * progress.steps / rate
-        remaining = "" if "trial" in progress.phase else f"  {duration(left)} left"
+        left = self._left()
+        if progress.phase[-1].isdigit() or not self.lengths:
+            left = f"  {duration((progress.steps - progress.step) / rate)} left of this fit"
+        if "trial" in progress.phase:
+            left = ""
+        total = f"/{max(self.lengths) + 1}" if self.lengths else ""
         size = f"  {progress.bytes:,.0f} bytes" if progress.bytes else ""
-        percent = 100 * progress.step / progress.steps
-        line = (
-            f"segment {number + 1}{total}  {progress.phase:8} {percent:5.1f} %"
-            f"  {rate:.1f} steps/s  {progress.psnr:.2f} dB{size}{remaining}"
+        return (
+            f"segment {number + 1}{total}  {progress.phase:8} "
+            f"{100 * progress.step / progress.steps:5.1f} %  {rate:.1f} steps/s  "
+            f"{progress.psnr:.2f} dB{size}{left}"
         )
+
+    def _of_all(self) -> str:
+        running = self._running.values()
+        done = sum(share == 1 and n not in self._running for n, share in self._share.items())
+        share = self._frames(self._share) / max(sum(self.lengths.values()), 1)
+        rate = sum(one.step / max(one.seconds, 1e-9) for one in running)
+        quality = sum(one.psnr for one in running) / len(running)
+        return (
+            f"{done} of {len(self.lengths)} segments done, {len(running)} at work  "
+            f"{100 * share:5.1f} %  {rate:.1f} steps/s  {quality:.2f} dB{self._left()}"
+        )
+
+    def _say(self, line: str, is_last: bool) -> None:
         if self._terminal:
-            click.echo(f"\r\x1b[K{line}", err=True, nl=finished)
+            click.echo(f"\r\x1b[K{line}", err=True, nl=is_last)
         else:
             click.echo(line, err=True)
 

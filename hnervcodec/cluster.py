@@ -1,0 +1,139 @@
+"""Segments fitted by the workers of a Dask cluster, on this machine or on many."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from distributed import Client, LocalCluster, as_completed, get_worker
+from distributed.scheduler import KilledWorker
+
+from hnervcodec import checkpoints
+from hnervcodec.encoder import Report, masked, segment_job
+from hnervcodec.errors import HnervError, UsageError
+from hnervcodec.fitting import Progress
+from hnervcodec.footage import Footage
+from hnervcodec.kernels import use_threads
+from hnervcodec.plan import Part, Plan, Settings
+from hnervcodec.segment_encoder import EncodedSegment, encode_segment
+from hnervcodec.syntax import VideoHeader
+
+REPORT_INTERVAL = 1.0  # seconds between two reports of one fit
+CONNECT_TIMEOUT = 10.0  # seconds
+
+
+@dataclass(frozen=True)
+class Task:
+    """A segment's fit as it travels to a worker. `folder`: of unfinished work, where the worker
+    sees it; `threads`: of the fit."""
+
+    video: VideoHeader
+    settings: Settings
+    part: Part
+    footage: Footage
+    folder: Path | None
+    threads: int
+    topic: str  # of the reports
+
+    def __call__(self) -> bytes:
+        """An `EncodedSegment`, on a worker."""
+        use_threads(self.threads)
+        worker, last = get_worker(), 0.0
+
+        def report(number: int, progress: Progress) -> None:
+            nonlocal last
+            now = time.monotonic()
+            if now - last > REPORT_INTERVAL or progress.step == progress.steps:
+                last = now
+                worker.log_event(self.topic, {"number": number, "progress": asdict(progress)})
+
+        plan, part = Plan.of(self.video, self.settings), self.part
+        footage = self.footage.part(part.first_frame, part.frame_count)
+        with footage.open() as source:
+            group = list(islice(masked(source.frames(), footage.masks(self.video)),
+                                part.frame_count))  # fmt: skip
+        return encode_segment(segment_job(plan, part, group, self.folder, report)).to_bytes()
+
+
+@contextmanager
+def connected(workers: int | None, address: str | None) -> Iterator[Client]:
+    """A client of the cluster at `address`, or of `workers` new processes on this machine."""
+    if address is None:
+        with (
+            LocalCluster(
+                n_workers=workers, threads_per_worker=1, dashboard_address=None,
+                silence_logs=50, memory_limit=0,
+            ) as local,
+            Client(local) as client,
+        ):  # fmt: skip
+            yield client
+        return
+    try:
+        client = Client(address, timeout=CONNECT_TIMEOUT)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"no Dask scheduler answers at {address}: {error}") from error
+    with client:
+        if not client.scheduler_info()["workers"]:
+            raise UsageError(f"the cluster at {address} has no workers: start some by dask worker")
+        yield client
+
+
+def encode_parts(
+    client: Client,
+    plan: Plan,
+    parts: list[Part],
+    footage: Footage,
+    threads: int,
+    folder: Path | None,
+    report: Report,
+) -> Iterator[EncodedSegment]:
+    """The segments, in order. What a worker that dies was at goes to another one, which goes on
+    from its checkpoint if it sees `folder`, where this machine keeps what is finished."""
+    topic = f"hnv-{uuid4()}"
+
+    def heard(event: tuple[float, dict[str, Any]]) -> None:
+        report(event[1]["number"], Progress(**event[1]["progress"]))
+
+    client.subscribe_topic(topic, heard)
+    resources = {"GPU": 1} if plan.device.type == "cuda" else None
+    known = {part: folder / part.finished for part in parts if folder}
+    ready = {part: file.read_bytes() for part, file in known.items() if file.exists()}
+    futures = {
+        client.submit(
+            _run, Task(plan.video, plan.settings, part, footage, folder, threads, topic),
+            pure=False, resources=resources, priority=-part.number,
+        ): part
+        for part in parts if part not in ready
+    }  # fmt: skip
+    completed = as_completed(futures)
+    try:
+        for part in parts:
+            while part not in ready:
+                future = next(completed)
+                made, of = _result(future, futures[future]), futures[future]
+                ready[of] = checkpoints.kept(folder, of.finished, partial(bytes, made))
+            yield EncodedSegment.from_bytes(ready.pop(part))
+    finally:
+        client.cancel(list(futures))
+        client.unsubscribe_topic(topic)
+
+
+def _run(task: Task) -> bytes:
+    return task()
+
+
+def _result(future: Any, part: Part) -> bytes:
+    try:
+        made: bytes = future.result()
+    except KilledWorker as error:
+        raise HnervError(
+            f"segment {part.number + 1} ended every worker that it was given to"
+        ) from error
+    return made

@@ -1,0 +1,57 @@
+"""How large or how good a file is to be."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from hnervcodec.errors import UsageError
+
+if TYPE_CHECKING:
+    from hnervcodec.syntax import VideoHeader
+
+
+@dataclass(frozen=True)
+class Rate:
+    """The choice of a size or a quality: exactly one of these."""
+
+    bpp: float | None
+    bitrate: float | None
+    size: float | None
+    psnr: float | None
+    quality: float | None
+    denoise: bool | None
+
+    def __post_init__(self) -> None:
+        if sum(choice is not None for choice in asdict(self).values()) != 1:
+            raise UsageError(
+                "choose the rate by exactly one of --bpp, --bitrate and --size, "
+                "or the quality by --psnr or --quality, or take --denoise"
+            )
+
+    def settings(self, video: VideoHeader, frames: int | None) -> dict[str, Any]:
+        """What that means for `Settings`; `frames`: None where nobody knows."""
+        from hnervcodec.ratecontrol import ConstantPsnr, ConstantQuality
+
+        if self.denoise:
+            return {"denoise": True}
+        if self.psnr is not None:
+            return {"aim": ConstantPsnr(self.psnr)}
+        if self.quality is not None:
+            return {"aim": ConstantQuality(self.quality)}
+        if self.bpp is not None:
+            return {"bytes_per_frame": self.bpp * video.width * video.height / 8}
+        if self.bitrate is not None:
+            return {"bytes_per_frame": self.bitrate / 8 / float(video.frame_rate)}
+        if self.size is None or frames is None:
+            raise UsageError(
+                "--size needs a file, as a pipe's length is unknown: use --bpp or --bitrate"
+            )
+        return {"bytes_per_frame": self.size / frames}
+
+    def check(self, video: VideoHeader) -> None:
+        """What can be refused before the source is read."""
+        from hnervcodec.plan import check_rate
+
+        if self.size is None and (rate := self.settings(video, None).get("bytes_per_frame")):
+            check_rate(video, rate)

@@ -1,0 +1,127 @@
+"""Who fits the segments, and which."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from hnervcodec.errors import UsageError
+
+if TYPE_CHECKING:
+    from hnervcodec.commands.progress import EncodeProgress
+    from hnervcodec.footage import Footage
+    from hnervcodec.plan import Part, Plan
+    from hnervcodec.segment_encoder import EncodedSegment
+    from hnervcodec.video import VideoSource
+
+
+@dataclass(frozen=True)
+class Where:
+    """Who fits the segments: `workers` processes here, or a Dask cluster, or this process; and
+    `share`, which of them: i of n, from 1."""
+
+    workers: int | None
+    cluster: str | None
+    threads: int | None
+    share: tuple[int, int] | None
+
+    def __post_init__(self) -> None:
+        if self.workers and self.cluster:
+            raise UsageError("choose --workers or --cluster")
+
+    @property
+    def is_elsewhere(self) -> bool:
+        return bool(self.workers or self.cluster)
+
+    @property
+    def fit_threads(self) -> int:
+        from hnervcodec.synthesis import processors
+
+        if self.threads or not self.is_elsewhere:
+            return self.threads or processors()
+        return max(1, processors() // self.workers) if self.workers else 1
+
+    def parts(self, plan: Plan) -> list[Part]:
+        """The segments to be fitted."""
+        if self.share is None:
+            return plan.parts
+        number, count = self.share
+        total = len(plan.parts)
+        parts = plan.parts[total * (number - 1) // count : total * number // count]
+        if not parts:
+            raise UsageError(
+                f"--segments {number}/{count}: nothing falls to this share, as the video has only "
+                f"{total} segments"
+            )
+        return parts
+
+
+@contextmanager
+def fitted(
+    plan: Plan, footage: Footage, where: Where, folder: Path | None, report: EncodeProgress,
+    source: VideoSource,
+) -> Iterator[Iterator[EncodedSegment]]:  # fmt: skip
+    """The segments, in order, from wherever they are fitted. `source`: the footage, opened."""
+    from hnervcodec.encoder import masked, segment_jobs
+    from hnervcodec.segment_encoder import encode_segment
+
+    parts = where.parts(plan)
+    report.lengths = {part.number: part.frame_count for part in parts}
+    if where.is_elsewhere:
+        try:
+            from hnervcodec import cluster
+        except ImportError as error:
+            raise UsageError(
+                "--workers and --cluster need Dask: pip install hnervcodec[cluster]"
+            ) from error
+        with cluster.connected(where.workers, where.cluster) as client:
+            yield cluster.encode_parts(
+                client, plan, parts, footage, where.fit_threads, folder, report
+            )
+        return
+    if len(parts) == len(plan.parts):
+        frames = masked(source.frames(), footage.masks(plan.video))
+        yield map(encode_segment, segment_jobs(plan, frames, folder, report))
+        return
+    first, last = parts[0], parts[-1]
+    some = footage.part(first.first_frame, last.first_frame + last.frame_count - first.first_frame)
+    with some.open() as opened:
+        frames = masked(opened.frames(), some.masks(plan.video))
+        yield map(encode_segment, segment_jobs(plan, frames, folder, report, parts))
+
+
+def lengths_of(
+    footage: Footage, segment: int, scenecut: float, folder: Path | None, report: EncodeProgress
+) -> tuple[int, ...] | None:
+    """Of the segments, by a scan or as found before."""
+    from hnervcodec import checkpoints
+
+    def scan() -> bytes:
+        return json.dumps(footage.lengths(segment, scenecut, report.scanned)).encode()
+
+    found = json.loads(checkpoints.kept(folder, "lengths.json", scan))
+    report.scan_is_done(found or ())
+    return found and tuple(found)
+
+
+class Share(click.ParamType[tuple[int, int]]):
+    """I/N, I from 1 to N."""
+
+    name = "i/n"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, int]:
+        if isinstance(value, tuple):
+            return value
+        match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", str(value))
+        if not match or not 1 <= int(match[1]) <= int(match[2]):
+            self.fail(f"{value!r} is not a share such as 2/4", param, ctx)
+        return int(match[1]), int(match[2])
