@@ -20,10 +20,10 @@ from hnervcodec.commands.options import (
     Amount,
 )
 from hnervcodec.commands.progress import EncodeProgress, print_prediction
-from hnervcodec.commands.rate import Rate
 from hnervcodec.commands.where import Share, Where, fitted, lengths_of
-from hnervcodec.commands.work import is_finished, unfinished
 from hnervcodec.errors import UsageError
+from hnervcodec.rate import Rate
+from hnervcodec.work import is_finished, unfinished
 
 
 @click.command(

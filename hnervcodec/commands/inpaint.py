@@ -22,8 +22,8 @@ from hnervcodec.commands.options import (
 )
 from hnervcodec.commands.progress import EncodeProgress
 from hnervcodec.commands.where import lengths_of
-from hnervcodec.commands.work import unfinished
 from hnervcodec.errors import UsageError
+from hnervcodec.work import unfinished
 
 
 @click.command(
