@@ -38,6 +38,7 @@ _DEFAULTS: dict[str, tuple[str, str, dict[str, str]]] = {
     "gif": ("gif", "gif", {}),
 }
 CONTAINERS = tuple(_DEFAULTS)
+MOST_GIF_RATE = 50  # its times are hundredths of a second, and players hold single ones for longer
 _CODEC_OPTIONS = {"c", "codec", "vcodec", "c:v", "codec:v", "c:v:0", "codec:v:0"}
 _NOT_ENCODERS = {
     "vf": "filters", "filter": "filters", "filter_complex": "filters", "r": "the frame rate",
@@ -51,6 +52,11 @@ def choose(name: str, header: VideoHeader, words: Sequence[str] = ()) -> Encodin
     words: encoder options as ffmpeg takes them, `["-c:v", "libx265", "-crf", "18"]`. With another
     encoder than the format's own, its own defaults count for what is not given.
     """
+    if name == "gif" and header.frame_rate > MOST_GIF_RATE:
+        raise UsageError(
+            f"a GIF shows at most {MOST_GIF_RATE} frames per second: decode with --fps "
+            f"{MOST_GIF_RATE} or less"
+        )
     muxer, codec, options = _DEFAULTS[name]
     given = _parse(words)
     wanted = given.pop("pix_fmt", None)
@@ -113,7 +119,7 @@ def _default_format(name: str, codec: str, formats: list[str], header: VideoHead
 def _quiet(codec: str, options: dict[str, str]) -> dict[str, str]:
     """The options, without what some encoders print on their own."""
     if codec == "libsvtav1":
-        os.environ.setdefault("SVT_LOG", "1")  # errors only
+        os.environ.setdefault("SVT_LOG", "0")  # it says no more than its return code does
     if codec == "libx265":
         others = options.get("x265-params")
         options = {**options, "x265-params": "log-level=error" + (f":{others}" if others else "")}

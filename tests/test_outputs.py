@@ -110,3 +110,16 @@ def test_defaults_of_an_encoder() -> None:
     assert other.options == {"b": "1M"} and other.pixel_format == "yuv444p10le"
     with pytest.raises(UsageError):
         choose("mp4", deep, ["crf", "20"])
+    with pytest.raises(UsageError, match="--fps 50"):
+        choose("gif", VideoHeader(64, 48, 1, Fraction(60)))
+
+
+@pytest.mark.parametrize("name", ["x.webm", "x.gif", "x.mp4", "x.mkv"])
+def test_the_smallest_frames(name: str, tmp_path: Path) -> None:
+    video = VideoHeader(1, 1, 0, Fraction(30000, 1001), 12)
+    (tmp_path / "x.hnv").write_bytes(make_file(video, [random_segment(video, 3)]))
+    run = hnv("decode", tmp_path / "x.hnv", "-o", tmp_path / name, check=False)
+    if name == "x.webm":
+        assert "libsvtav1 refuses 1x1" in error_of(run, 7)
+    else:
+        assert run.returncode == 0 and len(rgb_frames(tmp_path / name)) == 3

@@ -113,7 +113,8 @@ encoder follow --, as ffmpeg has them; -c:v chooses another encoder:
   hnv decode x.hnv -o x.webm -- -c:v libvpx-vp9 -b:v 1M -pix_fmt yuv420p
 
 What is not an encoder's (filters, other containers) is ffmpeg's: pipe there.
-A GIF holds times in hundredths of a second.
+A GIF holds times in hundredths of a second, and at most 50 frames per second:
+--fps 25 makes one of faster videos too.
 
 Files appear under their name when they are complete. Where the reader closes
 the pipe early, as head does, hnv ends quietly with exit code 141. A .hnv file
