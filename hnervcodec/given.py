@@ -27,8 +27,6 @@ class GivenFrames:
     """video: what describes `frames`. Their planes are checked as they come; only a sequence can
     be looked at before it is encoded."""
 
-    notes: tuple[str, ...] = ()
-
     def __init__(self, video: VideoHeader, frames: Iterable[Planes], mask: str | None = None):
         self.header, self._frames, self._mask = replace(video, frame_count=0), frames, mask
 
@@ -77,9 +75,11 @@ class RgbFrames(Sequence[Planes]):
             found = f"{self._array.dtype} {list(self._array.shape)}"
             raise UsageError(f"an array of frames is uint8 [T, H, W, 3] in RGB, not {found}")
         height, width = self._array.shape[1:3]
+        is_rate = 1e-3 <= frame_rate <= 1e6  # False for nan
+        if not is_rate or max(width, height) > 65535 or 0 in self._array.shape:
+            count = len(self._array)
+            raise UsageError(f"{count} x {width}x{height} at {frame_rate} frames/s is no video")
         rate = Fraction(frame_rate).limit_denominator(1001)
-        if rate <= 0 or not 0 < max(width, height) <= 65535 or 0 in self._array.shape:
-            raise UsageError(f"{width}x{height} at {frame_rate} frames/s is no video")
         self.video = VideoHeader(
             width, height, 1, rate, chroma_siting=LEFT, colour_primaries=BT709,
             transfer_characteristics=BT709, matrix_coefficients=BT709,

@@ -80,6 +80,17 @@ def test_planes(real_source: Path, tmp_path: Path) -> None:
     assert len(made) == 3 and made[0] == made[1] == made[2]
 
 
+def test_masks_of_given_frames(real_source: Path, tmp_path: Path) -> None:
+    mask = tmp_path / "boxes.json"
+    mask.write_text('[{"x": 0, "y": 0, "width": 30, "height": 47}]')
+    with VideoSource(real_source, limit=6) as source:
+        video, frames = source.header, list(source.frames())
+    ours = encode(frames, tmp_path / "x.hnv", video=video, bpp=1.5, mask=mask, **FAST)
+    encode(real_source, tmp_path / "y.hnv", limit=6, bpp=1.5, mask=mask, **FAST)
+    assert (tmp_path / "x.hnv").read_bytes() == (tmp_path / "y.hnv").read_bytes()
+    assert ours.error.samples[0] == 6 * 33 * 47
+
+
 VIDEO = VideoHeader(16, 16, 1, Fraction(25))
 RGB = np.zeros((2, 16, 16, 3), np.uint8)
 PLANES = (np.zeros((16, 16), np.uint8), *[np.zeros((8, 8), np.uint8)] * 2)
@@ -96,6 +107,8 @@ PLANES = (np.zeros((16, 16), np.uint8), *[np.zeros((8, 8), np.uint8)] * 2)
         (RGB, {"frame_rate": 25, "bpp": 1, "resume": True}, UsageError, "from a path"),
         (RGB, {"frame_rate": 25, "bpp": 1, "preset": "warp"}, UsageError, "unknown preset"),
         (RGB, {"frame_rate": 0, "bpp": 1}, UsageError, "0 frames/s"),
+        (RGB, {"frame_rate": float("nan"), "bpp": 1}, UsageError, "nan frames/s"),
+        (RGB, {"frame_rate": 1e300, "bpp": 1}, UsageError, "no video"),
         (RGB[..., :2], {"frame_rate": 25, "bpp": 1}, UsageError, r"\[2, 16, 16, 2\]"),
         (RGB[:0], {"frame_rate": 25, "bpp": 1}, UsageError, "no video"),
         (RGB.astype(float), {"frame_rate": 25, "bpp": 1}, UsageError, "float64"),
