@@ -14,7 +14,19 @@ from typing import Any, NoReturn
 import click
 
 import hnervcodec
-from hnervcodec.commands import compare, decode, encode, export, info, inpaint, join, metrics
+from hnervcodec.commands import (
+    compare,
+    completion,
+    decode,
+    encode,
+    export,
+    help,
+    info,
+    inpaint,
+    join,
+    metrics,
+    play,
+)
 from hnervcodec.container import MAJOR, MINOR
 from hnervcodec.errors import HnervError, OutputError
 
@@ -57,6 +69,10 @@ class _ClosedPipe(Exception):
 
 
 class _Group(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """In the order of work, not of the alphabet."""
+        return list(self.commands)
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
@@ -102,6 +118,8 @@ def cli() -> None:
     hnv decode out.hnv --frames 10-20 -o frames/%05d.png
     hnv info out.hnv                              where every byte went
     hnv verify out.hnv                            checksums of the file and of every frame
+    hnv play out.hnv                              in ffplay or mpv
+    hnv help rates                                what to ask for; hnv help lists other topics
 
     Exit codes: 0 success, 2 wrong usage, 3 damaged file, 4 needs a newer version, 5 beyond a
     limit, 6 cannot read, 7 cannot write, 130 interrupted, 141 closed pipe, 143 terminated.
@@ -109,7 +127,7 @@ def cli() -> None:
 
 
 for command in (
-    encode.encode, decode.decode, info.info, decode.verify, metrics.metrics, inpaint.inpaint,
-    compare.compare, export.export, join.join,
+    encode.encode, decode.decode, play.play, info.info, decode.verify, metrics.metrics,
+    compare.compare, inpaint.inpaint, export.export, join.join, help.help, completion.completion,
 ):  # fmt: skip
     cli.add_command(command)

@@ -186,3 +186,37 @@ def library_versions() -> str:
     """PyAV's version and libavcodec's."""
     codec = ".".join(map(str, av.library_versions["libavcodec"]))
     return f"PyAV {av.__version__} (libavcodec {codec})"
+
+
+class PlaneConverter:
+    """RGB -> planes of the header's format, the other way round than `RgbConverter`. For one thread
+    at a time."""
+
+    def __init__(self, header: VideoHeader):
+        self._header = header
+        matrix = _MATRICES.get(header.matrix_coefficients, "bt601")
+        arguments = (
+            f"out_color_matrix={matrix}:out_range={'full' if header.full_range else 'limited'}"
+            ":flags=bicubic+accurate_rnd+full_chroma_inp"
+        )
+        if header.chroma_format == 1 and header.chroma_siting in _SITES:
+            across, down = _SITES[header.chroma_siting]
+            arguments += f":out_h_chr_pos={across}:out_v_chr_pos={down}"
+        self._graph = av.filter.Graph()
+        chain = [
+            self._graph.add_buffer(
+                width=header.width, height=header.height, time_base=Fraction(1, 1),
+                format=VideoFormat("rgb24"),
+            ),
+            self._graph.add("scale", arguments),
+            self._graph.add("format", pixel_format(header.chroma_format, header.bit_depth)),
+            self._graph.add("buffersink"),
+        ]  # fmt: skip
+        for one, other in pairwise(chain):
+            one.link_to(other)
+        self._graph.configure()
+
+    def __call__(self, rgb: np.ndarray) -> Planes:
+        """rgb: uint8 [H, W, 3]."""
+        self._graph.push(VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24"))
+        return from_frame(cast(VideoFrame, self._graph.pull()), self._header)

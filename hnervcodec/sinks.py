@@ -11,9 +11,10 @@ import av
 import numpy as np
 from av.video.frame import VideoFrame
 
+from hnervcodec.encodings import Encoding, Paletted
 from hnervcodec.errors import OutputError, UsageError
 from hnervcodec.files import open_complete_or_absent
-from hnervcodec.libav import RgbConverter, pixel_format, reason, to_frame
+from hnervcodec.libav import RgbConverter, reason, to_frame
 from hnervcodec.planes import Planes, plane_bytes
 from hnervcodec.syntax import VideoHeader
 
@@ -35,6 +36,29 @@ class RawSink:
 
     def write(self, index: int, planes: Planes) -> None:
         self._file.write(plane_bytes(planes))
+
+    def close(self) -> None:
+        self._file.flush()
+
+
+class NpySink:
+    """One numpy array [T, H, W, 3] in RGB, uint8, or uint16 of 0..65535 above 8 bits; T is the
+    header's `frame_count`, so that nothing has to be held or written twice."""
+
+    def __init__(self, file: BinaryIO, header: VideoHeader):
+        self._file = file
+        self._to_rgb = RgbConverter(header, 8 if header.bit_depth == 8 else 16)
+        self._start = {
+            "descr": "|u1" if header.bit_depth == 8 else "<u2", "fortran_order": False,
+            "shape": (header.frame_count, header.height, header.width, 3),
+        }  # fmt: skip
+        self._is_begun = False
+
+    def write(self, index: int, planes: Planes) -> None:
+        if not self._is_begun:
+            np.lib.format.write_array_header_1_0(self._file, self._start)
+            self._is_begun = True
+        self._file.write(self._to_rgb(planes).tobytes())
 
     def close(self) -> None:
         self._file.flush()
@@ -90,29 +114,23 @@ class Y4mSink:
 
 
 class LibavSink:
-    """A playable H.264 .mp4, or a lossless FFV1 .mkv, through PyAV."""
+    """A video that other programs play, through PyAV."""
 
-    def __init__(self, path: Path, header: VideoHeader, container: str):
-        self._header = header
-        even = header.width % 2 == 0 and header.height % 2 == 0
-        if container == "mp4":
-            # Players want 8-bit 4:2:0, which H.264 has for even sizes only.
-            codec, options = "libx264", {"crf": "12", "preset": "fast"}
-            self._format = "yuv420p" if even else "yuv444p"
-            muxer = "mp4"
-        else:
-            codec, options = "ffv1", {"level": "3", "slicecrc": "1"}
-            self._format = pixel_format(header.chroma_format, header.bit_depth)
-            muxer = "matroska"
+    def __init__(self, path: Path, header: VideoHeader, encoding: Encoding):
+        self._header, self._format = header, encoding.pixel_format
+        self._paletted = Paletted(header) if self._format == "pal8" else None
         try:
-            self._container = av.open(str(path), "w", format=muxer)
-            stream: Any = self._container.add_stream(codec, rate=header.frame_rate)
-        except (av.error.FFmpegError, OSError, ValueError, OverflowError) as error:
+            self._container = av.open(str(path), "w", format=encoding.muxer)
+        except (av.error.FFmpegError, OSError, ValueError) as error:
             raise OutputError(f"cannot write {path}: {reason(error)}") from error
+        try:
+            stream: Any = self._container.add_stream(encoding.codec, rate=header.frame_rate)
+        except (av.error.FFmpegError, ValueError, OverflowError) as error:
+            message = f"{encoding.codec} does not go into {encoding.muxer}: {reason(error)}"
+            raise OutputError(message) from error
         self._stream = stream
         self._stream.width, self._stream.height = header.width, header.height
         self._stream.pix_fmt = self._format
-        self._stream.options = options
         context = self._stream.codec_context
         context.time_base = 1 / header.frame_rate
         if header.sample_aspect[1]:
@@ -121,10 +139,25 @@ class LibavSink:
         context.colorspace = header.matrix_coefficients
         context.color_primaries = header.colour_primaries
         context.color_trc = header.transfer_characteristics
+        self._open(encoding)
         self._count = 0
 
+    def _open(self, encoding: Encoding) -> None:
+        """The encoder says now what it does not take, and not after minutes of decoding."""
+        self._stream.options = encoding.options
+        asked = " ".join(f"-{name} {value}" for name, value in encoding.options.items())
+        try:
+            self._stream.codec_context.open()
+        except av.error.FFmpegError as error:
+            size = f"{self._header.width}x{self._header.height} {self._format}"
+            raise OutputError(
+                f"{encoding.codec} refuses {size} with {asked or 'its defaults'}: {reason(error)}"
+            ) from error
+        for name in self._stream.codec_context.options:
+            raise UsageError(f"{encoding.codec} has no option -{name}")
+
     def write(self, index: int, planes: Planes) -> None:
-        frame = to_frame(self._header, planes)
+        frame = self._paletted(planes) if self._paletted else to_frame(self._header, planes)
         if frame.format.name != self._format:
             frame = frame.reformat(format=self._format)
         frame.pts, frame.time_base = self._count, 1 / self._header.frame_rate
@@ -178,9 +211,9 @@ def encode_png(header: VideoHeader, rgb: np.ndarray) -> bytes:
 
 _SUFFIXES = {
     ".y4m": "y4m", ".yuv": "raw", ".raw": "raw", ".framemd5": "framemd5", ".md5": "framemd5",
-    ".png": "png", ".mp4": "mp4", ".mkv": "mkv",
+    ".npy": "npy", ".png": "png", ".mp4": "mp4", ".mkv": "mkv", ".webm": "webm", ".gif": "gif",
 }  # fmt: skip
-STREAMED = ("y4m", "raw", "framemd5")  # formats that need nothing but a byte stream
+STREAMED = ("y4m", "raw", "npy", "framemd5")  # formats that need nothing but a byte stream
 
 
 def format_of(name: str) -> str:
@@ -196,4 +229,6 @@ def open_stream_sink(file: BinaryIO, header: VideoHeader, name: str) -> Sink:
     """A sink for one of `STREAMED` that writes to `file`."""
     if name == "y4m":
         return Y4mSink(file, header)
+    if name == "npy":
+        return NpySink(file, header)
     return RawSink(file) if name == "raw" else FrameMd5Sink(file)

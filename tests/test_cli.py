@@ -129,9 +129,14 @@ def test_version_names_what_matters() -> None:
 
 
 def test_help_teaches() -> None:
-    for command in ((), ("encode",), ("decode",), ("info",), ("verify",)):
-        text = hnv(*command, "--help").stdout.decode()
-        assert text.startswith("Usage: hnv") and len(text.splitlines()) > 5
+    from hnervcodec.cli import cli
+
+    whole = hnv("--help").stdout.decode()
+    for name, command in cli.commands.items():
+        text = hnv(name, "--help").stdout.decode()
+        assert text.startswith(f"Usage: hnv {name}") and len(text.splitlines()) > 5
+        assert name == "help" or f"\n  hnv {name} " in text, f"{name} has no example"
+        assert command.short_help and f"{name:10}  {command.short_help}" in whole
     for phrase in ("hnv encode in.mp4 -o out.hnv --bpp 0.05", "Exit codes", "| ffmpeg -i -"):
         assert phrase in hnv("--help").stdout.decode()
 
@@ -333,3 +338,67 @@ def test_parse_frames() -> None:
     for wrong in ("", "-", "1-", "a", "1::0", "9", "0-9", "--3", "1.5"):
         with pytest.raises(UsageError):
             parse_frames(wrong, 9)
+
+
+def test_topics() -> None:
+    from hnervcodec.commands.help import TOPICS
+    from hnervcodec.presets import PRESETS
+
+    listed = hnv("help").stdout.decode()
+    for name, text in TOPICS.items():
+        assert f"\n  {name} " in listed
+        assert max(map(len, text.splitlines())) <= 80
+    assert hnv("help", "random-access").stdout.decode() == TOPICS["random-access"]
+    assert "'rates', 'presets'" in error_of(hnv("help", "nothing", check=False), 2)
+    for name, preset in PRESETS.items():
+        row = rf"{name} +{preset.fit.updates_per_frame} +{preset.limits.macs_per_pixel // 1000}\b"
+        assert re.search(row, TOPICS["presets"]), name
+
+
+def test_examples_in_the_help_use_options_that_exist() -> None:
+    from hnervcodec.cli import cli
+    from hnervcodec.commands.help import TOPICS
+
+    texts = [*TOPICS.values(), *(command.help or "" for command in cli.commands.values())]
+    known = {"hnv": {o for p in cli.params for o in p.opts}} | {
+        name: {o for p in command.params for o in p.opts} | {"--help"}
+        for name, command in cli.commands.items()
+    }
+    seen = 0
+    for line in re.findall(r"\bhnv (\w+[^\n|]*)", "\n".join(texts)):
+        name, *words = line.split(" -- ")[0].split()
+        for word in words:
+            if name in known and re.fullmatch(r"--?[a-z][a-z-]*", word):
+                assert word in known[name], line
+                seen += 1
+    assert seen > 30
+
+
+def complete(*words: str, cwd: Path) -> list[str]:
+    """What bash offers for the last of `words`."""
+    command = cwd / "hnv"
+    command.write_text(f'#!/bin/sh\nexec {sys.executable} -m hnervcodec "$@"\n')
+    command.chmod(0o755)
+    script = f"""
+        PATH=$PWD:$PATH
+        complete() {{ :; }}; compopt() {{ offered=files; }}
+        source <(hnv completion bash)
+        COMP_WORDS=(hnv {" ".join(map(repr, words))}); COMP_CWORD={len(words)}
+        _hnv_completion hnv {words[-1]!r}
+        printf '%s\\n' "${{COMPREPLY[@]}}" $offered
+    """
+    run = subprocess.run(["bash", "-c", script], capture_output=True, cwd=cwd, timeout=60)
+    assert run.stderr == b""
+    return run.stdout.decode().split()
+
+
+def test_completion_in_bash(tmp_path: Path) -> None:
+    assert complete("enc", cwd=tmp_path) == ["encode"]
+    assert complete("decode", "--f", cwd=tmp_path) == ["--frames", "--fps", "--format"]
+    assert complete("decode", "--format", "fr", cwd=tmp_path) == ["framemd5"]
+    assert complete("help", "ran", cwd=tmp_path) == ["random-access"]
+    assert complete("encode", "in", cwd=tmp_path) == ["files"]
+    assert complete("decode", "x.hnv", "-o", "ou", cwd=tmp_path) == ["files"]
+    for shell, start in (("zsh", b"#compdef hnv"), ("fish", b"function _hnv_completion")):
+        assert hnv("completion", shell).stdout.startswith(start)
+    assert "nothing" in error_of(hnv("completion", "nothing", check=False), 2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import replace
 from fractions import Fraction
 
 import click
@@ -12,38 +13,35 @@ from hnervcodec.commands.files import check_files, open_decoder, open_sink
 from hnervcodec.commands.options import (
     ARITHMETIC,
     DECODE_DEVICE,
+    FPS,
+    FRAMES,
     MAX_LEVEL,
     OUTPUT_FORMATS,
     OVERWRITE,
     QUIET,
+    SLOW_MOTION,
     THREADS,
-    Ratio,
 )
-from hnervcodec.errors import FileError
+from hnervcodec.errors import FileError, UsageError
 
 
-@click.command()
-@click.argument("source", metavar="IN")
+@click.command(
+    short_help="Write frames of a .hnv file as a video, pictures or an array.",
+    epilog="See also: hnv help pipes, random-access, exactness.",
+)
+@click.argument("source", metavar="IN", type=click.Path())
+@click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[-- ENCODER OPTIONS]")
 @click.option(
     "-o",
     "--output",
     default="-",
     metavar="OUT",
+    type=click.Path(),
     help="A file, a pattern such as frames/%05d.png, or - for a pipe (the default).",
 )
-@click.option(
-    "--frames",
-    "selection",
-    metavar="SELECTION",
-    help="7, 10-20 (both included), 10:20:2 (a Python slice) or a list: 3,9,20-22.",
-)
-@click.option("--fps", type=Ratio(), help="Frames per second to come out: 60, 30000/1001.")
-@click.option(
-    "--slow-motion",
-    type=Ratio(),
-    default="1",
-    help="How many times as long the video is to take: 2, 3/2.",
-)
+@FRAMES
+@FPS
+@SLOW_MOTION
 @click.option(
     "--format",
     "name",
@@ -58,11 +56,15 @@ from hnervcodec.errors import FileError
 @OVERWRITE
 @QUIET
 def decode(
-    source: str, output: str, selection: str | None, fps: Fraction | None, slow_motion: Fraction,
-    name: str | None, recover: bool, max_level: int | None, arithmetic: str, device: str,
-    threads: int | None, yes: bool, no: bool, quiet: bool,
+    source: str, words: tuple[str, ...], output: str, selection: str | None, fps: Fraction | None,
+    slow_motion: Fraction, name: str | None, recover: bool, max_level: int | None,
+    arithmetic: str, device: str, threads: int | None, yes: bool, no: bool, quiet: bool,
 ) -> None:  # fmt: skip
     """Reconstruct frames of the .hnv file IN, each checked against its checksum.
+
+    The name of OUT says what is written: .y4m, .yuv, .npy (RGB [T, H, W, 3]), .framemd5, .png,
+    .mp4 (H.264), .mkv (FFV1, lossless), .webm (AV1) or .gif. For the last four, options of the
+    encoder may follow --, in ffmpeg's words.
 
     With --fps or --slow-motion the network also makes frames at moments that were never coded,
     from the embeddings of the two frames around them: the same samples on every machine, but no
@@ -74,7 +76,11 @@ def decode(
     hnv decode x.hnv --frames 10-20 -o part.mkv    lossless FFV1 of eleven frames
     hnv decode x.hnv --format framemd5 -o -        a line "INDEX, MD5" per frame
     hnv decode x.hnv --slow-motion 4 -o slow.mp4   three made frames after each coded one
+    hnv decode x.hnv -o x.webm                     AV1; .gif, .npy, .png: by the name
+    hnv decode x.hnv -o x.mp4 -- -c:v libx265 -crf 18 -preset slow
     """
+    if words and not words[0].startswith("-"):
+        raise UsageError(f"{words[0]!r} is one argument too many: OUT follows -o")
     with open_decoder(source, recover, max_level, arithmetic, device, threads) as decoder:
         from hnervcodec import sinks
         from hnervcodec.decoder import parse_frames, retimed
@@ -89,7 +95,8 @@ def decode(
             raise FileError("none of the selected frames is intact")
         check_files(source, output, name, wanted, yes, no)
         start = time.monotonic()
-        with open_sink(output, name, header) as sink:
+        header = replace(header, frame_count=len(wanted))
+        with open_sink(output, name, header, words) as sink:
             decoded = decoder.frames([positions[n] for n in wanted])
             for done, (index, (_, planes)) in enumerate(zip(wanted, decoded, strict=True), 1):
                 sink.write(index, planes)
@@ -110,8 +117,11 @@ def decode(
             raise FileError(decoder.reader.damage[0] + missing)
 
 
-@click.command()
-@click.argument("source", metavar="IN")
+@click.command(
+    short_help="Check every checksum, of the file and of its decoded frames.",
+    epilog="See also: hnv help exactness.",
+)
+@click.argument("source", metavar="IN", type=click.Path())
 @MAX_LEVEL
 @ARITHMETIC
 @DECODE_DEVICE
@@ -121,7 +131,15 @@ def verify(
     source: str, max_level: int | None, arithmetic: str, device: str, threads: int | None,
     quiet: bool,
 ) -> None:  # fmt: skip
-    """Check every checksum of IN, of its bytes and of every decoded frame."""
+    """Check every checksum of IN, of its bytes and of every decoded frame.
+
+    Exit code 0 if all hold, 3 with the first that does not. The frames are decoded, so that this
+    takes as long as hnv decode; hnv info reads no frames.
+
+    \b
+    hnv verify x.hnv
+    hnv verify x.hnv --arithmetic float64     by another arithmetic: the same frames
+    """
     with open_decoder(source, False, max_level, arithmetic, device, threads) as decoder:
         decoder.reader.check()
         start = time.monotonic()

@@ -20,15 +20,20 @@ from hnervcodec.commands.options import (
     Amount,
 )
 from hnervcodec.commands.progress import EncodeProgress, print_prediction
-from hnervcodec.commands.rate import Rate
 from hnervcodec.commands.where import Share, Where, fitted, lengths_of
-from hnervcodec.commands.work import is_finished, unfinished
 from hnervcodec.errors import UsageError
+from hnervcodec.rate import Rate
+from hnervcodec.work import is_finished, unfinished
 
 
-@click.command()
-@click.argument("source", metavar="IN")
-@click.option("-o", "--output", metavar="OUT", help="The .hnv file; - for a pipe.")
+@click.command(
+    short_help="Fit a network to a video and write it as a .hnv file.",
+    epilog="See also: hnv help rates, presets, segments, masks.",
+)
+@click.argument("source", metavar="IN", type=click.Path())
+@click.option(
+    "-o", "--output", metavar="OUT", type=click.Path(), help="The .hnv file; - for a pipe."
+)
 @click.option("--bpp", type=click.FloatRange(0, min_open=True), help="Bits per pixel of the file.")
 @click.option("--bitrate", type=Amount(), help="Bits per second: 500k, 1.5M.")
 @click.option("--size", type=Amount(), help="Bytes of the whole file: 300k, 1M.")
@@ -82,6 +87,7 @@ from hnervcodec.errors import UsageError
 @click.option(
     "--mask",
     metavar="MASK",
+    type=click.Path(),
     help="What is not to be resembled: a picture or a video, white where masked, or boxes in JSON.",
 )
 @click.option(

@@ -12,9 +12,14 @@ from hnervcodec.container import Reader
 from hnervcodec.errors import UsageError
 
 
-@click.command()
-@click.argument("source", metavar="IN")
-@click.option("-o", "--output", required=True, metavar="OUT", help="The .onnx file.")
+@click.command(
+    short_help="Write a segment's network as an ONNX graph.",
+    epilog="See also: hnv help exactness.",
+)
+@click.argument("source", metavar="IN", type=click.Path())
+@click.option(
+    "-o", "--output", required=True, metavar="OUT", type=click.Path(), help="The .onnx file."
+)
 @click.option("--segment", type=click.IntRange(0), default=0, help="Which segment's network.")
 @click.option(
     "--integers", is_flag=True, help="Convolve by ConvInteger; default: float32, as exact here."

@@ -146,12 +146,17 @@ def check_files(
 
 
 @contextmanager
-def open_sink(output: str, name: str, header: VideoHeader) -> Iterator[Any]:
-    from hnervcodec import sinks
+def open_sink(
+    output: str, name: str, header: VideoHeader, words: Sequence[str] = ()
+) -> Iterator[Any]:
+    """A sink for the header's `frame_count` frames; `words`: options of an encoder."""
+    from hnervcodec import encodings, sinks
     from hnervcodec.files import complete_or_absent, open_complete_or_absent
 
     if output == "-" and name not in sinks.STREAMED:
-        raise UsageError(f"{name} cannot be written to a pipe: use y4m, raw or framemd5")
+        raise UsageError(f"{name} cannot be written to a pipe: use {', '.join(sinks.STREAMED)}")
+    if words and name not in encodings.CONTAINERS:
+        raise UsageError(f"{name} takes no encoder options such as {words[0]}")
     if output == "-" and name != "framemd5" and sys.stdout.isatty():
         raise UsageError("video is not written to a terminal: use -o FILE, or pipe it on")
     if output == "-":
@@ -167,7 +172,8 @@ def open_sink(output: str, name: str, header: VideoHeader) -> Iterator[Any]:
         sink = sinks.PngSink(output, header)
         yield sink
     else:
+        encoding = encodings.choose(name, header, words)
         with complete_or_absent(output) as path:
-            sink = sinks.LibavSink(path, header, name)
+            sink = sinks.LibavSink(path, header, encoding)
             yield sink
             sink.close()

@@ -14,12 +14,23 @@ from hnervcodec.container import Reader
 from hnervcodec.planes import CHROMA_NAMES
 
 
-@click.command()
-@click.argument("source", metavar="IN")
+@click.command(
+    short_help="Say what a .hnv file holds and where every byte went.",
+    epilog="See also: hnv help segments.",
+)
+@click.argument("source", metavar="IN", type=click.Path())
 @click.option("--json", "as_json", is_flag=True, help="For programs; the same facts.")
 @MAX_LEVEL
 def info(source: str, as_json: bool, max_level: int | None) -> None:
-    """Say what the .hnv file IN holds and where every byte of it went."""
+    """Say what the .hnv file IN holds and where every byte of it went.
+
+    Decodes no frame. A file from a stranger is safe to look at: what it declares is checked against
+    the limits of its level first.
+
+    \b
+    hnv info x.hnv
+    hnv info --json x.hnv | jq .bytes
+    """
     with open_file(source) as file:
         facts = describe(Reader(file, max_level=max_level))
     facts = {"file": source, **facts}

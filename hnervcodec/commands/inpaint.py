@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from typing import BinaryIO, cast
 
 import click
@@ -21,14 +22,19 @@ from hnervcodec.commands.options import (
 )
 from hnervcodec.commands.progress import EncodeProgress
 from hnervcodec.commands.where import lengths_of
-from hnervcodec.commands.work import unfinished
 from hnervcodec.errors import UsageError
+from hnervcodec.work import unfinished
 
 
-@click.command()
-@click.argument("source", metavar="IN")
-@click.option("--mask", required=True, metavar="MASK", help="As in hnv encode.")
-@click.option("-o", "--output", required=True, metavar="OUT", help="As in hnv decode.")
+@click.command(
+    short_help="Replace what a mask covers in a video.",
+    epilog="See also: hnv help masks.",
+)
+@click.argument("source", metavar="IN", type=click.Path())
+@click.option("--mask", required=True, metavar="MASK", type=click.Path(), help="As in hnv encode.")
+@click.option(
+    "-o", "--output", required=True, metavar="OUT", type=click.Path(), help="As in hnv decode."
+)
 @click.option("--format", "name", type=click.Choice(OUTPUT_FORMATS), help="Default: by OUT's name.")
 @click.option(
     "--bpp",
@@ -55,6 +61,7 @@ def inpaint(
 
     \b
     hnv inpaint in.mp4 --mask logo.png -o out.mkv
+    hnv inpaint in.mp4 --mask boxes.json -o out.mp4 --preset slow --bpp 0.05
     """
     from hnervcodec.footage import Footage, can_be_reread
     from hnervcodec.synthesis import processors
@@ -92,7 +99,8 @@ def inpaint(
         settings = Settings(
             bytes_per_frame=rate, preset=preset, seed=seed, device=device, lengths=lengths
         )
-        with open_sink(output, name, header) as sink, tempfile.TemporaryFile() as file:
+        to_come = replace(header, frame_count=sum(lengths))
+        with open_sink(output, name, to_come) as sink, tempfile.TemporaryFile() as file:
             coded = cast(BinaryIO, file)
             encoder.encode(
                 header, frames.frames(), coded, settings,

@@ -13,9 +13,16 @@ from hnervcodec.container import Reader
 from hnervcodec.errors import UsageError
 
 
-@click.command()
-@click.argument("sources", metavar="IN...", nargs=-1, required=True)
-@click.option("-o", "--output", required=True, metavar="OUT", help="The .hnv file; - for a pipe.")
+@click.command(short_help="Put .hnv files one after the other, as they are.")
+@click.argument("sources", metavar="IN...", type=click.Path(), nargs=-1, required=True)
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    metavar="OUT",
+    type=click.Path(),
+    help="The .hnv file; - for a pipe.",
+)
 @MAX_LEVEL
 @OVERWRITE
 def join(sources: tuple[str, ...], output: str, max_level: int | None, yes: bool, no: bool) -> None:

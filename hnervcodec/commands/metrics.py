@@ -22,9 +22,12 @@ if TYPE_CHECKING:
     from hnervcodec.vmaf import Vmaf
 
 
-@click.command()
-@click.argument("reference", metavar="REF")
-@click.argument("distorted", metavar="DIST")
+@click.command(
+    short_help="Compare two videos by PSNR, SSIM and MS-SSIM.",
+    epilog="See also: hnv help rates.",
+)
+@click.argument("reference", metavar="REF", type=click.Path())
+@click.argument("distorted", metavar="DIST", type=click.Path())
 @click.option("--limit", type=click.IntRange(1), help="Frames to compare at most.")
 @click.option("--csv", "table", metavar="FILE", help="A row per frame; - for standard output.")
 @click.option(

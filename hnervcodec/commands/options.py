@@ -16,7 +16,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 PRESET_NAMES = ("ultrafast", "faster", "fast", "medium", "slow", "veryslow")
 SCENECUT = 10.0  # score of libavfilter's scdet
-OUTPUT_FORMATS = ("y4m", "raw", "framemd5", "png", "mp4", "mkv")
+OUTPUT_FORMATS = ("y4m", "raw", "npy", "framemd5", "png", "mp4", "mkv", "webm", "gif")
 
 
 class Amount(click.ParamType[float]):
@@ -103,3 +103,16 @@ FIT_DEVICE = click.option(
     "--device", default="auto", show_default=True, help="auto, cpu, cuda or mps."
 )
 DECODE_DEVICE = click.option("--device", default="cpu", show_default=True, help="cpu, cuda or mps.")
+FRAMES = click.option(
+    "--frames",
+    "selection",
+    metavar="SELECTION",
+    help="7, 10-20 (both included), 10:20:2 (a Python slice) or a list: 3,9,20-22.",
+)
+FPS = click.option("--fps", type=Ratio(), help="Frames per second to come out: 60, 30000/1001.")
+SLOW_MOTION = click.option(
+    "--slow-motion",
+    type=Ratio(),
+    default="1",
+    help="How many times as long the video is to take: 2, 3/2.",
+)

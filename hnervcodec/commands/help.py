@@ -1,0 +1,178 @@
+"""hnv help: what the options of one command do not tell."""
+
+from __future__ import annotations
+
+import click
+
+RATES = """\
+Sizes and qualities
+
+An encode takes exactly one of these:
+
+  --bpp 0.05       bits per pixel: 8 * bytes / (width * height * frames)
+  --bitrate 500k   bits per second
+  --size 1M        bytes of the whole file
+  --psnr 36        dB over all samples of a segment, within a few tenths
+  --quality 30     constant quality, about 25 (poor) to 40: 6 more are about
+                   twice the bytes
+  --denoise        as many bytes as best tell the video from its noise
+
+k, M and G are powers of 1000. Of the first three the file never exceeds what
+was asked for, headers and all, and comes out within 1 % of it, unless the
+preset's largest network has no use for so many bytes; hnv says so then. With
+--psnr and --quality short trial fits find out what that takes.
+
+1280x640 at 25 frames/s and 0.02 bpp are 410 kbit/s. hnv is at its best at low
+rates; above about 0.1 bpp x264 and x265 win by far.
+
+  hnv encode in.mp4 --bpp 0.05 --dry-run    what it would fit, and how long
+  hnv metrics in.mp4 out.hnv                what came out
+"""
+
+PRESETS = """\
+Presets trade time for quality, at the same size
+
+  preset       optimizer steps per frame   decoder, at most
+  ultrafast      3                          4 kMAC per pixel
+  faster        15                          6
+  fast          40                         12
+  medium       120                         12   (the default)
+  slow         300                         12
+  veryslow     750                         16
+
+Time grows with the steps, the frames and the pixels; --dry-run measures for
+ten seconds on this machine and says how long the rest would take. An encode
+that something stops goes on with --resume, and ends in the same file.
+
+--tune ssim prefers the structure that MS-SSIM compares to squared error.
+--seed makes another network; with the same seed, machine and threads an encode
+makes the same file.
+"""
+
+SEGMENTS = """\
+Segments: one network each
+
+A video is cut into segments of about --segment frames (256), each with a
+network of its own. Where a change of scene scores at least --scenecut (10), a
+segment begins there, if that leaves none shorter than half of --segment. The
+last one takes up to half as many frames again, rather than leave a short rest.
+
+Frames of a segment share its network, so that long segments cost fewer bytes
+where the scene stays the same; short ones need less memory to encode, as the
+frames of one segment are held. Each decodes on its own: of a file that was
+cut or damaged, hnv decode --recover gives the others. Frames between frames
+(--fps, --slow-motion) are made within a segment only.
+
+  hnv info x.hnv     the segments, and where the bytes of each went
+"""
+
+RANDOM_ACCESS = """\
+Any frame, in one forward pass
+
+No frame needs another: frame 100 costs as much as frame 0. A segment's network
+is loaded once, the two used last are kept.
+
+  hnv decode x.hnv --frames 7 -o seven.png
+  hnv decode x.hnv --frames 10-20 -o part.mkv      both included
+  hnv decode x.hnv --frames 10:20:2 -o part.mkv    a Python slice
+  hnv decode x.hnv --frames 3,9,20-22 -o %05d.png
+  hnv decode x.hnv --frames ::-1 -o backwards.mp4
+
+In Python, in the words of torchcodec's VideoDecoder:
+
+  from hnervcodec import Decoder, FrameDataset
+  decoder = Decoder("x.hnv")       a path, bytes, or a seekable file, of which
+                                   only what is needed is read (over HTTP too)
+  decoder[10]                      uint8 [3, H, W], RGB
+  decoder.get_frames_at([3, 9])
+  decoder.get_frame_played_at(0.41)
+  FrameDataset(["a.hnv", "b.hnv"]) for a DataLoader, also with workers
+
+imageio reads .hnv files after hnervcodec.register_imageio(), once in a
+program: iio.imread("x.hnv", index=3).
+"""
+
+PIPES = """\
+Pipes
+
+- is standard input or output. Video goes through pipes as Y4M:
+
+  hnv decode x.hnv | ffmpeg -i - -c:v libx265 -crf 18 out.mkv
+  hnv decode x.hnv | mpv -                         or: hnv play x.hnv
+  ffmpeg -i in.mov -f yuv4mpegpipe - | hnv encode - -o x.hnv --bpp 0.05
+  ffmpeg -i in.mov -f yuv4mpegpipe -strict -1 - | ...     above 8 bits
+
+Other formats for pipes, with --format: raw (planes one after the other), npy
+(one array [T, H, W, 3] in RGB) and framemd5 (a line "INDEX, MD5" per frame).
+A file name does without: .y4m .yuv .npy .framemd5 .png .mp4 .mkv .webm .gif.
+
+Into .mp4 (H.264), .webm (AV1), .mkv (FFV1, lossless) and .gif, options for the
+encoder follow --, as ffmpeg has them; -c:v chooses another encoder:
+
+  hnv decode x.hnv -o x.mp4 -- -c:v libx265 -crf 18 -preset slow
+  hnv decode x.hnv -o x.webm -- -c:v libvpx-vp9 -b:v 1M -pix_fmt yuv420p
+
+What is not an encoder's (filters, other containers) is ffmpeg's: pipe there.
+A GIF holds times in hundredths of a second, and at most 50 frames per second:
+--fps 25 makes one of faster videos too.
+
+Files appear under their name when they are complete. Where the reader closes
+the pipe early, as head does, hnv ends quietly with exit code 141. A .hnv file
+can come from a pipe, but is then read whole.
+"""
+
+MASKS = """\
+Masks: what is not to be resembled
+
+hnv encode --mask leaves it to the network what to show there; hnv inpaint puts
+that into the source and keeps all other samples. A mask is one of
+
+  logo.png      a picture of the video's size, for all frames
+  mask.mkv      a video of its size, with a frame for each of the source's
+  boxes.json    [{"x": 0, "y": 0, "width": 50, "height": 50,
+                  "first": 0, "last": 9}, ...]
+
+White (at least half) is masked. Boxes are in luma samples, "first" and "last"
+are source frames, both included, and may be left out.
+
+  hnv inpaint in.mp4 --mask logo.png -o out.mkv
+  hnv encode in.mp4 --mask boxes.json -o out.hnv --bpp 0.05
+"""
+
+EXACTNESS = """\
+The same bits everywhere
+
+All that decides about a frame is integers: weights, activations, tables. C
+code, int8, float32 and float64 arithmetic (--arithmetic) give the same bytes,
+with any number of threads; each is tried against a known answer when a file is
+opened, and the fastest that passes is used. Every frame has a checksum in the
+file. A frame that fails it is not delivered: exit code 3.
+
+  hnv verify x.hnv                      all checksums
+  hnv decode x.hnv --format framemd5    to compare two machines
+  hnv export x.hnv -o x.onnx            the network, for onnxruntime
+
+Not covered by checksums, though as exact, are frames between coded frames.
+RGB is computed from the planes as ffmpeg's swscale does, and is only as exact
+as that is; y4m, raw and mkv are the planes themselves.
+
+Encoding is floating-point: same seed, machine and threads, same file.
+"""
+
+TOPICS = {
+    "rates": RATES, "presets": PRESETS, "segments": SEGMENTS, "random-access": RANDOM_ACCESS,
+    "pipes": PIPES, "masks": MASKS, "exactness": EXACTNESS,
+}  # fmt: skip
+
+
+@click.command(short_help="Explain a topic: rates, presets, segments, pipes ...")
+@click.argument("topic", required=False, type=click.Choice(tuple(TOPICS)), metavar="[TOPIC]")
+def help(topic: str | None) -> None:
+    """Explain TOPIC, or list the topics. For a command's options: hnv COMMAND --help."""
+    if topic:
+        click.echo(TOPICS[topic], nl=False)
+        return
+    click.echo("Topics, for hnv help TOPIC:\n")
+    for name, text in TOPICS.items():
+        click.echo(f"  {name:15}{text.splitlines()[0]}")
+    click.echo("\nThe commands and their options: hnv --help, hnv COMMAND --help")

@@ -1,0 +1,54 @@
+"""hnv play, with players that do what players do."""
+
+import os
+from pathlib import Path
+
+import pytest
+from conftest import hnv
+from test_cli import error_of
+
+KEEPS = "cat > {folder}/shown; echo $0 $@ > {folder}/called"
+
+
+def player(folder: Path, name: str, script: str) -> dict[str, str]:
+    """An environment in which `name` is the only player."""
+    path = folder / "bin" / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(f"#!/bin/sh\nPATH={os.environ['PATH']}\n{script.format(folder=folder)}\n")
+    path.chmod(0o755)
+    return {"PATH": str(path.parent)}
+
+
+@pytest.mark.parametrize("name", ["ffplay", "mpv"])
+def test_a_player_gets_the_frames(name: str, small_file: Path, tmp_path: Path) -> None:
+    run = hnv("play", small_file, "--frames", "1-3", env=player(tmp_path, name, KEEPS))
+    assert run.stderr == f"playing with {name}\n".encode()
+    expected = hnv("decode", small_file, "--frames", "1-3").stdout
+    assert (tmp_path / "shown").read_bytes() == expected
+    assert str(small_file) in (tmp_path / "called").read_text()  # as the window's title
+
+
+def test_a_closed_window_is_a_quiet_end(small_file: Path, tmp_path: Path) -> None:
+    env = player(tmp_path, "ffplay", "head -c 9 > /dev/null")
+    assert hnv("play", small_file, "--frames", "0-4," * 500 + "0", "-q", env=env).stderr == b""
+
+
+def test_a_player_that_fails(small_file: Path, tmp_path: Path) -> None:
+    env = player(tmp_path, "mpv", "echo warm-up >&2; echo no screen >&2; exit 2")
+    run = hnv("play", small_file, "-q", env=env, check=False)
+    assert error_of(run, 7) == "hnv: mpv failed: no screen\n"
+
+
+def test_no_player(small_file: Path, tmp_path: Path) -> None:
+    env = {"PATH": str(tmp_path)}
+    message = error_of(hnv("play", small_file, env=env, check=False), 7)
+    assert "neither ffplay nor mpv is installed: apt install ffmpeg" in message
+    message = error_of(hnv("play", small_file, "--player", "mpv", env=env, check=False), 7)
+    assert "mpv is not installed" in message
+
+
+def test_a_damaged_file_shows_nothing(small_file: Path, tmp_path: Path) -> None:
+    small_file.write_bytes(small_file.read_bytes()[:-9])
+    env = player(tmp_path, "ffplay", KEEPS)
+    error_of(hnv("play", small_file, env=env, check=False), 3)
+    assert not (tmp_path / "called").exists()
