@@ -60,6 +60,8 @@ def write_libav(
         stream: Any = container.add_stream(library, rate=header.frame_rate, options=options)
         stream.width, stream.height = header.width, header.height
         stream.pix_fmt = pixel_format(header.chroma_format, header.bit_depth)
+        # As ffmpeg does: slices, which PyAV would ask for, cost x264 up to 15 % more bytes.
+        stream.codec_context.thread_type = "FRAME"
         for n, planes in enumerate(frames):
             frame = to_frame(header, planes)
             frame.pts, frame.time_base = n, 1 / header.frame_rate
@@ -90,6 +92,7 @@ def _code(
     size = stream.tell()
     stream.seek(0)
     with av.open(stream, "r", format=codec.muxer) as container:
+        container.streams.video[0].thread_type = "AUTO"
         decoded = [_read(frame, header) for frame in container.decode(video=0)]
     finished = time.monotonic()
     return Coded(size, decoded, encoded - start, finished - encoded)

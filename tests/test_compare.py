@@ -75,6 +75,16 @@ def test_results_are_the_codecs(clip: Path, folder: Path) -> None:
         assert 8 * finer.bytes / (12 * 64 * 48) > float(row["rate"])
 
 
+def test_threads_cost_no_bytes() -> None:
+    with VideoSource(EXCERPT, limit=12) as source:
+        header, frames = source.header, list(source.frames())
+    one, three = (
+        classical.code("libx264", header, frames, {"crf": "33", "threads": threads}).bytes
+        for threads in ("1", "3")
+    )
+    assert three < 1.01 * one
+
+
 def test_facts_and_picture(folder: Path) -> None:
     facts = json.loads((folder / "compare.json").read_text())
     assert facts["source"] == "clip.mkv" and len(facts["points"]) == 12
