@@ -75,6 +75,16 @@ def test_results_are_the_codecs(clip: Path, folder: Path) -> None:
         assert 8 * finer.bytes / (12 * 64 * 48) > float(row["rate"])
 
 
+def test_threads_cost_no_bytes() -> None:
+    with VideoSource(EXCERPT, limit=12) as source:
+        header, frames = source.header, list(source.frames())
+    one, three = (
+        classical.code("libx264", header, frames, {"crf": "33", "threads": threads}).bytes
+        for threads in ("1", "3")
+    )
+    assert three < 1.01 * one
+
+
 def test_facts_and_picture(folder: Path) -> None:
     facts = json.loads((folder / "compare.json").read_text())
     assert facts["source"] == "clip.mkv" and len(facts["points"]) == 12
@@ -102,7 +112,8 @@ def test_bd_rate() -> None:
 
 def test_interrupted_it_goes_on(clip: Path, tmp_path: Path) -> None:
     folder = tmp_path / "results"
-    arguments = ["compare", clip, "-o", folder, "--codecs", "x264,x265", *OPTIONS]
+    rates = "0.5,0.6,0.7,0.8,0.9,1"
+    arguments = ["compare", clip, "-o", folder, "--codecs", "x264,x265", "--bpp", rates]
     run = subprocess.Popen(
         [sys.executable, "-m", "hnervcodec", *map(str, arguments)], stderr=subprocess.PIPE
     )
@@ -118,7 +129,7 @@ def test_interrupted_it_goes_on(clip: Path, tmp_path: Path) -> None:
     before = (folder / "points.csv").read_text()
     hnv(*arguments)
     after = (folder / "points.csv").read_text()
-    assert after.startswith(before) and after.count("\n") == 7
+    assert after.startswith(before) and after.count("\n") == 13
 
 
 @pytest.mark.parametrize(
