@@ -1,6 +1,10 @@
 """hnv play, with players that do what players do."""
 
 import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -37,6 +41,25 @@ def test_a_player_that_fails(small_file: Path, tmp_path: Path) -> None:
     env = player(tmp_path, "mpv", "echo warm-up >&2; echo no screen >&2; exit 2")
     run = hnv("play", small_file, "-q", env=env, check=False)
     assert error_of(run, 7) == "hnv: mpv failed: no screen\n"
+
+
+def test_interrupted(small_file: Path, tmp_path: Path) -> None:
+    env = player(tmp_path, "ffplay", "echo $$ > {folder}/number; exec sleep 60")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "hnervcodec", "play", small_file, "--frames", "0-4," * 500 + "0"],
+        stderr=subprocess.PIPE, env={**os.environ, **env},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
+    number = tmp_path / "number"
+    while not (number.exists() and number.read_text()):
+        assert process.poll() is None
+        time.sleep(0.05)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    said = process.communicate(timeout=60)[1].decode()
+    assert (process.returncode, said.splitlines()[-1]) == (130, "hnv: interrupted")
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(number.read_text()), 0)
 
 
 def test_no_player(small_file: Path, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from hnervcodec.errors import FileError, UsageError
 
 
 @click.command(
-    short_help="Write frames of a .hnv file as a video, pictures or an array.",
+    short_help="Write frames of a .hnv file in another format.",
     epilog="See also: hnv help pipes, random-access, exactness.",
 )
 @click.argument("source", metavar="IN", type=click.Path())
@@ -118,7 +118,7 @@ def decode(
 
 
 @click.command(
-    short_help="Check every checksum, of the file and of its decoded frames.",
+    short_help="Check every checksum of a file and of its decoded frames.",
     epilog="See also: hnv help exactness.",
 )
 @click.argument("source", metavar="IN", type=click.Path())

@@ -165,7 +165,7 @@ TOPICS = {
 }  # fmt: skip
 
 
-@click.command(short_help="Explain a topic: rates, presets, segments, pipes ...")
+@click.command(short_help="Explain rates or pipes or another topic.")
 @click.argument("topic", required=False, type=click.Choice(tuple(TOPICS)), metavar="[TOPIC]")
 def help(topic: str | None) -> None:
     """Explain TOPIC, or list the topics. For a command's options: hnv COMMAND --help."""

@@ -13,7 +13,7 @@ from hnervcodec.container import Reader
 from hnervcodec.errors import UsageError
 
 
-@click.command(short_help="Put .hnv files one after the other, as they are.")
+@click.command(short_help="Put .hnv files one after the other as they are.")
 @click.argument("sources", metavar="IN...", type=click.Path(), nargs=-1, required=True)
 @click.option(
     "-o",

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @click.command(
-    short_help="Compare two videos by PSNR, SSIM and MS-SSIM.",
+    short_help="Compare two videos by PSNR and SSIM.",
     epilog="See also: hnv help rates.",
 )
 @click.argument("reference", metavar="REF", type=click.Path())
