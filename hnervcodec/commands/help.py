@@ -42,7 +42,8 @@ Presets trade time for quality, at the same size
 
 Time grows with the steps, the frames and the pixels; --dry-run measures for
 ten seconds on this machine and says how long the rest would take. An encode
-that something stops goes on with --resume, and ends in the same file.
+that something stops goes on with --resume, and ends in the same file; one that
+is finished is not done again, unless -y asks for that.
 
 --tune ssim prefers the structure that MS-SSIM compares to squared error.
 --seed makes another network; with the same seed, machine and threads an encode
@@ -159,9 +160,39 @@ as that is; y4m, raw and mkv are the planes themselves.
 Encoding is floating-point: same seed, machine and threads, same file.
 """
 
+MACHINES = """\
+Many segments at a time
+
+Segments are fitted independently, so that long videos can use every machine
+there is. Whoever fits them, the file is the one that a single process makes,
+if the processors are alike and --threads (of each fit) is the same.
+
+On this machine, N processes, which share its cores:
+
+  hnv encode in.mp4 -o x.hnv --bpp 0.05 --workers 4
+
+On a Dask cluster, whose workers see IN under the same name; each worker is to
+fit one segment at a time (a GPU: --resources GPU=1, and hnv's --device cuda):
+
+  dask scheduler --port 8786
+  dask worker tcp://host:8786 --nthreads 1          on each machine
+  hnv encode in.mp4 -o x.hnv --bpp 0.05 --cluster tcp://host:8786
+
+What a worker that dies was at goes to another one: from its last checkpoint,
+if both see the folder of OUT, else from its beginning. Both need Dask:
+pip install hnervcodec[cluster].
+
+With nothing but shells, or a Slurm array: N shares, each a .hnv file of its
+own, and then one file of them:
+
+  sbatch --array 1-8 --wrap 'hnv encode in.mp4 -o $SLURM_ARRAY_TASK_ID.hnv \\
+      --bpp 0.05 --segments $SLURM_ARRAY_TASK_ID/8 --resume'
+  hnv join 1.hnv 2.hnv 3.hnv 4.hnv 5.hnv 6.hnv 7.hnv 8.hnv -o x.hnv
+"""
+
 TOPICS = {
     "rates": RATES, "presets": PRESETS, "segments": SEGMENTS, "random-access": RANDOM_ACCESS,
-    "pipes": PIPES, "masks": MASKS, "exactness": EXACTNESS,
+    "pipes": PIPES, "machines": MACHINES, "masks": MASKS, "exactness": EXACTNESS,
 }  # fmt: skip
 
 
