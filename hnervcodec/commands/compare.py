@@ -40,9 +40,19 @@ class List(click.ParamType[list[str]]):
         return list(dict.fromkeys(part.strip() for part in str(value).split(",")))
 
 
-@click.command(short_help="Compare with x264, x265 and SVT-AV1 at the same rates.")
-@click.argument("source", metavar="IN")
-@click.option("-o", "--output", required=True, metavar="FOLDER", help="Where the results go.")
+@click.command(
+    short_help="Compare with x264, x265 and SVT-AV1 at the same rates.",
+    epilog="See also: hnv help rates, presets.",
+)
+@click.argument("source", metavar="IN", type=click.Path())
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    metavar="FOLDER",
+    type=click.Path(),
+    help="Where the results go.",
+)
 @click.option(
     "--codecs",
     type=List(),
