@@ -32,13 +32,13 @@ def test_its_options_are_those_of_the_command() -> None:
 
 def test_a_path_gives_the_commands_file(real_source: Path, tmp_path: Path) -> None:
     seen = []
-    result = encode(real_source, tmp_path / "x.hnv", bpp=2, limit=8, segment=4,
+    result = encode(real_source, tmp_path / "x.hnv", bpp=4, limit=4, segment=2,
                     on_progress=lambda *report: seen.append(report), **FAST)  # fmt: skip
-    hnv("encode", real_source, "-o", tmp_path / "y.hnv", "--bpp", "2", "--limit", "8",
-        "--segment", "4", "--preset", "ultrafast", "--threads", "1")  # fmt: skip
+    hnv("encode", real_source, "-o", tmp_path / "y.hnv", "--bpp", "4", "--limit", "4",
+        "--segment", "2", "--preset", "ultrafast", "--threads", "1")  # fmt: skip
     assert (tmp_path / "x.hnv").read_bytes() == (tmp_path / "y.hnv").read_bytes()
     assert isinstance(result, EncodeResult) and result.bytes == (tmp_path / "x.hnv").stat().st_size
-    assert (result.frames, result.segments) == (8, 2) and result.error.average > 10
+    assert (result.frames, result.segments) == (4, 2) and result.error.average > 10
     assert {number for number, _ in seen} == {0, 1} and seen[0][1].steps > 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["x.hnv", "y.hnv"]
 

@@ -46,5 +46,5 @@ if __name__ == "__main__":
     else:
         with tempfile.TemporaryDirectory() as folder:
             path = f"{folder}/bunny.hnv"
-            encode(EXCERPT, path, bpp=0.1, preset="faster", limit=8, segment=12)
+            encode(EXCERPT, path, bpp=0.1, preset="faster", limit=6)
             compare(EXCERPT, path)

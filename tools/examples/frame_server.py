@@ -52,6 +52,6 @@ if __name__ == "__main__":
         out = "frames.png"
         with tempfile.TemporaryDirectory() as folder:
             path = f"{folder}/bunny.hnv"
-            encode(EXCERPT, path, bpp=0.3, preset="ultrafast", limit=12, segment=6)
+            encode(EXCERPT, path, bpp=0.3, preset="ultrafast", limit=9, segment=3)
             serve(path, 5, 8, "-vf", "scale=160:-2,tile=4x1", "-frames:v", "1", out)
     print(f"{out}: {Path(out).stat().st_size:,} bytes")
