@@ -1,0 +1,135 @@
+"""Sound and subtitles: compressed packets that are carried, not coded."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+from av.container.output import OutputContainer
+from av.packet import Packet
+
+from hnervcodec.ancillary import AUDIO, MAX_STREAMS, SUBTITLES, StreamInfo, StreamPacket
+from hnervcodec.errors import SourceError
+from hnervcodec.libav import reason
+from hnervcodec.matroska import read_header, write_header
+
+_KINDS = {"audio": AUDIO, "subtitle": SUBTITLES}
+
+
+def _describe(stream: Any) -> StreamInfo:
+    """ValueError if Matroska cannot hold it."""
+    file = io.BytesIO()
+    with av.open(file, "w", format="matroska") as container:
+        copy = container.add_stream_from_template(stream, opaque=True)
+        copy.metadata.update(stream.metadata)
+        container.start_encoding()
+    return read_header(file.getvalue(), _KINDS[stream.type], stream.time_base)
+
+
+def read_streams(
+    source: str | Path, shift: Fraction, begin: Fraction | None, end: Fraction | None
+) -> tuple[list[StreamInfo], list[StreamPacket], list[str]]:
+    """Sound and subtitles of a file: streams, their packets in file order, and notes.
+
+    shift: seconds to subtract from all times. begin, end: of the source's time, in seconds; only
+    packets that start between them are taken, all if None.
+    """
+    infos: list[StreamInfo] = []
+    notes: list[str] = []
+    try:
+        with av.open(str(source), "r") as container:
+            chosen: list[Any] = []
+            for stream in container.streams:
+                if stream.type not in _KINDS or len(chosen) == MAX_STREAMS:
+                    continue
+                try:
+                    infos.append(_describe(stream))
+                    chosen.append(stream)
+                except (av.error.FFmpegError, ValueError, AttributeError, SourceError) as error:
+                    notes.append(f"stream {stream.index} ({stream.type}) is lost: {reason(error)}")
+            packets = [
+                taken
+                for packet in (container.demux(chosen) if chosen else ())
+                if packet.size
+                for taken in _taken(packet, chosen.index(packet.stream), shift, begin, end)
+            ]
+    except (av.error.FFmpegError, OSError, ValueError) as error:
+        raise SourceError(f"cannot read the sound of {source}: {reason(error)}") from error
+    return [_primed(info, n, packets) for n, info in enumerate(infos)], packets, notes
+
+
+def _primed(info: StreamInfo, number: int, packets: list[StreamPacket]) -> StreamInfo:
+    """A decoder drops what begins before time 0; without knowing it Matroska would have to move
+    all streams."""
+    first = next((packet.pts for packet in packets if packet.stream == number), 0)
+    if info.kind != AUDIO or info.codec_delay or first >= 0:
+        return info
+    return replace(info, codec_delay=round(-first * info.time_base * 1_000_000_000))
+
+
+def _taken(
+    packet: Any, number: int, shift: Fraction, begin: Fraction | None, end: Fraction | None
+) -> Iterable[StreamPacket]:
+    pts = packet.pts if packet.pts is not None else packet.dts
+    if pts is None:
+        return
+    seconds = pts * packet.time_base
+    if (begin is None or seconds >= begin) and (end is None or seconds < end):
+        moved = pts - round(shift / packet.time_base)
+        yield StreamPacket(number, moved, packet.duration or 0, bytes(packet))
+
+
+class StreamCopier:
+    """Adds carried streams to a container that is being written."""
+
+    def __init__(self, container: OutputContainer, infos: list[StreamInfo]):
+        """`notes`: which streams the container cannot hold."""
+        self._container = container
+        self._streams: list[Any] = []
+        self._bases = [info.time_base for info in infos]
+        self.notes: list[str] = []
+        for info in infos:
+            self._streams.append(self._add(info))
+
+    def _add(self, info: StreamInfo) -> Any:
+        try:
+            with av.open(io.BytesIO(write_header(info)), "r", format="matroska") as template:
+                stream: Any = self._container.add_stream_from_template(
+                    template.streams[0], opaque=True
+                )
+                stream.metadata["language"] = info.language
+                stream.time_base = info.time_base
+                return stream
+        except (av.error.FFmpegError, ValueError, AttributeError, IndexError) as error:
+            name = self._container.format.name
+            self.notes.append(f"{name} does not hold the stream {info.codec}: {reason(error)}")
+            return None
+
+    def write(self, packet: StreamPacket) -> None:
+        stream = self._streams[packet.stream]
+        if stream is None:
+            return
+        copy = Packet(packet.data)
+        copy.stream = stream
+        copy.time_base = self._bases[packet.stream]
+        copy.pts = copy.dts = packet.pts
+        copy.duration = packet.duration
+        copy.is_keyframe = True
+        self._container.mux(copy)
+
+
+def moved(
+    packets: Iterable[StreamPacket], infos: list[StreamInfo], begin: Fraction, end: Fraction
+) -> list[StreamPacket]:
+    """Those that start at begin <= time < end seconds, in time from `begin` on."""
+    kept = []
+    for packet in packets:
+        base = infos[packet.stream].time_base
+        if begin <= packet.pts * base < end:
+            kept.append(replace(packet, pts=packet.pts - round(begin / base)))
+    return kept
