@@ -20,6 +20,7 @@ from hnervcodec.bitstream import crc32
 from hnervcodec.checkpoints import Job
 from hnervcodec.decoder import Decoder
 from hnervcodec.errors import HnervError, SourceError, UsageError
+from hnervcodec.extras import Extras
 from hnervcodec.fitting import Progress, fit, predict_seconds
 from hnervcodec.kernels import resolve_device
 from hnervcodec.landing import Landing
@@ -96,11 +97,13 @@ def encode(
     lengths: list[int] | None = None,
     masks: Iterable[Planes] | None = None,
     work: Job | None = None,
+    extras: Extras | None = None,
     report: Report = lambda number, progress: None,
 ) -> EncodeResult:
     """Writes a whole `.hnv` file for `frames` to `file` (a seekable file or a pipe).
 
-    bytes_per_frame: size of the finished file divided by its frames; never exceeded.
+    bytes_per_frame: size of the finished file, without extras, divided by its frames; never
+    exceeded.
     aim: instead, what quality every segment is to have, whatever bytes that takes.
     denoise: instead, as many bytes as best tell the video from its noise (see `denoised_segment`).
     segment_frames: frames fitted by one network, 1..2048; the last segment takes up to half as
@@ -111,6 +114,7 @@ def encode(
     masks: for each frame which of its samples the result need not resemble (see `masks`); they
     count neither for the fit nor for the PSNRs.
     work: where unfinished work is kept, and taken up again.
+    extras: what goes beside exactly these frames.
     """
     start = time.monotonic()
     plan = make_plan(
@@ -118,6 +122,8 @@ def encode(
         lengths,
     )  # fmt: skip
     writer = container.Writer(file, video, plan.level)
+    for chunk in extras.before_segments() if extras is not None else ():
+        writer.ancillary(*chunk)
     result = EncodeResult(video, PlaneError(video.max_sample))
     payload_bytes = 0
     for number, group in enumerate(divide(masked(frames, masks), plan.segment_frames, lengths)):
@@ -136,7 +142,10 @@ def encode(
             assert aim is not None  # as checked above
             payload, quantized = encode_segment(job, first_budget(job, aim), aim, result.error)
         payload_bytes += len(payload)
+        beside = extras.of_segment(writer.frame_count, len(group)) if extras is not None else ()
         writer.segment(payload, len(group))
+        for chunk in beside:
+            writer.ancillary(*chunk)
         result.weights = sum(spec.weights for spec in quantized.specs)
         macs = sum(spec.macs for spec in quantized.specs)
         result.macs_per_pixel = macs / (video.width * video.height)
@@ -145,7 +154,8 @@ def encode(
     result.bytes = writer.finish()
     result.frames, result.segments = writer.frame_count, number + 1
     if bytes_per_frame is not None:
-        result.target_bytes = bytes_per_frame * writer.frame_count
+        extra_bytes = result.bytes - payload_bytes - container.overhead(result.segments)
+        result.target_bytes = bytes_per_frame * writer.frame_count + extra_bytes
     result.seconds = time.monotonic() - start
     return result
 

@@ -53,13 +53,14 @@ def read_streams(
                 except (av.error.FFmpegError, ValueError, AttributeError, SourceError) as error:
                     notes.append(f"stream {stream.index} ({stream.type}) is lost: {reason(error)}")
             packets = [
-                taken
+                StreamPacket(chosen.index(packet.stream), pts, packet.duration or 0, bytes(packet))
                 for packet in (container.demux(chosen) if chosen else ())
-                if packet.size
-                for taken in _taken(packet, chosen.index(packet.stream), shift, begin, end)
+                for pts in (packet.pts if packet.pts is not None else packet.dts,)
+                if packet.size and pts is not None
             ]
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise SourceError(f"cannot read the sound of {source}: {reason(error)}") from error
+    packets = moved(packets, infos, shift, begin, end)
     return [_primed(info, n, packets) for n, info in enumerate(infos)], packets, notes
 
 
@@ -70,18 +71,6 @@ def _primed(info: StreamInfo, number: int, packets: list[StreamPacket]) -> Strea
     if info.kind != AUDIO or info.codec_delay or first >= 0:
         return info
     return replace(info, codec_delay=round(-first * info.time_base * 1_000_000_000))
-
-
-def _taken(
-    packet: Any, number: int, shift: Fraction, begin: Fraction | None, end: Fraction | None
-) -> Iterable[StreamPacket]:
-    pts = packet.pts if packet.pts is not None else packet.dts
-    if pts is None:
-        return
-    seconds = pts * packet.time_base
-    if (begin is None or seconds >= begin) and (end is None or seconds < end):
-        moved = pts - round(shift / packet.time_base)
-        yield StreamPacket(number, moved, packet.duration or 0, bytes(packet))
 
 
 class StreamCopier:
@@ -124,12 +113,14 @@ class StreamCopier:
 
 
 def moved(
-    packets: Iterable[StreamPacket], infos: list[StreamInfo], begin: Fraction, end: Fraction
-) -> list[StreamPacket]:
-    """Those that start at begin <= time < end seconds, in time from `begin` on."""
+    packets: Iterable[StreamPacket], infos: list[StreamInfo], shift: Fraction,
+    begin: Fraction | None, end: Fraction | None,
+) -> list[StreamPacket]:  # fmt: skip
+    """Those that start at begin <= time < end seconds (None: whenever), `shift` seconds earlier."""
     kept = []
     for packet in packets:
         base = infos[packet.stream].time_base
-        if begin <= packet.pts * base < end:
-            kept.append(replace(packet, pts=packet.pts - round(begin / base)))
+        seconds = packet.pts * base
+        if (begin is None or seconds >= begin) and (end is None or seconds < end):
+            kept.append(replace(packet, pts=packet.pts - round(shift / base)))
     return kept

@@ -210,6 +210,24 @@ class VideoSource:
         return frame.reformat(format=self._format)
 
 
+def count_until(source: str | Path, seconds: Fraction) -> int:
+    """How many of its frames begin before that time, counted from the first frame's."""
+    with VideoSource(source) as video:
+        base = video._stream.time_base or 1 / video.header.frame_rate
+        first, count = None, 0
+        for number, frame in enumerate(video._all_frames()):
+            at = (
+                frame.pts
+                if frame.pts is not None
+                else round(number / video.header.frame_rate / base)
+            )
+            first = at if first is None else first
+            if (at - first) * base >= seconds:
+                break
+            count += 1
+        return count
+
+
 def _is_seen_through(frame: VideoFrame) -> bool:
     plane = frame.reformat(format="rgba").planes[0]
     rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)

@@ -16,10 +16,11 @@ ROWS = (
     {"bitstream"},
     {"entropy", "architecture", "files"},
     {"profiles", "checkpoints"},
-    {"syntax"},
-    {"container", "segment", "requantization", "metrics", "libav"},
-    {"native", "kernels", "quantization", "video", "sinks", "scenes", "export"},
-    {"synthesis", "masks"},
+    {"syntax", "ancillary"},
+    {"container", "segment", "requantization", "metrics", "libav", "timing", "matroska"},
+    {"native", "kernels", "quantization", "video", "packets", "extras", "scenes", "export"},
+    {"synthesis", "masks", "presentation"},
+    {"sinks"},
     {"network", "analysis", "losses", "decoder", "landing"},
     {"ratecontrol", "dataset", "quality"},
     {"fitting"},
@@ -43,11 +44,16 @@ def modules() -> list[str]:
 WITHOUT_TORCH = {
     "errors", "bitstream", "planes", "entropy", "architecture", "files", "profiles", "syntax",
     "container", "segment", "requantization", "metrics", "libav", "video", "sinks",
+    "ancillary", "timing", "matroska", "packets", "extras", "presentation",
     "quantization", "cli",
     "native", "synthesis", "decoder", "masks", "scenes", "checkpoints", "export", "frame",
     *(module for module in modules() if module.startswith("commands.")),
 }  # fmt: skip
-ONLY_IN = {"constriction": {"entropy"}, "av": {"libav", "video", "sinks"}, "onnx": {"export"}}
+ONLY_IN = {
+    "constriction": {"entropy"},
+    "av": {"libav", "video", "sinks", "packets"},
+    "onnx": {"export"},
+}
 
 
 def imports(path: Path) -> set[str]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import sys
 import time
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
 import click
 
+from hnervcodec.ancillary import Display
 from hnervcodec.commands.files import check_files, open_decoder, open_sink
 from hnervcodec.commands.options import (
     ARITHMETIC,
@@ -20,6 +22,11 @@ from hnervcodec.commands.options import (
     Ratio,
 )
 from hnervcodec.errors import FileError
+
+if TYPE_CHECKING:
+    from hnervcodec.decoder import Decoder
+    from hnervcodec.presentation import Presentation
+    from hnervcodec.syntax import VideoHeader
 
 
 @click.command()
@@ -80,7 +87,7 @@ def decode(
         from hnervcodec.decoder import parse_frames, retimed
 
         name = name or ("y4m" if output == "-" else sinks.format_of(output))
-        header, positions = retimed(decoder.video, fps, slow_motion)
+        header, positions = retimed(decoder.video, fps, slow_motion, decoder.times)
         count = len(positions)
         asked = parse_frames(selection, count) if selection else range(count)
         wanted = [n for n in asked if decoder.is_intact(positions[n])]
@@ -89,7 +96,11 @@ def decode(
             raise FileError("none of the selected frames is intact")
         check_files(source, output, name, wanted, yes, no)
         start = time.monotonic()
-        with open_sink(output, name, header) as sink:
+        shown, notes = presented(decoder, header, wanted, fps is None and slow_motion == 1)
+        with open_sink(output, name, header, shown) as sink:
+            notes += [*sinks.losses(name, header, shown), *getattr(sink, "notes", ())]
+            for note in [] if quiet else notes:
+                click.echo(f"note: {note}", err=True)
             decoded = decoder.frames([positions[n] for n in wanted])
             for done, (index, (_, planes)) in enumerate(zip(wanted, decoded, strict=True), 1):
                 sink.write(index, planes)
@@ -97,14 +108,6 @@ def decode(
                     rate = done / (time.monotonic() - start)
                     click.echo(f"\r\x1b[K{done}/{len(wanted)} frames  {rate:.1f} frames/s",
                                err=True, nl=done == len(wanted))  # fmt: skip
-        if name == "mkv" and header.sample_aspect[1] and not quiet:
-            num, den = header.sample_aspect
-            aspect = f"{header.width * num}:{header.height * den}"
-            click.echo(
-                f"note: {output} does not carry the sample aspect {num}:{den}; "
-                f"restore it with ffmpeg -aspect {aspect} -c copy",
-                err=True,
-            )
         if decoder.reader.damage:
             missing = f"; frames {ranges(lost)} are missing" if lost else ""
             raise FileError(decoder.reader.damage[0] + missing)
@@ -134,6 +137,24 @@ def verify(
             f"{source}: {count} frames in {segments} segment{'s' * (segments > 1)} verified "
             f"({rate:.1f} frames/s, {paths} arithmetic)"
         )
+
+
+def presented(
+    decoder: Decoder, header: VideoHeader, wanted: list[int], is_as_coded: bool
+) -> tuple[Presentation, list[str]]:
+    """What goes with the frames `wanted`, and notes of what does not."""
+    from hnervcodec import presentation
+
+    reader = decoder.reader
+    if reader.damage:
+        shown = presentation.constant(header.frame_rate, Display())
+        notes = ["sound, timestamps and rotation of a damaged file are left out"]
+        return shown, notes
+    if is_as_coded and wanted == list(range(wanted[0], wanted[-1] + 1)):
+        return presentation.part(reader, decoder.times, wanted), []
+    notes = ["sound and subtitles are left out, as not all frames come out as they were coded"]
+    shown = presentation.constant(header.frame_rate, reader.display)
+    return shown, notes if reader.streams else []
 
 
 def ranges(numbers: list[int]) -> str:

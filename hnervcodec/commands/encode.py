@@ -14,12 +14,24 @@ import click
 
 import hnervcodec
 from hnervcodec.commands.files import can_be_reread, check_overwrite, open_output
-from hnervcodec.commands.options import FIT_DEVICE, OVERWRITE, PRESET, QUIET, SEED, THREADS, Amount
+from hnervcodec.commands.options import (
+    FIT_DEVICE,
+    OVERWRITE,
+    PRESET,
+    QUIET,
+    SEED,
+    THREADS,
+    Amount,
+    Timestamp,
+)
 from hnervcodec.commands.progress import EncodeProgress, print_prediction
 from hnervcodec.errors import OutputError, SourceError, UsageError
 
 if TYPE_CHECKING:
+    from fractions import Fraction
+
     from hnervcodec.checkpoints import Job
+    from hnervcodec.extras import Extras
     from hnervcodec.planes import Planes
     from hnervcodec.ratecontrol import Aim
     from hnervcodec.syntax import VideoHeader
@@ -46,9 +58,11 @@ class Rate:
                 "or the quality by --psnr or --quality, or take --denoise"
             )
 
-    def chosen(self, video: VideoHeader, frames: int | None) -> tuple[float | None, Aim | None]:
+    def chosen(
+        self, video: VideoHeader, frames: int | None, beside: int = 0
+    ) -> tuple[float | None, Aim | None]:
         """(bytes per frame, aim), both None for --denoise, else one of them; `frames`: None where
-        nobody knows."""
+        nobody knows; `beside`: bytes that are not for them."""
         from hnervcodec.ratecontrol import ConstantPsnr, ConstantQuality
 
         if self.denoise:
@@ -65,7 +79,12 @@ class Rate:
             raise UsageError(
                 "--size needs a file, as a pipe's length is unknown: use --bpp or --bitrate"
             )
-        return self.size / frames, None
+        if beside >= self.size:
+            raise UsageError(
+                f"sound and the like take {beside:,} bytes of the {self.size:,.0f} asked for: "
+                "leave the sound out with --audio none, or ask for more"
+            )
+        return (self.size - beside) / frames, None
 
 
 def identity(path: str) -> list[int] | None:
@@ -109,18 +128,43 @@ def unfinished(
         work.close(is_finished)
 
 
-def scanned(source: str, segment: int, scenecut: float, **selection: Any) -> list[int] | None:
-    """The lengths of a file's segments; nobody looks ahead into a pipe."""
+def between(
+    source: str, start: Fraction | None, stop: Fraction | None, every: int
+) -> tuple[int, int | None]:
+    """How many frames to skip, and to take, for those from `start` to before `stop`."""
     if not can_be_reread(source):
-        return None
+        raise UsageError("--ss and --to need a file, as a pipe is read only once")
+    from hnervcodec.video import count_until
+
+    skip = 0 if start is None else count_until(source, start)
+    if stop is None:
+        return skip, None
+    taken = count_until(source, stop) - skip
+    if taken < 1:
+        raise UsageError("no frame begins between --ss and --to")
+    return skip, -(-taken // every)
+
+
+def scanned(
+    source: str, segment: int, scenecut: float, audio: str = "none", **selection: Any
+) -> tuple[list[int] | None, Extras | None, list[str]]:
+    """The lengths of a file's segments, what goes beside them, and notes; nobody looks ahead into
+    a pipe."""
+    if not can_be_reread(source):
+        return None, None, []
+    from hnervcodec.extras import Extras
+    from hnervcodec.packets import read_streams
     from hnervcodec.scenes import scan
     from hnervcodec.video import VideoSource
 
     with VideoSource(source, **selection) as video:
         lengths = scan(video.header, video.frames(), segment, scenecut)
-    if not lengths:
-        raise SourceError("the source holds no frames in the selected range")
-    return lengths
+        if not lengths:
+            raise SourceError("the source holds no frames in the selected range")
+        times, window = video.times(), video.window()
+    streams, packets, notes = ([], [], []) if audio == "none" else read_streams(source, *window)
+    extras = Extras(sum(lengths), video.header.frame_rate, video.display, times, streams, packets)
+    return lengths, extras, [*video.notes, *notes]
 
 
 def checked_masks(
@@ -189,6 +233,8 @@ def use_threads(threads: int | None) -> None:
     help="A change of scene of at least this score begins a segment where that leaves none "
     "shorter than half of --segment; 0: none does.",
 )
+@click.option("--ss", "start", type=Timestamp(), help="Where to begin: seconds, or HH:MM:SS.mmm.")
+@click.option("--to", "stop", type=Timestamp(), help="Where to end, in the same time.")
 @click.option("--skip", type=click.IntRange(0), default=0, help="Frames to leave out at the start.")
 @click.option("--limit", type=click.IntRange(1), help="Frames to encode at most.")
 @click.option(
@@ -197,6 +243,13 @@ def use_threads(threads: int | None) -> None:
     default=1,
     help="Code each N-th frame only: hnv decode --fps makes the others.",
     metavar="N",
+)
+@click.option(
+    "--audio",
+    type=click.Choice(("copy", "none")),
+    default="copy",
+    show_default=True,
+    help="Sound and subtitles: carried as they are, or left out.",
 )
 @click.option(
     "--mask",
@@ -223,9 +276,9 @@ def use_threads(threads: int | None) -> None:
 def encode(
     source: str, output: str | None, bpp: float | None, bitrate: float | None, size: float | None,
     psnr: float | None, quality: float | None, denoise: bool, preset: str, tune: str, segment: int,
-    scenecut: float, skip: int, limit: int | None, every: int, mask: str | None, prune: float,
-    seed: int, resume: bool, device: str, threads: int | None, dry_run: bool, yes: bool, no: bool,
-    quiet: bool,
+    scenecut: float, start: Fraction | None, stop: Fraction | None, skip: int, limit: int | None,
+    every: int, audio: str, mask: str | None, prune: float, seed: int, resume: bool, device: str,
+    threads: int | None, dry_run: bool, yes: bool, no: bool, quiet: bool,
 ) -> None:  # fmt: skip
     """Fit a network to the video IN and write it to OUT.
 
@@ -255,11 +308,15 @@ def encode(
         "denoise": denoise, "preset": preset, "tune": tune, "segment_frames": segment,
         "prune": prune, "device": device,
     }  # fmt: skip
+    if start is not None or stop is not None:
+        if skip or limit:
+            raise UsageError("choose the part either by --ss and --to, or by --skip and --limit")
+        skip, limit = between(source, start, stop, every)
     selection: dict[str, Any] = {"skip": skip, "limit": limit, "every": every}
     from hnervcodec.synthesis import processors
 
     settings = {
-        **options, **asdict(rate), **selection, "scenecut": scenecut, "seed": seed,
+        **options, **asdict(rate), **selection, "audio": audio, "scenecut": scenecut, "seed": seed,
         "threads": threads or processors(), "mask": identity(mask) if mask else None,
     }  # fmt: skip
     target = None if dry_run else output
@@ -275,13 +332,14 @@ def encode(
         use_threads(threads)
         with VideoSource(source, **selection) as video:
             header = video.header
-            lengths = scanned(source, segment, scenecut, **selection)
+            lengths, extras, notes = scanned(source, segment, scenecut, audio, **selection)
             expected = sum(lengths) if lengths else None
-            bytes_per_frame, aim = rate.chosen(header, expected)
+            beside = extras.size(lengths) if lengths and extras else 0
+            bytes_per_frame, aim = rate.chosen(header, expected, beside)
             if bytes_per_frame is not None:
                 encoder.check_rate(header, bytes_per_frame)
             progress = EncodeProgress(header, preset, lengths, quiet)
-            for note in [] if quiet else video.notes:
+            for note in [] if quiet else notes or video.notes:
                 click.echo(f"note: {note}", err=True)
             options |= {
                 "bytes_per_frame": bytes_per_frame, "aim": aim, "lengths": lengths,
@@ -292,6 +350,7 @@ def encode(
                 prediction = encoder.predict(header, video.frames(), **options)
                 print_prediction(prediction, bytes_per_frame is None)
                 return
+            options["extras"] = extras
             result = encoder.encode(header, video.frames(), file, seed=seed, work=work, **options)
     assert output is not None
     progress.done(output, result)

@@ -25,6 +25,7 @@ from hnervcodec.errors import (
 if TYPE_CHECKING:
     from hnervcodec.decoder import Decoder
     from hnervcodec.planes import Planes
+    from hnervcodec.presentation import Presentation
     from hnervcodec.syntax import VideoHeader
 
 
@@ -150,7 +151,8 @@ def check_files(
 
 
 @contextmanager
-def open_sink(output: str, name: str, header: VideoHeader) -> Iterator[Any]:
+def open_sink(output: str, name: str, header: VideoHeader, shown: Presentation) -> Iterator[Any]:
+    """`shown`: what goes with the frames, for those formats that hold it."""
     from hnervcodec import sinks
     from hnervcodec.files import complete_or_absent, open_complete_or_absent
 
@@ -172,6 +174,6 @@ def open_sink(output: str, name: str, header: VideoHeader) -> Iterator[Any]:
         yield sink
     else:
         with complete_or_absent(output) as path:
-            sink = sinks.LibavSink(path, header, name)
+            sink = sinks.LibavSink(path, header, name, shown)
             yield sink
             sink.close()

@@ -57,21 +57,23 @@ def inpaint(
     from hnervcodec import encoder, sinks, video
     from hnervcodec.decoder import Decoder
     from hnervcodec.masks import restored
+    from hnervcodec.presentation import whole
 
     use_threads(threads)
     name = name or ("y4m" if output == "-" else sinks.format_of(output))
     with video.VideoSource(source) as frames:
         header = frames.header
-        lengths = scanned(source, encoder.DEFAULT_SEGMENT_FRAMES, SCENECUT)
-        assert lengths is not None
+        lengths, extras, notes = scanned(source, encoder.DEFAULT_SEGMENT_FRAMES, SCENECUT, "copy")
+        assert lengths is not None and extras is not None
         count = sum(lengths)
         check_files(source, output, name, range(count), yes, no)
         masks, again_masks = (checked_masks(mask, header, count) for _ in range(2))
         assert masks is not None and again_masks is not None
         report = EncodeProgress(header, preset, lengths, quiet)
-        for note in [] if quiet else frames.notes:
+        for note in [] if quiet else notes:
             click.echo(f"note: {note}", err=True)
-        with open_sink(output, name, header) as sink, tempfile.TemporaryFile() as file:
+        shown = whole(extras)
+        with open_sink(output, name, header, shown) as sink, tempfile.TemporaryFile() as file:
             coded = cast(BinaryIO, file)
             encoder.encode(
                 header, frames.frames(), coded, preset=preset, seed=seed, device=device,
