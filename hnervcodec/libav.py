@@ -75,19 +75,17 @@ def chroma_siting(container: Any, stream: Any) -> int:
     """H.273's code of where chroma samples lie, as libav tells them in its one-line description of
     the stream, the only place where PyAV shows it."""
     level = av.logging.get_level()
-    av.logging.set_level(av.logging.INFO)
+    av.logging.set_level(av.logging.VERBOSE)
     try:
         lines = container.dumps_format().splitlines()
     finally:
         av.logging.set_level(level)
     line = next((line for line in lines if f"Stream #0:{stream.index}" in line), "")
-    facts = re.search(r"Video: .*?\byuv\w*\(([^)]*)\)", line)
+    facts = re.search(r"\byuv\w*\(([^)]*)\)", line)
     for fact in facts[1].split(", ") if facts else ():
         if fact in CHROMA_SITES:
             return CHROMA_SITES.index(fact)
-    # It leaves out the usual; these decoders always know, and others may not.
-    is_known = "yuv420" in line or "yuvj420" in line
-    return 0 if is_known and stream.codec_context.name in ("h264", "hevc") else SITING_UNSPECIFIED
+    return SITING_UNSPECIFIED
 
 
 def display_of(frame: VideoFrame) -> Display | None:

@@ -299,8 +299,8 @@ def losses(name: str, header: VideoHeader, shown: Presentation) -> list[str]:
         if odd and not shown.is_constant:
             notes.append(".mkv holds milliseconds, to which times are rounded; .mp4 is exact")
         notes += _mastering_notes("mkv", shown.display)
-        if header.sample_aspect[1]:
-            num, den = header.sample_aspect
+        num, den = header.sample_aspect
+        if num != den:
             aspect = f"{header.width * num}:{header.height * den}"
             notes.append(f".mkv does not hold the sample aspect {num}:{den} outside of its frames: "
                          f"restore it with ffmpeg -aspect {aspect} -c copy")  # fmt: skip

@@ -1,0 +1,201 @@
+"""Nothing is lost at the edges: sources of every kind, against what comes back out of them."""
+
+import io
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import sources
+from conftest import hnv
+from sources import ROWS, Row, facts, make
+from vectors import make_video, random_segment
+
+from hnervcodec import container, profiles, segment
+from hnervcodec.ancillary import (
+    AUDIO,
+    Display,
+    MasteringDisplay,
+    SegmentTimes,
+    StreamInfo,
+    StreamPacket,
+)
+from hnervcodec.decoder import Decoder
+from hnervcodec.errors import FileError
+from hnervcodec.extras import Extras
+from hnervcodec.planes import plane_bytes
+from hnervcodec.presentation import constant
+from hnervcodec.sinks import LibavSink
+from hnervcodec.video import VideoSource
+
+BY_NAME = {row.name: row for row in ROWS}
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_source_comes_back(row: Row, tmp_path: Path) -> None:
+    said: list[str] = []
+    assert sources.check(row, tmp_path, 5, said.append) == []
+
+
+@pytest.fixture(scope="module")
+def phone(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A source of variable rate with sound, and its `.hnv` of two segments."""
+    folder = tmp_path_factory.mktemp("phone")
+    source = make(BY_NAME["phone.mp4"], folder, 10)
+    sources.hnv("encode", source, "-o", folder / "x.hnv", "--size", "14k", "--preset", "ultrafast",
+                "--segment", 5, "--threads", 1)  # fmt: skip
+    return source, folder / "x.hnv"
+
+
+def test_size_counts_the_sound(phone: tuple[Path, Path]) -> None:
+    size = phone[1].stat().st_size
+    assert 0.9 * 14000 < size <= 14000
+    sound = sum(len(data) for data in facts(phone[0])["sound 0"])
+    assert sound > 2000
+    run = hnv("encode", phone[0], "-o", phone[1].with_name("y.hnv"), "--size", sound, check=False)
+    assert run.returncode == 2 and b"--audio none" in run.stderr
+
+
+def test_decoder_honours_times(phone: tuple[Path, Path]) -> None:
+    times = facts(phone[0])["times"]
+    with Decoder(phone[1]) as decoder:
+        batch = decoder.get_all_frames()
+        assert batch.pts_seconds.tolist() == [float(at) for at in times]
+        gaps = [float(b - a) for a, b in pairwise(times)]
+        assert batch.duration_seconds.tolist()[:-1] == pytest.approx(gaps)
+        assert decoder.metadata.begin_stream_seconds == float(times[0]) == 0.12
+        for n in (0, 3, 4, 9):
+            assert decoder.get_frame_played_at(float(times[n])).index == n
+        between = float(times[4]) - 0.01  # within the long frame before it
+        assert decoder.get_frame_played_at(between).index == 3
+        played = decoder.get_frames_played_in_range(float(times[3]), float(times[5]))
+        assert played.index.tolist() == [3, 4]
+        with pytest.raises(IndexError):
+            decoder.get_frame_played_at(0.0)
+
+
+def test_part_keeps_its_sound(phone: tuple[Path, Path], tmp_path: Path) -> None:
+    source = facts(phone[0])
+    sources.hnv("decode", phone[1], "--frames", "3-6", "-o", tmp_path / "part.mp4")
+    part = facts(tmp_path / "part.mp4")
+    begin, end = source["times"][3], source["times"][7]
+    assert part["times"] == [at - begin for at in source["times"][3:7]]
+    pairs = zip(source["sound 0"], source["sound times 0"], strict=True)
+    assert part["sound 0"] == [data for data, at in pairs if begin <= at < end]
+    said = sources.hnv("decode", phone[1], "--frames", "6,3", "-o", tmp_path / "two.mp4")
+    assert "sound and subtitles are left out" in said
+    assert "sound 0" not in facts(tmp_path / "two.mp4")
+    said = sources.hnv("decode", phone[1], "--slow-motion", "2", "-o", tmp_path / "slow.mkv")
+    assert "sound and subtitles are left out" in said
+    slow = facts(tmp_path / "slow.mkv")["times"]
+    whole = source["times"][-1] - source["times"][0]
+    assert slow[0] == 0 and slow[-1] == pytest.approx(float(2 * whole), rel=0.2)
+
+
+def test_begin_and_end_in_seconds(phone: tuple[Path, Path], tmp_path: Path) -> None:
+    source = facts(phone[0])
+    begin = source["times"][3] - source["times"][0]
+    sources.hnv("encode", phone[0], "-o", tmp_path / "x.hnv", "--bpp", 6, "--preset", "ultrafast",
+                "--ss", f"00:00:{float(begin) - 0.001:06.3f}", "--to", "0.5")  # fmt: skip
+    sources.hnv("decode", tmp_path / "x.hnv", "-o", tmp_path / "x.mp4")
+    part = facts(tmp_path / "x.mp4")
+    wanted = [at for at in source["times"][3:] if at - source["times"][0] < Fraction(1, 2)]
+    assert part["times"] == [at - wanted[0] for at in wanted]
+    assert part["sound 0"][0] == next(
+        data for data, at in zip(source["sound 0"], source["sound times 0"], strict=True)
+        if at >= wanted[0]
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("form", "depth"), [("rgb24", 8), ("bgr0", 8), ("gbrp10le", 10)])
+def test_rgb_is_lossless(form: str, depth: int, tmp_path: Path) -> None:
+    """Through the reader, .mkv and the reader again, compared with what libav makes of it."""
+    rng = np.random.default_rng(1)
+    path, again = tmp_path / "x.nut", tmp_path / "y.mkv"
+    size = (47, 63, 3)
+    noise = rng.integers(0, 1 << depth, size).astype(np.uint8 if depth == 8 else np.uint16)
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("rawvideo", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 63, 47, form
+        given = av.VideoFrame.from_ndarray(noise, format="rgb24" if depth == 8 else "gbrp10le")
+        out.mux(stream.encode(given.reformat(format=form)))
+        out.mux(stream.encode())
+    with VideoSource(path) as source:
+        header, (planes,) = source.header, source.frames()
+    assert (header.chroma_format, header.bit_depth, header.matrix_coefficients) == (3, depth, 0)
+    for plane, channel in zip(planes, (1, 2, 0), strict=True):
+        assert (plane == noise[..., channel]).all()
+    sink = LibavSink(again, header, "mkv", constant(header.frame_rate, Display()))
+    sink.write(0, planes)
+    sink.close()
+    with VideoSource(again) as source:
+        assert plane_bytes(next(source.frames())) == plane_bytes(planes)
+        assert source.header == header
+
+
+# ---------------------------------------------------------------- the chunks themselves
+
+INFO = StreamInfo(AUDIO, "A_AAC", Fraction(1, 48000), "deu", 48000, 2, 16, 21333333, 0, b"\x11\x90")
+MASTERING = MasteringDisplay((13250, 34500, 7500, 3000, 34000, 16000, 15635, 16450), 10000000, 1)
+TIMES = SegmentTimes(Fraction(1, 90000), -7, (3003, 3003, 1, 1 << 32, 3003))
+SOUND = [StreamPacket(0, 1024 * n - 1024, 1024, bytes([n] * n)) for n in range(12)]
+EXTRAS = Extras(
+    5, Fraction(30000, 1001), Display(1, True, MASTERING, (1000, 400)), TIMES, [INFO], SOUND
+)
+
+
+def file_with(extras: Extras | None) -> bytes:
+    """Two segments, 3 + 2 frames."""
+    video = make_video()
+    file = io.BytesIO()
+    writer = container.Writer(file, video, profiles.LEVELS[10])
+    for chunk in extras.before_segments() if extras else ():
+        writer.ancillary(*chunk)
+    for first, count in ((0, 3), (3, 2)):
+        part = random_segment(video, count, seed=count, first_frame=first)
+        writer.segment(segment.write(part), count)
+        for chunk in extras.of_segment(first, count) if extras else ():
+            writer.ancillary(*chunk)
+    writer.finish()
+    return file.getvalue()
+
+
+def test_chunks_come_back() -> None:
+    data = file_with(EXTRAS)
+    reader = container.Reader(io.BytesIO(data))
+    reader.check()
+    assert reader.display == EXTRAS.display and reader.streams == [INFO]
+    parts = [reader.times(entry) for entry in reader.index]
+    assert [part.first_pts for part in parts if part] == [-7, -7 + 6007]
+    assert sum((part.durations for part in parts if part), ()) == TIMES.durations
+    assert [packet for entry in reader.index for packet in reader.packets(entry)] == SOUND
+    assert len(data) - len(file_with(None)) == EXTRAS.size([3, 2])
+
+
+class Counting(io.BytesIO):
+    read_bytes = 0
+
+    def read(self, size: int | None = -1) -> bytes:
+        data = super().read(size)
+        self.read_bytes += len(data)
+        return data
+
+
+def test_random_access_leaves_sound_unread() -> None:
+    loud = [StreamPacket(0, 1024 * n, 1024, bytes(100_000)) for n in range(8)]
+    extras = Extras(5, Fraction(30000, 1001), times=TIMES, streams=[INFO], packets=loud)
+    file = Counting(file_with(extras))
+    with Decoder(file) as decoder:
+        assert decoder.get_frame_at(4).index == 4
+    assert file.read_bytes < 5000
+
+
+def test_damaged_sound_leaves_frames() -> None:
+    data = bytearray(file_with(EXTRAS))
+    data[data.index(b"pKTS") + 30] ^= 1
+    with Decoder(bytes(data)) as decoder:
+        assert decoder.get_frame_at(4).index == 4
+        with pytest.raises(FileError, match="pKTS"):
+            decoder.reader.check()
