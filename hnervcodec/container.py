@@ -22,7 +22,7 @@ from hnervcodec.errors import FileError, LimitError, TruncatedError, Unsupported
 from hnervcodec.syntax import VideoHeader
 
 SIGNATURE = b"\x89HNV\r\n\x1a\n"
-MAJOR, MINOR = 1, 0
+MAJOR, MINOR = 1, 1
 PREFIX_SIZE = 24
 CHUNK_HEADER_SIZE = 16
 CHUNK_OVERHEAD = CHUNK_HEADER_SIZE + 4
@@ -96,13 +96,14 @@ class Writer:
     0 and readers take it from the index.
     """
 
-    def __init__(self, file: BinaryIO, video: VideoHeader, level: profiles.Level):
+    def __init__(self, file: BinaryIO, video: VideoHeader, level: profiles.Level, minor: int = 0):
+        """minor: version of the format; 1 if ancillary chunks follow."""
         self._file, self._video = file, video
         self._position = self._serial = 0
         self._index: list[IndexEntry] = []
         w = ByteWriter()
         w.raw(SIGNATURE)
-        for value in (MAJOR, MINOR, profiles.MAIN, level.number):
+        for value in (MAJOR, minor, profiles.MAIN, level.number):
             w.u8(value)
         w.u32(0)  # incompatible flags
         w.u32(0)  # compatible flags

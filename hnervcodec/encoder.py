@@ -121,7 +121,7 @@ def encode(
         video, bytes_per_frame, aim, denoise, preset, segment_frames, seed, prune, tune, device,
         lengths,
     )  # fmt: skip
-    writer = container.Writer(file, video, plan.level)
+    writer = container.Writer(file, video, plan.level, extras.minor if extras is not None else 0)
     for chunk in extras.before_segments() if extras is not None else ():
         writer.ancillary(*chunk)
     result = EncodeResult(video, PlaneError(video.max_sample))

@@ -25,6 +25,11 @@ class Extras:
     streams: list[StreamInfo] = field(default_factory=list)
     packets: list[StreamPacket] = field(default_factory=list)
 
+    @property
+    def minor(self) -> int:
+        """Version of the format that has what is needed."""
+        return 1 if self.times or self.streams or self.display != Display() else 0
+
     def before_segments(self) -> Chunks:
         if self.display != Display():
             yield ancillary.DISPLAY, ancillary.write_display(self.display)

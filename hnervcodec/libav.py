@@ -76,11 +76,14 @@ def chroma_siting(container: Any, stream: Any) -> int:
     the stream, the only place where PyAV shows it."""
     level = av.logging.get_level()
     av.logging.set_level(av.logging.VERBOSE)
+    av.logging.set_libav_level(av.logging.VERBOSE)  # below it, libav leaves the siting out
     try:
         lines = container.dumps_format().splitlines()
     finally:
+        av.logging.set_libav_level(av.logging.INFO)
         av.logging.set_level(level)
-    line = next((line for line in lines if f"Stream #0:{stream.index}" in line), "")
+    mark = re.compile(rf"\s*Stream #0:{stream.index}\b")
+    line = next((line for line in lines if mark.match(line)), "")
     facts = re.search(r"\byuv\w*\(([^)]*)\)", line)
     for fact in facts[1].split(", ") if facts else ():
         if fact in CHROMA_SITES:

@@ -216,7 +216,7 @@ def _encoder_options(header: VideoHeader, container: str, display: Display) -> d
         options = {"crf": "12", "preset": "fast"}
         parts = _light(display, "mastering-display", "cll")
         options |= {"x264-params": ":".join(parts)} if parts else {}
-    if header.chroma_format == 1 and header.chroma_siting < len(CHROMA_SITES):
+    if header.chroma_format in (1, 2) and header.chroma_siting < len(CHROMA_SITES):
         options["chroma_sample_location"] = CHROMA_SITES[header.chroma_siting]
     return options
 

@@ -111,7 +111,9 @@ def facts(path: Path) -> dict[str, Any]:
         first = frames[0]
         level = av.logging.get_level()
         av.logging.set_level(av.logging.VERBOSE)
+        av.logging.set_libav_level(av.logging.VERBOSE)
         described = container.dumps_format()
+        av.logging.set_libav_level(av.logging.INFO)
         av.logging.set_level(level)
         found: dict[str, Any] = {
             "size": (first.width, first.height),
@@ -162,6 +164,8 @@ def differences(row: Row, source: dict[str, Any], made: dict[str, Any], suffix: 
         wanted["format"] = "yuv444p" if odd else "yuv420p"
         if is_rgb:
             wanted["matrix"], wanted["range"] = 6, 1
+    if not source["siting"]:
+        wanted["siting"] = made["siting"]  # unspecified, for which H.264 has no word
     wrong = []
     for name, value in wanted.items():
         if name == "times" and suffix == ".mkv":
