@@ -20,6 +20,7 @@ from hnervcodec.ancillary import Display, SegmentTimes, StreamInfo, StreamPacket
 from hnervcodec.bitstream import ByteReader, ByteWriter, crc32
 from hnervcodec.errors import FileError, LimitError, TruncatedError, UnsupportedError
 from hnervcodec.syntax import VideoHeader
+from hnervcodec.timing import ConstantTimes, FrameTimes, VariableTimes
 
 SIGNATURE = b"\x89HNV\r\n\x1a\n"
 MAJOR, MINOR = 1, 1
@@ -408,6 +409,16 @@ class Reader:
             return None
         return ancillary.read_times(self._reader_of(chunk), entry.frame_count)
 
+    @cached_property
+    def frame_times(self) -> FrameTimes:
+        """When all frames are shown; of a file that `recover` found damaged, at a constant rate."""
+        constant = ConstantTimes(self.video.frame_rate, self.video.frame_count)
+        parts = [] if self.damage else [self.times(entry) for entry in self.index]
+        known = [part for part in parts if part is not None]
+        if known and len(known) < len(parts):
+            raise FileError("some segments have times and some have none", element="tIME")
+        return VariableTimes.of(known) if known else constant
+
     def packets(self, entry: IndexEntry) -> list[StreamPacket]:
         """The sound and the subtitles that a segment holds, one stream after the other."""
         packets: list[StreamPacket] = []
@@ -439,10 +450,7 @@ class Reader:
                     f"{chunk.kind.decode()} must not follow {previous.decode()}", element="type",
                     offset=chunk.offset,
                 )  # fmt: skip
-        assert self.display is not None and self.streams is not None  # both read
-        timed = [self.times(entry) is not None for entry in self.index]
-        if any(timed) and not all(timed):
-            raise FileError("some segments have times and some have none", element="tIME")
+        assert self.display and self.frame_times and self.streams is not None  # all of them read
         for entry in self.index:
             self.packets(entry)
 

@@ -29,7 +29,7 @@ from hnervcodec.planes import Planes, plane_bytes, unpack
 from hnervcodec.segment import QuantizedSegment
 from hnervcodec.syntax import VideoHeader
 from hnervcodec.synthesis import Synthesis
-from hnervcodec.timing import ConstantTimes, FrameTimes, VariableTimes
+from hnervcodec.timing import ConstantTimes, FrameTimes
 
 if TYPE_CHECKING:
     import torch
@@ -109,7 +109,6 @@ class Decoder:
         self._starts = [entry.first_frame for entry in source.index]
         self._cache: OrderedDict[int, tuple[QuantizedSegment, Synthesis]] = OrderedDict()
         self._to_rgb: RgbConverter | None = None
-        self._times: FrameTimes | None = None
         self._process = os.getpid()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -161,23 +160,7 @@ class Decoder:
     def times(self) -> FrameTimes:
         """When frames are shown. Of a file that `recover` found damaged: at the constant rate."""
         with self._lock:
-            if self._times is None:
-                self._times = self._read_times()
-            return self._times
-
-    def _read_times(self) -> FrameTimes:
-        constant = ConstantTimes(self.video.frame_rate, self.video.frame_count)
-        if self.reader.damage:
-            return constant
-        index = self.reader.index
-        first = self.reader.times(index[0])
-        if first is None:
-            return constant
-        rest = [self.reader.times(entry) for entry in index[1:]]
-        known = [part for part in rest if part is not None]
-        if len(known) < len(rest):
-            raise FileError("some segments have times and some have none", element="tIME")
-        return VariableTimes.of([first, *known])
+            return self.reader.frame_times
 
     def __getitem__(self, key: int | slice) -> Tensor:
         """One frame in RGB, [3, H, W], or with a slice several, [N, 3, H, W]."""
