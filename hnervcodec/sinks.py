@@ -13,6 +13,7 @@ import numpy as np
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Colorspace
 
+from hnervcodec import matroska
 from hnervcodec.ancillary import Display
 from hnervcodec.errors import OutputError, UsageError
 from hnervcodec.files import open_complete_or_absent
@@ -116,7 +117,7 @@ class LibavSink:
     """
 
     def __init__(self, path: Path, header: VideoHeader, container: str, shown: Presentation):
-        self._header, self._shown = header, shown
+        self._header, self._shown, self._path = header, shown, path
         self._format = _written_format(header, container)
         try:
             self._container = av.open(
@@ -130,6 +131,11 @@ class LibavSink:
             raise OutputError(f"cannot write {path}: {reason(error)}") from error
         self.notes = self._copier.notes
         self._describe(container)
+        light = shown.display.mastering, shown.display.content_light
+        num, den = header.sample_aspect
+        self._is_amended = container == "mkv" and (num != den or light != (None, None))
+        if self._is_amended:
+            self._stream.metadata["title"] = matroska.RESERVED
         self._stamps = iter(shown.stamps)
         self._packets = iter(shown.packets)
         self._waiting = next(self._packets, None)
@@ -188,6 +194,11 @@ class LibavSink:
             self._mux(None)
             self._write_packets(None)
             self._container.close()
+            if self._is_amended:
+                matroska.amend(
+                    self._path, self._header.width, self._header.height,
+                    self._header.sample_aspect, self._shown.display,
+                )  # fmt: skip
         except (av.error.FFmpegError, OverflowError, ValueError) as error:
             raise OutputError(f"cannot finish the file: {reason(error)}") from error
 
@@ -298,12 +309,6 @@ def losses(name: str, header: VideoHeader, shown: Presentation) -> list[str]:
         odd = [pts for pts, _ in _list(shown) if (1000 * pts * shown.time_base).denominator > 1]
         if odd and not shown.is_constant:
             notes.append(".mkv holds milliseconds, to which times are rounded; .mp4 is exact")
-        notes += _mastering_notes("mkv", shown.display)
-        num, den = header.sample_aspect
-        if num != den:
-            aspect = f"{header.width * num}:{header.height * den}"
-            notes.append(f".mkv does not hold the sample aspect {num}:{den} outside of its frames: "
-                         f"restore it with ffmpeg -aspect {aspect} -c copy")  # fmt: skip
     if name == "y4m":
         notes += _y4m_notes(header, shown)
     return notes
@@ -313,12 +318,12 @@ def _list(shown: Presentation) -> list[tuple[int, int]]:
     return [] if shown.is_constant else list(shown.stamps)
 
 
-def _mastering_notes(name: str, display: Display) -> list[str]:
+def _mastering_notes(display: Display) -> list[str]:
     parts = _light(display, "master-display", "max-cll")
     if not parts:
         return []
     flags = f"-x265-params {':'.join(parts)}"
-    return [f".{name} does not hold the mastering display's data here: ffmpeg {flags} does"]
+    return [f".y4m does not hold the light levels: ffmpeg {flags} does"]
 
 
 def _y4m_notes(header: VideoHeader, shown: Presentation) -> list[str]:
@@ -337,7 +342,7 @@ def _y4m_notes(header: VideoHeader, shown: Presentation) -> list[str]:
         notes.append(f".y4m does not hold the colour codes: ffmpeg {' '.join(flags)} does")
     if (shown.display.rotation, shown.display.mirrored) != (0, False):
         notes.append(f".y4m does not hold the rotation: ffmpeg {turn} -i does")
-    notes += _mastering_notes("y4m", shown.display)
+    notes += _mastering_notes(shown.display)
     if not shown.is_constant:
         notes.append(".y4m does not hold timestamps: frames come out at the average rate")
     if shown.streams:

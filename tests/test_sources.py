@@ -1,6 +1,7 @@
 """Nothing is lost at the edges: sources of every kind, against what comes back out of them."""
 
 import io
+import json
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -72,6 +73,14 @@ def test_decoder_honours_times(phone: tuple[Path, Path]) -> None:
         assert played.index.tolist() == [3, 4]
         with pytest.raises(IndexError):
             decoder.get_frame_played_at(0.0)
+
+
+def test_info_tells(phone: tuple[Path, Path]) -> None:
+    said = hnv("info", phone[1]).stdout.decode()
+    assert "stream 0: sound, A_AAC, deu, 44100 Hz, 1 channels, " in said
+    assert "turned by 90 degrees" in said and "from 0.120 s on" in said and "pKTS" in said
+    facts = json.loads(hnv("info", "--json", phone[1]).stdout)
+    assert sum(facts["bytes"].values()) == facts["size"] == phone[1].stat().st_size
 
 
 def test_part_keeps_its_sound(phone: tuple[Path, Path], tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import argparse
 import contextlib
 import io
 import re
+import struct
 import subprocess
 import sys
 import tempfile
@@ -125,7 +126,7 @@ def facts(path: Path) -> dict[str, Any]:
             "aspect": stream.sample_aspect_ratio or Fraction(1),
             "rotation": first.rotation,
             "light": {
-                data.type.name: bytes(data) for data in first.side_data
+                data.type.name: numbers(bytes(data)) for data in first.side_data
                 if data.type.name in ("MASTERING_DISPLAY_METADATA", "CONTENT_LIGHT_LEVEL")
             },
             "times": [frame.pts * frame.time_base for frame in frames],
@@ -139,6 +140,15 @@ def facts(path: Path) -> dict[str, Any]:
             found[f"sound {n}"] = [bytes(p) for p in mine]
             found[f"sound times {n}"] = [p.pts * p.time_base for p in mine]
     return found
+
+
+def numbers(side_data: bytes) -> list[float]:
+    """A struct of libav's: four numbers or fewer, or fractions and two flags."""
+    words = struct.unpack(f"<{len(side_data) // 4}i", side_data)
+    if len(words) < 22:
+        return list(words)
+    pairs = zip(words[:20:2], words[1:20:2], strict=True)
+    return [round(numerator / denominator, 6) for numerator, denominator in pairs]
 
 
 def _range(frame: Any) -> int:
@@ -157,9 +167,7 @@ def differences(row: Row, source: dict[str, Any], made: dict[str, Any], suffix: 
     is_rgb = row.mkv in ("bgr0", "gbrp10le")
     wanted["format"], wanted["range"] = row.mkv, source["range"]
     wanted["matrix"] = 0 if is_rgb else 2 if source["matrix"] == 0 else source["matrix"]
-    if suffix == ".mkv":
-        wanted["light"] = {}  # PyAV cannot write it there, and `hnv decode` says so
-    else:
+    if suffix == ".mp4":
         odd = any(side % 2 for side in source["size"])
         wanted["format"] = "yuv444p" if odd else "yuv420p"
         if is_rgb:
