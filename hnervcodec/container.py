@@ -264,6 +264,10 @@ class Reader:
             )
         if recover:
             self._drop_damaged_segments()
+            try:
+                self._read_beside()
+            except FileError as error:
+                self.damage.append(str(error))
             # A cut file's frame count is believed as far as its size makes it plausible.
             count = self.index[-1].frames.stop
             if self.video.frame_count <= 16 * self.size:
@@ -450,6 +454,9 @@ class Reader:
                     f"{chunk.kind.decode()} must not follow {previous.decode()}", element="type",
                     offset=chunk.offset,
                 )  # fmt: skip
+        self._read_beside()
+
+    def _read_beside(self) -> None:
         assert self.display and self.frame_times and self.streams is not None  # all of them read
         for entry in self.index:
             self.packets(entry)

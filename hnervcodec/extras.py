@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import cached_property
 from itertools import groupby
 
 from hnervcodec import ancillary
@@ -43,23 +45,33 @@ class Extras:
             pts = self.times.first_pts + sum(durations[:first])
             part = SegmentTimes(self.times.time_base, pts, durations[first : first + count])
             yield ancillary.TIMES, ancillary.write_times(part)
-        begin, end = self._start(first), self._start(first + count)
-        is_first, is_last = first == 0, first + count == self.frame_count
-        inside = [
-            packet
-            for packet in self.packets
-            for seconds in (packet.pts * self.streams[packet.stream].time_base,)
-            if (is_first or seconds >= begin) and (is_last or seconds < end)
-        ]
-        inside.sort(key=lambda packet: packet.stream)  # each stream's stay in their order
+        begin, end = (
+            bisect_left(self._packet_times, at) for at in self._begin_and_end(first, count)
+        )
+        begin = 0 if first == 0 else begin
+        end = len(self.packets) if first + count == self.frame_count else end
+        inside = sorted(self._packets_by_time[begin:end], key=lambda packet: packet.stream)
         for _, packets in groupby(inside, key=lambda packet: packet.stream):
             yield ancillary.PACKETS, ancillary.write_packets(list(packets))
 
-    def _start(self, frame: int) -> Fraction:
+    def _begin_and_end(self, first: int, count: int) -> tuple[Fraction, Fraction]:
+        """Seconds of these frames."""
         if self.times is None:
-            return frame / self.frame_rate
-        ticks = self.times.first_pts + sum(self.times.durations[:frame])
-        return ticks * self.times.time_base
+            return first / self.frame_rate, (first + count) / self.frame_rate
+        begin = self.times.first_pts + sum(self.times.durations[:first])
+        end = begin + sum(self.times.durations[first : first + count])
+        return begin * self.times.time_base, end * self.times.time_base
+
+    def _seconds(self, packet: StreamPacket) -> Fraction:
+        return packet.pts * self.streams[packet.stream].time_base
+
+    @cached_property
+    def _packets_by_time(self) -> list[StreamPacket]:
+        return sorted(self.packets, key=self._seconds)
+
+    @cached_property
+    def _packet_times(self) -> list[Fraction]:
+        return [self._seconds(packet) for packet in self._packets_by_time]
 
     def size(self, lengths: list[int]) -> int:
         """Bytes of all these chunks, with segments of these lengths."""

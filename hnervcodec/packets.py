@@ -19,6 +19,7 @@ from hnervcodec.libav import reason
 from hnervcodec.matroska import read_header, write_header
 
 _KINDS = {"audio": AUDIO, "subtitle": SUBTITLES}
+_LAYOUTS = {1: "mono", 2: "stereo", 4: "4.0", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
 
 
 def _describe(stream: Any) -> StreamInfo:
@@ -52,16 +53,32 @@ def read_streams(
                     chosen.append(stream)
                 except (av.error.FFmpegError, ValueError, AttributeError, SourceError) as error:
                     notes.append(f"stream {stream.index} ({stream.type}) is lost: {reason(error)}")
-            packets = [
-                StreamPacket(chosen.index(packet.stream), pts, packet.duration or 0, bytes(packet))
-                for packet in (container.demux(chosen) if chosen else ())
-                for pts in (packet.pts if packet.pts is not None else packet.dts,)
-                if packet.size and pts is not None
-            ]
+            packets = []
+            for packet in container.demux(chosen) if chosen else ():
+                pts = packet.pts if packet.pts is not None else packet.dts
+                if not packet.size or pts is None:
+                    continue
+                number, data = chosen.index(packet.stream), bytes(packet)
+                if infos[number].codec == "A_AAC" and _is_adts(data):
+                    infos[number] = replace(infos[number], codec_private=_aac_config(data))
+                    data = data[7 if data[1] & 1 else 9 :]
+                packets.append(StreamPacket(number, pts, packet.duration or 0, data))
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise SourceError(f"cannot read the sound of {source}: {reason(error)}") from error
     packets = moved(packets, infos, shift, begin, end)
     return [_primed(info, n, packets) for n, info in enumerate(infos)], packets, notes
+
+
+def _is_adts(data: bytes) -> bool:
+    """Whether AAC has the header with which MPEG streams frame it (ISO/IEC 13818-7)."""
+    return len(data) > 9 and data[0] == 0xFF and data[1] & 0xF6 == 0xF0
+
+
+def _aac_config(data: bytes) -> bytes:
+    """What that header says, as MP4 and Matroska say it (ISO/IEC 14496-3)."""
+    kind, rate = (data[2] >> 6) + 1, data[2] >> 2 & 15
+    channels = (data[2] & 1) << 2 | data[3] >> 6
+    return (kind << 11 | rate << 7 | channels << 3).to_bytes(2, "big")
 
 
 def _primed(info: StreamInfo, number: int, packets: list[StreamPacket]) -> StreamInfo:
@@ -91,6 +108,8 @@ class StreamCopier:
                 stream: Any = self._container.add_stream_from_template(
                     template.streams[0], opaque=True
                 )
+                if info.channels in _LAYOUTS:  # of which Matroska tells only the number
+                    stream.codec_context.layout = _LAYOUTS[info.channels]
                 stream.metadata["language"] = info.language
                 stream.time_base = info.time_base
                 return stream

@@ -2,6 +2,7 @@
 
 import io
 import json
+import subprocess
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -114,6 +115,56 @@ def test_begin_and_end_in_seconds(phone: tuple[Path, Path], tmp_path: Path) -> N
         data for data, at in zip(source["sound 0"], source["sound times 0"], strict=True)
         if at >= wanted[0]
     )  # fmt: skip
+
+
+def encoded(source: Path, *options: object) -> Path:
+    coded = source.with_suffix(".hnv")
+    sources.hnv("encode", source, "-o", coded, "--bpp", 6, "--preset", "ultrafast", "--threads", 1,
+                *options)  # fmt: skip
+    return coded
+
+
+def test_plain_files_stay_plain(tmp_path: Path) -> None:
+    """A constant rate without sound: version 1.0 and none of the new chunks."""
+    coded = encoded(make(BY_NAME["plain.mp4"], tmp_path, 5))
+    silent = encoded(make(BY_NAME["two.mkv"], tmp_path, 5), "--audio", "none")
+    for path in (coded, silent):
+        with open(path, "rb") as file:
+            reader = container.Reader(file)
+            kinds = [chunk.kind for chunk in reader.check()]
+        assert kinds == [b"VHDR", b"SEGM", b"INDX", b"HEND"] and reader.prefix.minor == 0
+
+
+def test_subtitles_are_carried(tmp_path: Path, ffmpeg: str) -> None:
+    plain, text = make(BY_NAME["plain.mp4"], tmp_path, 5), tmp_path / "x.srt"
+    text.write_text("1\n00:00:00,040 --> 00:00:00,120\nhello\n\n")
+    source = tmp_path / "subtitled.mkv"
+    command = [ffmpeg, "-v", "error", "-i", plain, "-i", text, "-map", "0", "-map", "1"]
+    subprocess.run([*command, "-c:v", "copy", "-c:s", "srt", source], check=True)
+    coded = encoded(source)
+    said = sources.hnv("decode", coded, "-o", tmp_path / "x.mp4")
+    assert "mp4 does not hold the stream S_TEXT/UTF8" in said
+    sources.hnv("decode", coded, "-o", tmp_path / "x.mkv")
+    with av.open(str(tmp_path / "x.mkv")) as made:
+        packets = [p for p in made.demux(subtitles=0) if p.size]
+        assert [(bytes(p), p.pts, p.duration) for p in packets] == [(b"hello", 40, 80)]
+
+
+def test_sound_of_mpeg_streams(tmp_path: Path, ffmpeg: str) -> None:
+    """Its AAC comes out without ADTS's headers, and decodes to the same samples."""
+    phone, source = make(BY_NAME["phone.mp4"], tmp_path, 5), tmp_path / "x.ts"
+    command = [ffmpeg, "-v", "error", "-i", phone, "-c", "copy", source]
+    subprocess.run(command, check=True)
+    made = tmp_path / "x.mp4"
+    sources.hnv("decode", encoded(source), "-o", made)
+    framed, raw = facts(source)["sound 0"], facts(made)["sound 0"]
+    assert [data[7:] for data in framed] == raw
+
+    def samples(path: Path) -> list[bytes]:
+        with av.open(str(path)) as opened:
+            return [bytes(frame.planes[0]) for frame in opened.decode(audio=0)]
+
+    assert samples(source) == samples(made) != []
 
 
 @pytest.mark.parametrize(("form", "depth"), [("rgb24", 8), ("bgr0", 8), ("gbrp10le", 10)])

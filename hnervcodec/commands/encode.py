@@ -151,7 +151,9 @@ def scanned(
     """The lengths of a file's segments, what goes beside them, and notes; nobody looks ahead into
     a pipe."""
     if not can_be_reread(source):
-        return None, None, []
+        is_y4m = source == "-"  # which has nothing of the kind
+        lost = [] if is_y4m else ["sound, timestamps and rotation of a pipe are not kept"]
+        return None, None, lost
     from hnervcodec.extras import Extras
     from hnervcodec.packets import read_streams
     from hnervcodec.scenes import scan
@@ -339,7 +341,7 @@ def encode(
             if bytes_per_frame is not None:
                 encoder.check_rate(header, bytes_per_frame)
             progress = EncodeProgress(header, preset, lengths, quiet)
-            for note in [] if quiet else notes or video.notes:
+            for note in [] if quiet else dict.fromkeys([*video.notes, *notes]):
                 click.echo(f"note: {note}", err=True)
             options |= {
                 "bytes_per_frame": bytes_per_frame, "aim": aim, "lengths": lengths,
