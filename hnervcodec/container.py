@@ -13,6 +13,7 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 from typing import BinaryIO
 
 from hnervcodec import ancillary, profiles, syntax
@@ -228,7 +229,7 @@ class Reader:
     """
 
     def __init__(self, file: BinaryIO, *, recover: bool = False, max_level: int | None = None):
-        self._file = file
+        self._file, self._recover = file, recover
         self.size = file.seek(0, io.SEEK_END)
         self.prefix = read_prefix(self._read(0, min(PREFIX_SIZE, self.size)))
         self.level = self.prefix.level
@@ -264,15 +265,17 @@ class Reader:
             )
         if recover:
             self._drop_damaged_segments()
-            try:
-                self._read_beside()
-            except FileError as error:
-                self.damage.append(str(error))
             # A cut file's frame count is believed as far as its size makes it plausible.
             count = self.index[-1].frames.stop
             if self.video.frame_count <= 16 * self.size:
                 count = max(count, self.video.frame_count)
         self.video = replace(self.video, frame_count=count)
+        if recover:
+            try:
+                self._read_beside()
+            except FileError as error:
+                self.damage.append(str(error))
+                self.display, self.streams, self.frame_times = Display(), [], self._constant
 
     # Chunks
 
@@ -364,7 +367,12 @@ class Reader:
         """The ancillary chunks from `offset` to the next segment, or the index, at `stop`."""
         found = []
         while offset < stop:
-            chunk = self._chunk_at(offset)
+            try:
+                chunk = self._chunk_at(offset)
+            except FileError:
+                if not self._recover:
+                    raise
+                break
             if chunk.critical:
                 break
             found.append(chunk)
@@ -415,13 +423,19 @@ class Reader:
 
     @cached_property
     def frame_times(self) -> FrameTimes:
-        """When all frames are shown; of a file that `recover` found damaged, at a constant rate."""
-        constant = ConstantTimes(self.video.frame_rate, self.video.frame_count)
-        parts = [] if self.damage else [self.times(entry) for entry in self.index]
+        """When all frames are shown; if `recover` found a gap, at the constant rate, else as far as
+        the last frame that is there."""
+        if any(a.frames.stop != b.first_frame for a, b in pairwise(self.index)):
+            return self._constant
+        parts = [self.times(entry) for entry in self.index if not self.index[0].first_frame]
         known = [part for part in parts if part is not None]
         if known and len(known) < len(parts):
             raise FileError("some segments have times and some have none", element="tIME")
-        return VariableTimes.of(known) if known else constant
+        return VariableTimes.of(known) if known else self._constant
+
+    @property
+    def _constant(self) -> ConstantTimes:
+        return ConstantTimes(self.video.frame_rate, self.video.frame_count)
 
     def packets(self, entry: IndexEntry) -> list[StreamPacket]:
         """The sound and the subtitles that a segment holds, one stream after the other."""

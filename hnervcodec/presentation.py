@@ -65,8 +65,9 @@ def part(reader: Reader, times: FrameTimes, frames: Sequence[int]) -> Presentati
                 yield from _by_time(inside, reader.streams)
 
     return Presentation(
-        times.time_base, stamps, is_constant, reader.display, reader.streams, packets()
-    )
+        times.time_base, stamps, is_constant, reader.display, reader.streams,
+        packets() if reader.streams else (),
+    )  # fmt: skip
 
 
 def _by_time(packets: list[StreamPacket], streams: list[StreamInfo]) -> list[StreamPacket]:

@@ -194,7 +194,9 @@ class VideoSource:
                     f"{self.name}: frame {index} is {frame.width}x{frame.height}, the first was "
                     f"{self._size[0]}x{self._size[1]}"
                 )
-            self._stamps.append(None if frame.pts is None else (frame.pts, frame.duration or 0))
+            # Of every so many each is shown for longer than its own duration.
+            duration = (frame.duration or 0) if self._every == 1 else 0
+            self._stamps.append(None if frame.pts is None else (frame.pts, duration))
             yield from_frame(self._to_native(frame), self.header)
 
     def _all_frames(self) -> Iterator[VideoFrame]:

@@ -102,6 +102,26 @@ def test_part_keeps_its_sound(phone: tuple[Path, Path], tmp_path: Path) -> None:
     assert slow[0] == 0 and slow[-1] == pytest.approx(float(2 * whole), rel=0.2)
 
 
+def test_a_cut_file_keeps_what_is_there(phone: tuple[Path, Path], tmp_path: Path) -> None:
+    source, data = facts(phone[0]), phone[1].read_bytes()
+    cut, out = tmp_path / "cut.hnv", tmp_path / "out.mp4"
+    cut.write_bytes(data[: data.rindex(b"SEGM") + 50])
+    assert hnv("decode", cut, "--recover", "-o", out, check=False).returncode == 3
+    made = facts(out)
+    assert made["times"] == source["times"][:5] and made["rotation"] == 90
+    assert 0 < len(made["sound 0"]) < len(source["sound 0"])
+    assert made["sound 0"] == source["sound 0"][: len(made["sound 0"])]
+    spoilt = bytearray(data)
+    spoilt[spoilt.index(b"pKTS") + 40] ^= 1
+    cut.write_bytes(spoilt)
+    run = hnv("decode", cut, "-o", out, "-y", check=False)
+    assert run.returncode == 3 and b"pKTS.payload_crc" in run.stderr and facts(out) == made
+    hnv("decode", cut, "-o", tmp_path / "frames.md5")  # of which the sound is no part
+    run = hnv("decode", cut, "--recover", "-o", out, "-y", check=False)
+    assert run.returncode == 3 and b"pKTS.payload_crc" in run.stderr
+    assert len(facts(out)["times"]) == 10 and "sound 0" not in facts(out)
+
+
 def test_begin_and_end_in_seconds(phone: tuple[Path, Path], tmp_path: Path) -> None:
     source = facts(phone[0])
     begin = source["times"][3] - source["times"][0]

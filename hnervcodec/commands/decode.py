@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hnervcodec.ancillary import Display
 from hnervcodec.commands.files import check_files, open_decoder, open_sink
 from hnervcodec.commands.options import (
     ARITHMETIC,
@@ -146,10 +145,6 @@ def presented(
     from hnervcodec import presentation
 
     reader = decoder.reader
-    if reader.damage:
-        shown = presentation.constant(header.frame_rate, Display())
-        notes = ["sound, timestamps and rotation of a damaged file are left out"]
-        return shown, notes
     if is_as_coded and wanted == list(range(wanted[0], wanted[-1] + 1)):
         return presentation.part(reader, decoder.times, wanted), []
     notes = ["sound and subtitles are left out, as not all frames come out as they were coded"]
