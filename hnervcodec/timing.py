@@ -111,7 +111,7 @@ def times_of(
     if min(durations, default=1) < 1:
         raise ValueError("timestamps do not increase")
     durations.append(stamps[-1][1] or max(1, round(ticks)))
-    ends = [*points, points[-1] + durations[-1]]
-    if all(abs(at - n * ticks) <= Fraction(1, 2) for n, at in enumerate(ends)):
+    is_on_time = all(abs(at - n * ticks) <= Fraction(1, 2) for n, at in enumerate(points))
+    if is_on_time and abs(durations[-1] - ticks) < 1:
         return None
     return SegmentTimes(time_base, points[0], tuple(durations))

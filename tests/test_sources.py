@@ -28,6 +28,7 @@ from hnervcodec.extras import Extras
 from hnervcodec.planes import plane_bytes
 from hnervcodec.presentation import constant
 from hnervcodec.sinks import LibavSink
+from hnervcodec.timing import times_of
 from hnervcodec.video import VideoSource
 
 BY_NAME = {row.name: row for row in ROWS}
@@ -226,6 +227,20 @@ def test_chunks_come_back() -> None:
     assert sum((part.durations for part in parts if part), ()) == TIMES.durations
     assert [packet for entry in reader.index for packet in reader.packets(entry)] == SOUND
     assert len(data) - len(file_with(None)) == EXTRAS.size([3, 2])
+
+
+def test_constant_rates_are_recognized() -> None:
+    """Also where the time base can only say them roughly."""
+    rate, milliseconds = Fraction(30000, 1001), Fraction(1, 1000)
+    rounded = [(round(1000 * n / rate), 33) for n in range(100)]
+    assert times_of(milliseconds, rounded, rate) is None
+    assert times_of(milliseconds, [*rounded[:-1], (rounded[-1][0], 0)], rate) is None
+    held = times_of(milliseconds, [*rounded[:-1], (rounded[-1][0], 500)], rate)
+    assert held is not None and held.durations[-1] == 500
+    late = times_of(milliseconds, [(pts + 1, 33) for pts, _ in rounded], rate)
+    assert late is not None and late.first_pts == 1 and len(late.durations) == 100
+    with pytest.raises(ValueError, match="do not increase"):
+        times_of(milliseconds, [(0, 33), (33, 33), (33, 33)], rate)
 
 
 class Counting(io.BytesIO):
