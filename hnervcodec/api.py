@@ -49,6 +49,7 @@ def encode(
     limit: int | None = None,
     every: int = 1,
     mask: str | Path | None = None,
+    audio: str = "copy",
     prune: float = 0.0,
     seed: int = 0,
     device: str = "auto",
@@ -66,6 +67,7 @@ def encode(
     second, bytes of the whole file, dB, constant quality (see `hnv help rates`).
     skip, limit, every: of a path's frames, how many to leave out at the start, how many to take at
     most, and to take each `every`-th only.
+    audio: "copy" the sound and the subtitles of a path, or "none".
     resume: go on with an encode of a path to a path that was interrupted, from its last moments;
     what it left, in OUTPUT.job, is neither lost nor overwritten otherwise.
     on_progress: called with a segment's number and how far its fit is, a `fitting.Progress`.
@@ -87,7 +89,7 @@ def encode(
     if isinstance(source, str | Path):
         if frame_rate is not None or video is not None:
             raise UsageError("a path brings its own frame_rate and video")
-        footage = Footage(str(source), skip, limit, every, masked_by)
+        footage = Footage(str(source), skip, limit, every, masked_by, audio == "copy")
     else:
         if skip or limit is not None or every != 1:
             raise UsageError("skip, limit and every are for paths: select the frames yourself")
@@ -99,13 +101,16 @@ def encode(
     with _opened(source, output, resume, facts) as (file, folder), footage.open() as opened:
         header = opened.header
         rate.check(header)
-        lengths = footage.lengths(segment, scenecut, lambda frames: None)
-        count = sum(lengths) if lengths else None
-        settings = Settings(**options, **rate.settings(header, count), lengths=lengths)
+        scan = footage.scan(segment, scenecut, lambda frames: None)
+        extras, _ = footage.extras(header, scan)
+        lengths, count, beside = None, None, 0
+        if scan and extras:
+            lengths, count, beside = scan.lengths, sum(scan.lengths), extras.size(scan.lengths)
+        settings = Settings(**options, **rate.settings(header, count, beside), lengths=lengths)
         footage.check_masks(header, count)
         return encoder.encode(
-            header, opened.frames(), file, settings, masks=footage.masks(header), folder=folder,
-            report=on_progress,
+            header, opened.frames(), file, settings, masks=footage.masks(header), extras=extras,
+            folder=folder, report=on_progress,
         )  # fmt: skip
 
 

@@ -61,6 +61,31 @@ class ByteReader:
     def u64(self, element: str) -> int:
         return self._uint(8, element, 0, None)
 
+    def uv(self, element: str, low: int = 0, high: int = (1 << 63) - 1) -> int:
+        """A number in groups of seven bits, the lowest first; the top bit: another one follows."""
+        offset = self.offset
+        value = shift = 0
+        while True:
+            byte = self.u8(element)
+            value |= (byte & 127) << shift
+            shift += 7
+            if byte < 128:
+                break
+            if shift > 56:
+                raise FileError("a number of more than 63 bits", element=element, offset=offset)
+        if shift > 7 and byte == 0:
+            raise FileError("a number with needless bytes", element=element, offset=offset)
+        if not low <= value <= high:
+            raise FileError(
+                f"value {value} is not in {low}..{high}", element=element, offset=offset
+            )
+        return value
+
+    def sv(self, element: str) -> int:
+        """A signed number n of at most 53 bits, as 2 n for n >= 0, else -2 n - 1."""
+        value = self.uv(element, 0, (1 << 54) - 1)
+        return value >> 1 if value % 2 == 0 else -(value + 1 >> 1)
+
     def end(self, element: str) -> None:
         """Every byte must be accounted for."""
         if self.remaining:
@@ -92,6 +117,15 @@ class ByteWriter:
 
     def u64(self, value: int) -> None:
         self._parts += value.to_bytes(8, "little")
+
+    def uv(self, value: int) -> None:
+        while value > 127:
+            self.u8(value & 127 | 128)
+            value >>= 7
+        self.u8(value)
+
+    def sv(self, value: int) -> None:
+        self.uv(2 * value if value >= 0 else -2 * value - 1)
 
     def getvalue(self) -> bytes:
         return bytes(self._parts)

@@ -3,7 +3,7 @@ stopped it, goes on where it was.
 
     out.hnv.job/
         job.json        what is being encoded, and how; other settings do not go on from here
-        lengths.json    of the segments, once they are known
+        scan.json       what a look at all frames has found: the segments, the times
         N-BUDGET.fit    the running fit of the segment that begins with frame N, kept every few
                         seconds
         N-BUDGET.segm   what it became
@@ -29,7 +29,7 @@ from hnervcodec.files import open_complete_or_absent
 
 INTERVAL = 10.0  # seconds between two checkpoints of a fit: what a power cut may cost
 _WORK = (".fit", ".segm", ".done")
-_FACTS = ("job.json", "lengths.json")
+_FACTS = ("job.json", "scan.json")
 
 
 class Job:

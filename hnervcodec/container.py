@@ -1,6 +1,6 @@
 """The `.hnv` container (spec section "Container"): chunks, the index, and what to do when cut.
 
-    signature and versions | VHDR | SEGM ... | INDX | HEND
+    signature and versions | VHDR dISP sTRM ... | SEGM tIME pKTS ... | SEGM ... | INDX | HEND
 
 Written as a stream; read through seeks, so that one frame costs the header, the index and one
 segment. Works without torch.
@@ -9,17 +9,22 @@ segment. Works without torch.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import pairwise
 from typing import BinaryIO
 
-from hnervcodec import profiles, syntax
+from hnervcodec import ancillary, profiles, syntax
+from hnervcodec.ancillary import Display, SegmentTimes, StreamInfo, StreamPacket
 from hnervcodec.bitstream import ByteReader, ByteWriter, crc32
 from hnervcodec.errors import FileError, LimitError, TruncatedError, UnsupportedError
 from hnervcodec.syntax import VideoHeader
+from hnervcodec.timing import ConstantTimes, FrameTimes, VariableTimes
 
 SIGNATURE = b"\x89HNV\r\n\x1a\n"
-MAJOR, MINOR = 1, 0
+MAJOR, MINOR = 1, 1
 PREFIX_SIZE = 24
 CHUNK_HEADER_SIZE = 16
 CHUNK_OVERHEAD = CHUNK_HEADER_SIZE + 4
@@ -93,13 +98,14 @@ class Writer:
     0 and readers take it from the index.
     """
 
-    def __init__(self, file: BinaryIO, video: VideoHeader, level: profiles.Level):
+    def __init__(self, file: BinaryIO, video: VideoHeader, level: profiles.Level, minor: int = 0):
+        """minor: version of the format; 1 if ancillary chunks follow."""
         self._file, self._video = file, video
         self._position = self._serial = 0
         self._index: list[IndexEntry] = []
         w = ByteWriter()
         w.raw(SIGNATURE)
-        for value in (MAJOR, MINOR, profiles.MAIN, level.number):
+        for value in (MAJOR, minor, profiles.MAIN, level.number):
             w.u8(value)
         w.u32(0)  # incompatible flags
         w.u32(0)  # compatible flags
@@ -138,6 +144,14 @@ class Writer:
         self._chunk(b"SEGM", payload)
         self._index.append(entry)
 
+    def add(self, chunks: Iterable[tuple[bytes, bytes]]) -> int:
+        """Appends ancillary chunks (type, payload), those that go with the video before the first
+        segment, those that go with a segment after it; returns their bytes."""
+        start = self._position
+        for kind, payload in chunks:
+            self._chunk(kind, payload)
+        return self._position - start
+
     def finish(self) -> int:
         """Writes the index and the end; returns the file's size in bytes."""
         index_offset = self._position
@@ -165,7 +179,7 @@ class Writer:
 
 
 def overhead(segments: int) -> int:
-    """Bytes of a finished file that are not segment payloads."""
+    """Bytes of a finished file that are not segment payloads, without ancillary chunks."""
     index = 4 + 18 * segments
     chunks = VIDEO_HEADER_SIZE + index + END_PAYLOAD_SIZE + CHUNK_OVERHEAD * (3 + segments)
     return PREFIX_SIZE + chunks
@@ -218,7 +232,7 @@ class Reader:
     """
 
     def __init__(self, file: BinaryIO, *, recover: bool = False, max_level: int | None = None):
-        self._file = file
+        self._file, self._recover = file, recover
         self.size = file.seek(0, io.SEEK_END)
         self.prefix = read_prefix(self._read(0, min(PREFIX_SIZE, self.size)))
         self.level = self.prefix.level
@@ -237,6 +251,7 @@ class Reader:
         )
         profiles.check_frame(self.level, self.video.width, self.video.height)
         self._body = header.end
+        self._stop = self.size  # where the last segment's ancillary chunks end
         self.damage: list[str] = []
         try:
             self.index = self._read_index()
@@ -258,6 +273,12 @@ class Reader:
             if self.video.frame_count <= 16 * self.size:
                 count = max(count, self.video.frame_count)
         self.video = replace(self.video, frame_count=count)
+        if recover:
+            try:
+                self._read_beside()
+            except FileError as error:
+                self.damage.append(str(error))
+                self.display, self.streams, self.frame_times = Display(), [], self._constant
 
     # Chunks
 
@@ -340,7 +361,122 @@ class Reader:
         listed = [entry.offset for entry in self.index]
         if listed != [chunk.offset for chunk in chunks if chunk.kind == b"SEGM"]:
             raise FileError("the index does not list the segments of the file", element="INDX")
+        self._check_ancillary(chunks)
         return chunks
+
+    # Beside the frames
+
+    def _ancillary(self, offset: int, stop: int) -> list[Chunk]:
+        """The ancillary chunks from `offset` to the next segment, or the index, at `stop`."""
+        found = []
+        while offset < stop:
+            try:
+                chunk = self._chunk_at(offset)
+            except FileError:
+                if not self._recover:
+                    raise
+                break
+            if chunk.critical:
+                break
+            found.append(chunk)
+            offset = chunk.end
+        return found
+
+    def _ancillary_of(self, entry: IndexEntry) -> list[Chunk]:
+        """The ancillary chunks of a segment; nothing is read where there are none."""
+        at = bisect_right(self.index, entry.offset, key=lambda other: other.offset)
+        stop = self.index[at].offset if at < len(self.index) else self._stop
+        return self._ancillary(entry.offset + CHUNK_OVERHEAD + entry.length, stop)
+
+    def _reader_of(self, chunk: Chunk) -> ByteReader:
+        return ByteReader(self.payload(chunk), chunk.payload_offset)
+
+    def _once(self, chunks: list[Chunk], kind: bytes) -> Chunk | None:
+        found = [chunk for chunk in chunks if chunk.kind == kind]
+        if len(found) > 1:
+            raise FileError(
+                f"more than one {kind.decode()}", element="type", offset=found[1].offset
+            )
+        return found[0] if found else None
+
+    @cached_property
+    def _before_segments(self) -> list[Chunk]:
+        return self._ancillary(self._body, self.index[0].offset)
+
+    @cached_property
+    def display(self) -> Display:
+        """How frames are to be shown."""
+        chunk = self._once(self._before_segments, ancillary.DISPLAY)
+        return ancillary.read_display(self._reader_of(chunk)) if chunk else Display()
+
+    @cached_property
+    def streams(self) -> list[StreamInfo]:
+        """Sound and subtitles."""
+        found = [chunk for chunk in self._before_segments if chunk.kind == ancillary.STREAM]
+        if len(found) > ancillary.MAX_STREAMS:
+            raise FileError(f"{len(found)} streams", element="sTRM", offset=found[0].offset)
+        return [ancillary.read_stream(self._reader_of(chunk)) for chunk in found]
+
+    def times(self, entry: IndexEntry) -> SegmentTimes | None:
+        """When a segment's frames are shown; None: at the constant frame rate."""
+        chunk = self._once(self._ancillary_of(entry), ancillary.TIMES)
+        if chunk is None:
+            return None
+        return ancillary.read_times(self._reader_of(chunk), entry.frame_count)
+
+    @cached_property
+    def frame_times(self) -> FrameTimes:
+        """When all frames are shown; if `recover` found a gap, at the constant rate, else as far as
+        the last frame that is there."""
+        if any(a.frames.stop != b.first_frame for a, b in pairwise(self.index)):
+            return self._constant
+        parts = [self.times(entry) for entry in self.index if not self.index[0].first_frame]
+        known = [part for part in parts if part is not None]
+        if known and len(known) < len(parts):
+            raise FileError("some segments have times and some have none", element="tIME")
+        return VariableTimes.of(known) if known else self._constant
+
+    @property
+    def _constant(self) -> ConstantTimes:
+        return ConstantTimes(self.video.frame_rate, self.video.frame_count)
+
+    def packets(self, entry: IndexEntry) -> list[StreamPacket]:
+        """The sound and the subtitles that a segment holds, one stream after the other."""
+        packets: list[StreamPacket] = []
+        seen = set()
+        for chunk in self._ancillary_of(entry):
+            if chunk.kind != ancillary.PACKETS:
+                continue
+            part = ancillary.read_packets(self._reader_of(chunk), len(self.streams))
+            if part[0].stream in seen:
+                raise FileError(
+                    f"packets of stream {part[0].stream} twice", element="pKTS.stream",
+                    offset=chunk.payload_offset,
+                )  # fmt: skip
+            seen.add(part[0].stream)
+            packets += part
+        return packets
+
+    def _check_ancillary(self, chunks: list[Chunk]) -> None:
+        """Everything that is known stands where it belongs and can be read."""
+        before_segments = (ancillary.DISPLAY, ancillary.STREAM)
+        in_segments = (ancillary.TIMES, ancillary.PACKETS)
+        previous = b""
+        for chunk in chunks:
+            if chunk.critical:
+                previous = chunk.kind
+            wrong = before_segments if previous != b"VHDR" else in_segments
+            if chunk.kind in wrong or (chunk.kind in in_segments and previous != b"SEGM"):
+                raise FileError(
+                    f"{chunk.kind.decode()} must not follow {previous.decode()}", element="type",
+                    offset=chunk.offset,
+                )  # fmt: skip
+        self._read_beside()
+
+    def _read_beside(self) -> None:
+        assert self.display and self.frame_times and self.streams is not None  # all of them read
+        for entry in self.index:
+            self.packets(entry)
 
     # Index
 
@@ -363,6 +499,7 @@ class Reader:
                 f"index offset {index_offset} lies outside the file",
                 element="HEND.index_offset", offset=end.payload_offset,
             )  # fmt: skip
+        self._stop = index_offset
         chunk = self._chunk_at(index_offset)
         if chunk.kind != b"INDX":
             raise FileError("no INDX chunk here", element="HEND.index_offset", offset=index_offset)

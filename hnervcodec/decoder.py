@@ -29,6 +29,7 @@ from hnervcodec.planes import Planes, plane_bytes, unpack
 from hnervcodec.segment import QuantizedSegment
 from hnervcodec.syntax import VideoHeader
 from hnervcodec.synthesis import Synthesis
+from hnervcodec.timing import ConstantTimes, FrameTimes
 
 if TYPE_CHECKING:
     import torch
@@ -59,7 +60,7 @@ class Decoder:
     What differs from torchcodec: frames between frames (`interpolate`), planes, `output_dtype`,
     `iter_batches` and `index` are added; `num_ffmpeg_threads`, `seek_mode`, `stream_index`,
     `transforms` and `custom_frame_mappings` do not exist, as there is one stream and every seek is
-    exact; all frames are shown equally long.
+    exact.
     """
 
     def __init__(
@@ -146,13 +147,20 @@ class Decoder:
 
     @property
     def metadata(self) -> VideoMetadata:
-        video = self.video
-        seconds = float(video.frame_count / video.frame_rate)
+        video, times = self.video, self.times
+        seconds = float(times.end - times.begin)
         aspect = Fraction(*video.sample_aspect) if video.sample_aspect[1] else None
         return VideoMetadata(
-            video.width, video.height, len(self), float(video.frame_rate), seconds,
-            8 * self.reader.size / seconds, aspect,
+            video.width, video.height, len(self), float(len(self) / (times.end - times.begin)),
+            seconds, 8 * self.reader.size / seconds, aspect,
+            begin_stream_seconds=float(times.begin),
         )  # fmt: skip
+
+    @property
+    def times(self) -> FrameTimes:
+        """When frames are shown. Of a file that `recover` found damaged: at the constant rate."""
+        with self._lock:
+            return self.reader.frame_times
 
     def __getitem__(self, key: int | slice) -> Tensor:
         """One frame in RGB, [3, H, W], or with a slice several, [N, 3, H, W]."""
@@ -189,7 +197,7 @@ class Decoder:
 
     def get_frame_played_at(self, seconds: float, *, interpolate: bool = False) -> Frame:
         """The frame shown at that time; with `interpolate` what the network makes of the very
-        moment (see `frames`). IndexError outside of 0 <= seconds < duration."""
+        moment (see `frames`). IndexError outside of the video's begin <= seconds < end."""
         return self.get_frames_played_at([seconds], interpolate=interpolate)[0]
 
     def get_frames_played_at(
@@ -205,9 +213,9 @@ class Decoder:
     def get_frames_played_in_range(self, start_seconds: float, stop_seconds: float) -> FrameBatch:
         """Every frame that is shown at some time of start <= time < stop. ValueError if these are
         out of order or outside of the video."""
-        end = self.metadata.duration_seconds
-        if not 0 <= start_seconds <= stop_seconds or start_seconds >= end or stop_seconds > end:
-            raise ValueError(f"{start_seconds}..{stop_seconds} s is not within 0..{end} s")
+        begin, end = float(self.times.begin), float(self.times.end)
+        if not begin <= start_seconds <= stop_seconds <= end or start_seconds >= end:
+            raise ValueError(f"{start_seconds}..{stop_seconds} s is not within {begin}..{end} s")
         if start_seconds == stop_seconds:
             return self._batch([])
         first = math.floor(self._position(start_seconds))
@@ -228,13 +236,14 @@ class Decoder:
         return index % len(self)
 
     def _pts(self, position: int | Fraction) -> float:
-        return float(position / self.video.frame_rate)
+        return float(self.times.pts(position))
 
     def _position(self, seconds: float) -> Fraction:
         """In frames; that of `_pts(n)` is n, whatever the division lost."""
-        if not 0 <= seconds < self.metadata.duration_seconds:
-            raise IndexError(f"{seconds} s of {self.metadata.duration_seconds} s")
-        position = Fraction(seconds) * self.video.frame_rate
+        begin, end = float(self.times.begin), float(self.times.end)
+        if not begin <= seconds < end:
+            raise IndexError(f"{seconds} s is not within {begin}..{end} s")
+        position = self.times.position(Fraction(seconds))
         near = min(round(position), len(self) - 1)
         return Fraction(near) if self._pts(near) == seconds else position
 
@@ -247,6 +256,7 @@ class Decoder:
             with self._lock:
                 self._to_rgb = self._to_rgb or RgbConverter(video)
                 out[...] = self._to_rgb(planes)
+        shown = [math.floor(at) for at in positions]
         frames = torch.from_numpy(data).to(device)
         if self._settings["output_dtype"] == torch.float32:
             frames = frames.float() / 255
@@ -255,8 +265,8 @@ class Decoder:
         return FrameBatch(
             frames,
             torch.tensor([self._pts(at) for at in positions], dtype=torch.float64),
-            torch.full((len(positions),), float(1 / video.frame_rate), dtype=torch.float64),
-            torch.tensor([math.floor(at) for at in positions], dtype=torch.int64),
+            torch.tensor([float(self.times.duration(n)) for n in shown], dtype=torch.float64),
+            torch.tensor(shown, dtype=torch.int64),
         )
 
     @overload
@@ -344,15 +354,22 @@ MOST_MADE = 100  # frames per coded one
 
 
 def retimed(
-    video: VideoHeader, frame_rate: Fraction | None, slow_motion: Fraction
+    video: VideoHeader,
+    frame_rate: Fraction | None,
+    slow_motion: Fraction,
+    times: FrameTimes | None = None,
 ) -> tuple[VideoHeader, list[int | Fraction]]:
     """Header and positions of the whole video at another frame rate, and `slow_motion` times as
-    long. The last frame is held for as long as it was."""
+    long. The last frame is held for as long as it was. `times`: of the frames, if not constant."""
+    if frame_rate is None and slow_motion == 1:
+        return video, list(range(video.frame_count))
+    times = times or ConstantTimes(video.frame_rate, video.frame_count)
     rate = video.frame_rate if frame_rate is None else frame_rate
     asked = frame_rate is None or (0 < rate <= 1 << 20 and rate.denominator < 1 << 20)
     if not asked or slow_motion <= 0:
         raise UsageError(f"{rate} frames per second, {slow_motion} times as slow, is out of range")
-    step = video.frame_rate / rate / slow_motion
+    seconds = 1 / rate / slow_motion
+    step = video.frame_count * seconds / (times.end - times.begin)
     if not Fraction(1, MOST_MADE) <= step <= video.frame_count:
         raise UsageError(
             f"one frame per {float(step):.3g} coded ones is asked for: "
@@ -361,7 +378,8 @@ def retimed(
     positions: list[int | Fraction] = []
     for n in range(math.ceil(video.frame_count / step)):
         # Far below a frame's duration, and short enough for the arithmetic of spec section 9.4.
-        position = min((n * step).limit_denominator(1 << 16), Fraction(video.frame_count - 1))
+        position = times.position(times.begin + n * seconds).limit_denominator(1 << 16)
+        position = min(position, Fraction(video.frame_count - 1))
         positions.append(position.numerator if position.denominator == 1 else position)
     return replace(video, frame_rate=rate, frame_count=len(positions)), positions
 

@@ -14,6 +14,7 @@ from hnervcodec import container, segment
 from hnervcodec.architecture import macs_per_frame, weight_count
 from hnervcodec.decoder import Decoder
 from hnervcodec.errors import SourceError
+from hnervcodec.extras import Extras
 from hnervcodec.fitting import Progress, predict_seconds
 from hnervcodec.footage import Footage
 from hnervcodec.metrics import PlaneError
@@ -62,6 +63,7 @@ def encode(
     settings: Settings,
     *,
     masks: Iterable[Planes] | None = None,
+    extras: Extras | None = None,
     folder: Path | None = None,
     report: Report = silent,
 ) -> EncodeResult:
@@ -69,11 +71,12 @@ def encode(
 
     masks: for each frame which of its samples the result need not resemble (see `masks`); they
     count neither for the fit nor for the PSNRs.
+    extras: what goes beside exactly these frames.
     folder: where unfinished work is kept, and taken up again.
     """
     plan = Plan.of(video, settings)
     jobs = segment_jobs(plan, masked(frames, masks), folder, report)
-    return assemble(plan, map(encode_segment, jobs), file)
+    return assemble(plan, map(encode_segment, jobs), file, extras)
 
 
 def segment_jobs(
@@ -103,15 +106,21 @@ def masked(frames: Iterable[Planes], masks: Iterable[Planes] | None) -> Iterator
     return zip(frames, repeat(None) if masks is None else masks, strict=False)
 
 
-def assemble(plan: Plan, segments: Iterable[EncodedSegment], file: BinaryIO) -> EncodeResult:
+def assemble(
+    plan: Plan, segments: Iterable[EncodedSegment], file: BinaryIO, extras: Extras | None = None,
+    first_frame: int = 0,
+) -> EncodeResult:  # fmt: skip
     """Writes the file, segment by segment as they come; they are in order. Some of a plan's
-    segments make a video of their own."""
+    segments, from `first_frame` on, make a video of their own. `extras`: of the plan's video."""
     start = time.monotonic()
-    writer = container.Writer(file, plan.video, plan.level)
+    writer = container.Writer(file, plan.video, plan.level, extras.minor if extras else 0)
     result = EncodeResult(plan.video, PlaneError(plan.video.max_sample))
+    beside = writer.add(extras.before_segments()) if extras else 0
     for encoded in segments:
-        payload = segment.moved(encoded.payload, writer.frame_count)
-        writer.segment(payload, encoded.frame_count)
+        first, count = writer.frame_count, encoded.frame_count
+        writer.segment(segment.moved(encoded.payload, first), count)
+        if extras:
+            beside += writer.add(extras.of_segment(first_frame + first, count, first_frame))
         result.error.merge(encoded.error)
         result.weights, result.macs_per_pixel = encoded.weights, encoded.macs_per_pixel
         result.segments += 1
@@ -120,7 +129,7 @@ def assemble(plan: Plan, segments: Iterable[EncodedSegment], file: BinaryIO) -> 
     result.bytes, result.frames = writer.finish(), writer.frame_count
     is_whole = result.segments == len(plan.parts or range(result.segments))
     if plan.settings.bytes_per_frame is not None and is_whole:
-        result.target_bytes = plan.settings.bytes_per_frame * writer.frame_count
+        result.target_bytes = plan.settings.bytes_per_frame * writer.frame_count + beside
     result.seconds = time.monotonic() - start
     return result
 

@@ -15,7 +15,7 @@ from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
 
 from hnervcodec.errors import OutputError, UsageError
-from hnervcodec.libav import RgbConverter, pixel_format
+from hnervcodec.libav import RgbConverter, frame_format
 from hnervcodec.planes import Planes
 from hnervcodec.syntax import VideoHeader
 
@@ -104,12 +104,14 @@ def _pixel_formats(codec: str) -> list[str]:
 
 
 def _default_format(name: str, codec: str, formats: list[str], header: VideoHeader) -> str:
-    own = pixel_format(header.chroma_format, header.bit_depth)
+    own = frame_format(header)
     if (name, codec) == ("mp4", "libx264"):
         # Players want 8-bit 4:2:0, which H.264 has for even sizes only.
         return "yuv420p" if header.width % 2 == header.height % 2 == 0 else "yuv444p"
     if codec == "gif":
         return "pal8"
+    if codec == "ffv1" and own == "gbrp":
+        return "bgr0"  # the form in which FFV1 has 8-bit RGB
     if own in formats or not formats:
         return own
     best, _ = find_best_pix_fmt_of_list(formats, own)

@@ -2,29 +2,75 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from fractions import Fraction
 from itertools import islice
 from typing import Any
 
+from hnervcodec.ancillary import (
+    Display,
+    SegmentTimes,
+    StreamInfo,
+    StreamPacket,
+    read_display,
+    write_display,
+)
+from hnervcodec.bitstream import ByteReader
 from hnervcodec.errors import SourceError, UsageError
+from hnervcodec.extras import Extras
 from hnervcodec.masks import read_masks
+from hnervcodec.packets import read_streams
 from hnervcodec.planes import Planes
 from hnervcodec.scenes import scan
 from hnervcodec.syntax import VideoHeader
-from hnervcodec.video import VideoSource
+from hnervcodec.video import VideoSource, count_until
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What a look at all frames has found: the segments' lengths, when the frames are shown (None:
+    at a constant rate), the source's time they take (see `VideoSource.window`), how they are to be
+    shown, and notes."""
+
+    lengths: tuple[int, ...]
+    times: SegmentTimes | None
+    window: tuple[Fraction, Fraction | None, Fraction | None]
+    display: Display
+    notes: tuple[str, ...]
+
+    def to_bytes(self) -> bytes:
+        times = self.times and [str(self.times.time_base), self.times.first_pts,
+                                self.times.durations]  # fmt: skip
+        window = [None if at is None else str(at) for at in self.window]
+        display = write_display(self.display).hex()
+        return json.dumps([self.lengths, times, window, display, self.notes]).encode()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Scan:
+        lengths, times, (zero, begin, end), display, notes = json.loads(data)
+        if times:
+            times = SegmentTimes(Fraction(times[0]), times[1], tuple(times[2]))
+        return cls(
+            tuple(lengths), times or None,
+            (Fraction(zero), begin and Fraction(begin), end and Fraction(end)),
+            read_display(ByteReader(bytes.fromhex(display))), tuple(notes),
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Footage:
-    """source, skip, limit, every: as `VideoSource` takes them; mask: as `read_masks` does."""
+    """source, skip, limit, every: as `VideoSource` takes them; mask: as `read_masks` does; sound:
+    whether sound and subtitles go with the frames."""
 
     source: str
     skip: int = 0
     limit: int | None = None
     every: int = 1
     mask: str | None = None
+    sound: bool = True
 
     def open(self) -> VideoSource:
         return VideoSource(self.source, skip=self.skip, limit=self.limit, every=self.every)
@@ -32,7 +78,7 @@ class Footage:
     def part(self, first_frame: int, frame_count: int) -> Footage:
         """Some of these frames."""
         skip = self.skip + first_frame * self.every
-        return Footage(self.source, skip, frame_count, self.every, self.mask)
+        return replace(self, skip=skip, limit=frame_count)
 
     def masks(self, video: VideoHeader) -> Iterator[Planes] | None:
         """The mask of each of the frames."""
@@ -50,11 +96,9 @@ class Footage:
         for _ in islice(self.masks(video) or (), frames or 1):
             pass
 
-    def lengths(
-        self, wanted: int, scenecut: float, report: Callable[[int], None]
-    ) -> tuple[int, ...] | None:
-        """Of the segments, by `scenes.scan`; nobody looks ahead into a pipe. `report` is given the
-        number of frames looked at."""
+    def scan(self, wanted: int, scenecut: float, report: Callable[[int], None]) -> Scan | None:
+        """Segments by `scenes.scan`, and what else a look at all frames finds; nobody looks ahead
+        into a pipe. `report` is given the number of frames looked at."""
         if not can_be_reread(self.source):
             return None
 
@@ -65,9 +109,24 @@ class Footage:
 
         with self.open() as video:
             lengths = scan(video.header, counted(video.frames()), wanted, scenecut)
-        if not lengths:
-            raise SourceError("the source holds no frames in the selected range")
-        return tuple(lengths)
+            if not lengths:
+                raise SourceError("the source holds no frames in the selected range")
+            times, window = video.times(), video.window()
+            return Scan(tuple(lengths), times, window, video.display, tuple(video.notes))
+
+    def extras(self, video: VideoHeader, scan: Scan | None) -> tuple[Extras | None, list[str]]:
+        """What goes beside these frames, and notes of what does not."""
+        if scan is None:
+            is_y4m = self.source == "-"  # which has nothing of the kind
+            return None, [] if is_y4m else ["sound, timestamps and rotation of a pipe are not kept"]
+        streams: list[StreamInfo] = []
+        packets: list[StreamPacket] = []
+        notes: list[str] = []
+        if self.sound:
+            streams, packets, notes = read_streams(self.source, *scan.window)
+        rate = video.frame_rate
+        extras = Extras(sum(scan.lengths), rate, scan.display, scan.times, streams, packets)
+        return extras, [*scan.notes, *notes]
 
     def facts(self) -> dict[str, Any]:
         """What tells these frames from others, in JSON's types."""
@@ -86,3 +145,18 @@ def identity(path: str) -> list[int] | None:
 def can_be_reread(source: str) -> bool:
     """Whether it is not a pipe: a file, or a pattern or an address that libav knows."""
     return source != "-" and (os.path.isfile(source) or not os.path.exists(source))
+
+
+def between(
+    source: str, start: Fraction | None, stop: Fraction | None, every: int
+) -> tuple[int, int | None]:
+    """How many frames to skip, and to take, for those from `start` to before `stop`, in seconds."""
+    if not can_be_reread(source):
+        raise UsageError("--ss and --to need a file, as a pipe is read only once")
+    skip = 0 if start is None else count_until(source, start)
+    if stop is None:
+        return skip, None
+    taken = count_until(source, stop) - skip
+    if taken < 1:
+        raise UsageError("no frame begins between --ss and --to")
+    return skip, -(-taken // every)

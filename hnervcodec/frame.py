@@ -51,7 +51,7 @@ class VideoMetadata:
     height: int
     num_frames: int
     average_fps: float
-    duration_seconds: float
+    duration_seconds: float  # from the begin of the first frame to the end of the last
     bit_rate: float  # of the whole file, bits per second
     pixel_aspect_ratio: Fraction | None  # None: unspecified
     codec: str = "hnv"
@@ -60,7 +60,7 @@ class VideoMetadata:
 
     @property
     def end_stream_seconds(self) -> float:
-        return self.duration_seconds
+        return self.begin_stream_seconds + self.duration_seconds
 
     @property
     def num_frames_from_header(self) -> int:

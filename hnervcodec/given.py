@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hnervcodec.ancillary import Display
 from hnervcodec.errors import UsageError
+from hnervcodec.extras import Extras
+from hnervcodec.footage import Scan
 from hnervcodec.libav import PlaneConverter
 from hnervcodec.masks import read_masks
 from hnervcodec.planes import Planes, plane_shapes
@@ -52,15 +55,17 @@ class GivenFrames:
         for _, _ in zip(self.masks(video) or (), range(frames or 1), strict=False):
             pass
 
-    def lengths(
-        self, wanted: int, scenecut: float, report: Callable[[int], None]
-    ) -> tuple[int, ...] | None:
+    def scan(self, wanted: int, scenecut: float, report: Callable[[int], None]) -> Scan | None:
         if not isinstance(self._frames, Sequence):
             return None
         lengths = scan(self.header, self.frames(), wanted, scenecut)
         if not lengths:
             raise UsageError("there are no frames")
-        return tuple(lengths)
+        return Scan(tuple(lengths), None, (Fraction(0), None, None), Display(), ())
+
+    def extras(self, video: VideoHeader, scan: Scan | None) -> tuple[Extras | None, list[str]]:
+        """Nothing goes beside them."""
+        return Extras(sum(scan.lengths), video.frame_rate) if scan else None, []
 
     def facts(self) -> dict[str, Any]:
         return {"source": None}

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
-from typing import cast
+from typing import Any, cast
 
 import av
+import av.logging
 import numpy as np
 from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
 
+from hnervcodec.ancillary import Display, MasteringDisplay
 from hnervcodec.planes import Planes, plane_shapes
-from hnervcodec.syntax import UNSPECIFIED, VideoHeader
+from hnervcodec.syntax import SITING_UNSPECIFIED, UNSPECIFIED, VideoHeader
 
+IDENTITY = 0  # H.273's matrix code of RGB
 _CHROMA_FORMATS = ("gray", "yuv420p", "yuv422p", "yuv444p")
 
 
@@ -21,6 +26,17 @@ def pixel_format(chroma_format: int, bit_depth: int) -> str:
     """libav's name of a format that this codec knows."""
     suffix = "" if bit_depth == 8 else f"{bit_depth}le"
     return _CHROMA_FORMATS[chroma_format] + suffix
+
+
+def is_rgb(header: VideoHeader) -> bool:
+    """Whether the planes are G, B and R: H.273's identity matrix."""
+    return header.matrix_coefficients == IDENTITY and header.chroma_format == 3
+
+
+def frame_format(header: VideoHeader) -> str:
+    """libav's name of the format of the header's frames."""
+    name = pixel_format(header.chroma_format, header.bit_depth)
+    return name.replace("yuv444p", "gbrp") if is_rgb(header) else name
 
 
 def from_frame(frame: VideoFrame, header: VideoHeader) -> Planes:
@@ -38,9 +54,7 @@ def from_frame(frame: VideoFrame, header: VideoHeader) -> Planes:
 
 def to_frame(header: VideoHeader, planes: Planes) -> VideoFrame:
     """A libav frame with the header's colour tags."""
-    frame = VideoFrame(
-        header.width, header.height, pixel_format(header.chroma_format, header.bit_depth)
-    )
+    frame = VideoFrame(header.width, header.height, frame_format(header))
     for target, plane in zip(frame.planes, planes, strict=True):
         rows = np.frombuffer(memoryview(target), np.uint8)[: plane.shape[0] * target.line_size]
         rows = rows.reshape(plane.shape[0], target.line_size)
@@ -54,6 +68,64 @@ def to_frame(header: VideoHeader, planes: Planes) -> VideoFrame:
     return frame
 
 
+CHROMA_SITES = ("left", "center", "topleft", "top", "bottomleft", "bottom")  # by H.273's code
+
+
+def chroma_siting(container: Any, stream: Any) -> int:
+    """H.273's code of where chroma samples lie, as libav tells them in its one-line description of
+    the stream, the only place where PyAV shows it."""
+    level = av.logging.get_level()
+    av.logging.set_level(av.logging.VERBOSE)
+    av.logging.set_libav_level(av.logging.VERBOSE)  # below it, libav leaves the siting out
+    try:
+        lines = container.dumps_format().splitlines()
+    finally:
+        av.logging.set_libav_level(av.logging.INFO)
+        av.logging.set_level(level)
+    mark = re.compile(rf"\s*Stream #0:{stream.index}\b")
+    line = next((line for line in lines if mark.match(line)), "")
+    facts = re.search(r"\byuv\w*\(([^)]*)\)", line)
+    for fact in facts[1].split(", ") if facts else ():
+        if fact in CHROMA_SITES:
+            return CHROMA_SITES.index(fact)
+    return SITING_UNSPECIFIED
+
+
+def display_of(frame: VideoFrame) -> Display | None:
+    """What a frame's side data say of how to show it; None: a rotation by no quarter turn."""
+    found = {data.type.name: bytes(data) for data in cast(Any, frame.side_data)}
+    mastering = content_light = None
+    if "MASTERING_DISPLAY_METADATA" in found:
+        mastering = _mastering(np.frombuffer(found["MASTERING_DISPLAY_METADATA"], "<i4"))
+    if "CONTENT_LIGHT_LEVEL" in found:
+        cll, fall = np.frombuffer(found["CONTENT_LIGHT_LEVEL"][:8], "<u4")
+        content_light = min(int(cll), 65535), min(int(fall), 65535)
+    turned: tuple[int, bool] | None = (0, False)
+    if "DISPLAYMATRIX" in found:
+        a, b, _, c, d = (int(v) for v in np.frombuffer(found["DISPLAYMATRIX"], "<i4")[:5])
+        unit = 1 << 16
+        turns = {
+            (quarter, mirrored): matrix
+            for quarter, (x, y) in enumerate(((1, 0), (0, 1), (-1, 0), (0, -1)))
+            for mirrored in (False, True)
+            for sign in (-unit if mirrored else unit,)
+            for matrix in ((sign * x, -unit * y, sign * y, unit * x),)
+        }
+        turned = next((turn for turn, m in turns.items() if m == (a, b, c, d)), None)
+    return Display(*turned, mastering, content_light) if turned else None
+
+
+def _mastering(words: np.ndarray) -> MasteringDisplay | None:
+    """Of libav's AVMasteringDisplayMetadata: red, green, blue and white, then the luminances, all
+    as pairs of numerator and denominator, and two flags."""
+    if not (words[20] and words[21] and words[1:20:2].all()):
+        return None
+    values = [Fraction(int(n), int(d)) for n, d in words[:20].reshape(10, 2)]
+    x_y = [min(max(round(50000 * value), 0), 65535) for value in values[:8]]
+    low, high = (min(max(round(10000 * v), 0), (1 << 32) - 1) for v in values[8:])
+    return MasteringDisplay((*x_y[2:6], *x_y[:2], *x_y[6:]), high, low)
+
+
 def reason(error: Exception) -> str:
     """One line, of an exception of libav's."""
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
@@ -64,7 +136,9 @@ class FrameComparison:
     """libavfilter's ssim of pairs of frames, so that it is ffmpeg's."""
 
     def __init__(self, header: VideoHeader):
-        self._header, self._count = header, 0
+        # RGB is compared plane by plane like any other three.
+        self._header = replace(header, matrix_coefficients=UNSPECIFIED)
+        self._count = 0
         self._graph = av.filter.Graph()
         form = VideoFormat(pixel_format(header.chroma_format, header.bit_depth))
         self._sources = [
@@ -158,7 +232,7 @@ class RgbConverter:
         chain = [
             self._graph.add_buffer(
                 width=header.width, height=header.height, time_base=Fraction(1, 1),
-                format=VideoFormat(pixel_format(header.chroma_format, header.bit_depth)),
+                format=VideoFormat(frame_format(header)),
             ),
             self._graph.add("scale", arguments),
             self._graph.add("format", "rgb24" if depth == 8 else "rgb48le"),
@@ -170,6 +244,9 @@ class RgbConverter:
 
     def __call__(self, planes: Planes) -> np.ndarray:
         """[H, W, 3], uint8 or uint16."""
+        if is_rgb(self._header) and self._header.bit_depth == 8 == 8 * self._dtype.itemsize:
+            green, blue, red = planes
+            return np.stack([red, green, blue], axis=-1)
         # The matrix and the range are the scaler's arguments: untagged, nothing contradicts them.
         frame = to_frame(self._header, planes)
         frame.colorspace, frame.color_range = UNSPECIFIED, 0

@@ -29,8 +29,9 @@ class Rate:
                 "or the quality by --psnr or --quality, or take --denoise"
             )
 
-    def settings(self, video: VideoHeader, frames: int | None) -> dict[str, Any]:
-        """What that means for `Settings`; `frames`: None where nobody knows."""
+    def settings(self, video: VideoHeader, frames: int | None, beside: int = 0) -> dict[str, Any]:
+        """What that means for `Settings`; `frames`: None where nobody knows; `beside`: bytes of the
+        file that are not for them."""
         from hnervcodec.ratecontrol import ConstantPsnr, ConstantQuality
 
         if self.denoise:
@@ -47,7 +48,12 @@ class Rate:
             raise UsageError(
                 "--size needs a file, as a pipe's length is unknown: use --bpp or --bitrate"
             )
-        return {"bytes_per_frame": self.size / frames}
+        if beside >= self.size:
+            raise UsageError(
+                f"sound and the like take {beside:,} bytes of the {self.size:,.0f} asked for: "
+                "leave the sound out with --audio none, or ask for more"
+            )
+        return {"bytes_per_frame": (self.size - beside) / frames}
 
     def check(self, video: VideoHeader) -> None:
         """What can be refused before the source is read."""

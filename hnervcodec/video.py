@@ -1,4 +1,4 @@
-"""Reading video: anything libav opens becomes planar YCbCr or grey frames of 8 to 12 bits."""
+"""Reading video: anything libav opens becomes planar YCbCr, RGB or grey frames of 8 to 12 bits."""
 
 from __future__ import annotations
 
@@ -8,16 +8,24 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import numpy as np
 from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
-from av.video.reformatter import Colorspace
 
+from hnervcodec.ancillary import Display, SegmentTimes
 from hnervcodec.errors import SourceError
-from hnervcodec.libav import from_frame, pixel_format, reason
+from hnervcodec.libav import (
+    IDENTITY,
+    chroma_siting,
+    display_of,
+    frame_format,
+    from_frame,
+    reason,
+)
 from hnervcodec.planes import Planes
 from hnervcodec.syntax import UNSPECIFIED, VideoHeader
+from hnervcodec.timing import times_of
 
-_SMPTE170M = 6  # H.273 matrix code of BT.601, swscale's default for RGB sources
 _JPEG_RANGE = 2  # libav's AVCOL_RANGE_JPEG
 MAX_DIMENSION = 65535
 
@@ -41,8 +49,9 @@ class VideoSource:
     """Frames of the first video stream of `source`, a path or "-" for Y4M on standard input.
 
     `skip` frames of it are left out, then each `every`-th is taken, at most `limit` of them.
-    `header` describes these (its `frame_count` is 0); `frames()` yields their planes once.
-    `notes`: what of the source a `.hnv` file does not carry.
+    `header` describes these (its `frame_count` is 0), `display` how they are to be shown;
+    `frames()` yields their planes once, and then `times()` is known.
+    `notes`: what of the source is lost.
     """
 
     def __init__(
@@ -63,6 +72,7 @@ class VideoSource:
             raise SourceError(f"{self.name} holds no video stream")
         self._stream = self._container.streams.video[0]
         self._stream.thread_type = "AUTO"
+        self._stamps: list[tuple[int, int] | None] = []  # pts and duration of selected frames
         self._decoded = self._decode()
         try:
             first = next(self._decoded, None)
@@ -71,7 +81,9 @@ class VideoSource:
             self._first: VideoFrame | None = first
             self._size = first.width, first.height
             self.header = self._describe(first)
-            self.notes = self._losses(first)
+            display = display_of(first)
+            self.display = display or Display()
+            self.notes = self._losses(first, display)
         except BaseException:
             self.close()
             raise
@@ -97,40 +109,78 @@ class VideoSource:
         name = frame.format.name
         chroma_format, bit_depth = _native_format(name)
         is_rgb = frame.format.is_rgb or frame.format.has_palette
-        self._format = pixel_format(chroma_format, bit_depth)
+        matrix = IDENTITY if is_rgb else _code(frame.colorspace)
         rate = self._stream.average_rate or self._stream.guessed_rate or Fraction(25)
         rate = Fraction(rate).limit_denominator(1_000_000)
         aspect = self._stream.sample_aspect_ratio or Fraction(0)
         if max(aspect.numerator, aspect.denominator) > 65535:
             aspect = Fraction(0)
-        return VideoHeader(
+        header = VideoHeader(
             width=frame.width,
             height=frame.height,
             chroma_format=chroma_format,
             frame_rate=(rate if rate > 0 else Fraction(25)) / self._every,
             bit_depth=bit_depth,
-            full_range=not is_rgb and (name.startswith("yuvj") or frame.color_range == _JPEG_RANGE),
+            chroma_siting=chroma_siting(self._container, self._stream),
+            full_range=is_rgb or name.startswith("yuvj") or frame.color_range == _JPEG_RANGE,
             colour_primaries=_code(frame.color_primaries),
             transfer_characteristics=_code(frame.color_trc),
-            matrix_coefficients=_SMPTE170M if is_rgb else _code(frame.colorspace),
+            # The identity matrix of what is not RGB, as of a grey PNG, says nothing.
+            matrix_coefficients=UNSPECIFIED if matrix == IDENTITY and not is_rgb else matrix,
             sample_aspect=(aspect.numerator, aspect.denominator) if aspect else (0, 0),
         )
+        self._format = frame_format(header)
+        return header
 
-    def _losses(self, frame: VideoFrame) -> list[str]:
+    def _losses(self, frame: VideoFrame, display: Display | None) -> list[str]:
         notes = []
-        streams = self._container.streams
-        if streams.audio or streams.subtitles:
-            notes.append("sound and subtitles are not coded")
-        if frame.rotation:
+        if display is None:
             notes.append(f"the rotation by {frame.rotation} degrees is not coded")
         if frame.interlaced_frame:
             notes.append("interlaced frames are coded as if they were progressive")
-        average, nominal = self._stream.average_rate, self._stream.guessed_rate
-        if average and nominal and abs(average / nominal - 1) > 0.02:
-            notes.append(f"timestamps are not coded: frames come out at {float(average):.5g} per s")
-        if frame.format.name.replace("yuvj", "yuv") != self._format:
+        if any(component.is_alpha for component in frame.format.components) and _is_seen_through(
+            frame
+        ):
+            notes.append("transparency is not coded")
+        depth = max(component.bits for component in frame.format.components)
+        is_same = frame.format.is_rgb or frame.format.has_palette
+        is_same = is_same or frame.format.name.replace("yuvj", "yuv") == self._format
+        if not is_same or depth > self.header.bit_depth:
             notes.append(f"{frame.format.name} is converted to {self._format}")
         return notes
+
+    def times(self) -> SegmentTimes | None:
+        """When the frames that `frames()` has yielded are shown; None: at the constant rate. From 0
+        on if `skip` leaves any out, else when the source shows them."""
+        base, rate = self._stream.time_base, self.header.frame_rate
+        stamps = [stamp for stamp in self._stamps if stamp is not None]
+        if base is None or len(stamps) < len(self._stamps):
+            return None
+        start = self._origin if self._skip == 0 else stamps[0][0]
+        try:
+            return times_of(base, [(pts - start, duration) for pts, duration in stamps], rate)
+        except ValueError:
+            self.notes.append("timestamps do not increase: frames come out at a constant rate")
+            return None
+
+    def window(self) -> tuple[Fraction, Fraction | None, Fraction | None]:
+        """The source's time, in seconds, that is 0 here, and between which times the frames lie
+        that `frames()` has yielded; None: from the very beginning, to the very end."""
+        base = self._stream.time_base or Fraction(1)
+        first, last = self._stamps[0] or (0, 0), self._stamps[-1] or (0, 0)
+        begin = None if self._skip == 0 else first[0] * base
+        is_whole = self._limit is None or len(self._stamps) < self._limit
+        duration = max(last[1] * base, 1 / self.header.frame_rate)
+        end = None if is_whole else last[0] * base + duration
+        return self._origin * base if begin is None else begin, begin, end
+
+    @property
+    def _origin(self) -> int:
+        """Where time begins, in the stream's time base: MPEG streams begin anywhere."""
+        start, base = self._container.start_time, self._stream.time_base
+        if start is None or not base or not self._container.format.name.startswith("mpeg"):
+            return 0
+        return round(Fraction(start, 1_000_000) / base)
 
     def frames(self) -> Iterator[Planes]:
         """Planes of each selected frame."""
@@ -144,6 +194,9 @@ class VideoSource:
                     f"{self.name}: frame {index} is {frame.width}x{frame.height}, the first was "
                     f"{self._size[0]}x{self._size[1]}"
                 )
+            # Of every so many each is shown for longer than its own duration.
+            duration = (frame.duration or 0) if self._every == 1 else 0
+            self._stamps.append(None if frame.pts is None else (frame.pts, duration))
             yield from_frame(self._to_native(frame), self.header)
 
     def _all_frames(self) -> Iterator[VideoFrame]:
@@ -156,9 +209,31 @@ class VideoSource:
         name = frame.format.name
         if name.replace("yuvj", "yuv") == self._format:
             return frame
-        if frame.format.is_rgb or frame.format.has_palette:
-            return frame.reformat(format=self._format, dst_colorspace=Colorspace.ITU601)
         return frame.reformat(format=self._format)
+
+
+def count_until(source: str | Path, seconds: Fraction) -> int:
+    """How many of its frames begin before that time, counted from the first frame's."""
+    with VideoSource(source) as video:
+        base = video._stream.time_base or 1 / video.header.frame_rate
+        first, count = None, 0
+        for number, frame in enumerate(video._all_frames()):
+            at = (
+                frame.pts
+                if frame.pts is not None
+                else round(number / video.header.frame_rate / base)
+            )
+            first = at if first is None else first
+            if (at - first) * base >= seconds:
+                break
+            count += 1
+        return count
+
+
+def _is_seen_through(frame: VideoFrame) -> bool:
+    plane = frame.reformat(format="rgba").planes[0]
+    rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
+    return bool((rows[: frame.height, 3 : 4 * frame.width : 4] < 255).any())
 
 
 def _code(value: object) -> int:

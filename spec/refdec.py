@@ -18,6 +18,7 @@ import zlib
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from math import isqrt
 from pathlib import Path
 
@@ -82,6 +83,28 @@ class Fields:
 
     def u64(self, element: str) -> int:
         return self.number(8, element, 0, None)
+
+    def uv(self, element: str, low: int = 0, high: int = 2**63 - 1) -> int:
+        """16: groups of 7 bits, the lowest first, each in a byte whose top bit says that another
+        follows"""
+        value = 0
+        for n in range(9):
+            byte = self.u8(element)
+            value |= (byte & 127) << (7 * n)
+            if byte < 128:
+                break
+        else:
+            raise Damaged(f"{self.name}: {element} is longer than 9 bytes")
+        # the last of several bytes is not 0
+        if n and byte == 0:
+            raise Damaged(f"{self.name}: {element} has needless bytes")
+        if not low <= value <= high:
+            raise Damaged(f"{self.name}: {element} {value} is out of range")
+        return value
+
+    def sv(self, element: str) -> int:
+        value = self.uv(element, 0, 2**54 - 1)
+        return value // 2 if value % 2 == 0 else -((value + 1) // 2)
 
     def end(self) -> None:
         """Every byte of a structure is accounted for."""
@@ -589,6 +612,113 @@ LEVELS = {
 }  # fmt: skip
 
 
+# ---------------------------------------------------------------- 16. Beside the frames
+
+
+def check_beside(chunks: list[Chunk], frame_counts: list[int]) -> None:
+    """What goes with the frames, which this decoder checks and leaves where it is."""
+    previous, segment, streams, displays = "", -1, 0, 0
+    seen: set[int] = set()  # streams with packets in this segment
+    times: dict[int, tuple[int, int, int, int]] = {}
+    for chunk in chunks:
+        r = Fields(chunk.payload, chunk.kind)
+        if chunk.kind[0].isupper():
+            previous, seen = chunk.kind, set()
+            segment += chunk.kind == "SEGM"
+        # dISP and sTRM MUST stand after VHDR and before the first SEGM; tIME and pKTS after the
+        # SEGM that they belong to.
+        elif chunk.kind in PLACES and previous != PLACES[chunk.kind]:
+            raise Damaged(f"{chunk.kind} after {previous}")
+        elif chunk.kind == "dISP":
+            displays += 1
+            check_display(r)
+        elif chunk.kind == "sTRM":
+            streams += 1
+            check_stream(r)
+        elif chunk.kind == "tIME":
+            if segment in times:
+                raise Damaged("tIME twice")
+            times[segment] = read_times(r, frame_counts[segment])
+        elif chunk.kind == "pKTS":
+            stream = check_packets(r, streams)
+            # At most one for each stream after each SEGM.
+            if stream in seen:
+                raise Damaged("pKTS twice")
+            seen.add(stream)
+    if displays > 1 or streams > 64:
+        raise Damaged(f"{displays} dISP and {streams} sTRM")
+    # One after each SEGM, or none in the file
+    if len(times) not in (0, len(frame_counts)):
+        raise Damaged("a SEGM without tIME")
+    ordered = [times[n] for n in sorted(times)]
+    for (num, den, _, end), (other_num, other_den, first, _) in pairwise(ordered):
+        # the same fraction in all tIME; not before the end of the segment before it
+        if num * other_den != other_num * den or first < end:
+            raise Damaged("tIME does not go on from the one before")
+
+
+PLACES = {"dISP": "VHDR", "sTRM": "VHDR", "tIME": "SEGM", "pKTS": "SEGM"}
+
+
+def check_display(r: Fields) -> None:
+    """16.1"""
+    r.u8("rotation", 0, 3)
+    r.u8("mirrored", 0, 1)
+    if r.u8("mastering_present", 0, 1):
+        r.raw(8 * 2 + 2 * 4)  # primaries, max_luminance, min_luminance: of any value
+    if r.u8("content_light_present", 0, 1):
+        r.raw(2 + 2)
+    r.end()
+
+
+def read_times(r: Fields, frame_count: int) -> tuple[int, int, int, int]:
+    """16.2: time_base_num, time_base_den, and the ticks of the segment's begin and end."""
+    num, den = r.u32("time_base_num", 1), r.u32("time_base_den", 1)
+    first_pts = end = r.sv("first_pts")
+    # until the runs add up to the segment's frame_count
+    while frame_count:
+        run = r.uv("run", 1, frame_count)
+        end += run * r.uv("duration", 1, 2**32)
+        frame_count -= run
+    r.end()
+    return num, den, first_pts, end
+
+
+def check_stream(r: Fields) -> None:
+    """16.3"""
+    kind = r.u8("kind", 1, 2)
+    codec = r.raw(r.u8("codec_size", 1, 64))
+    r.u32("time_base_num", 1)
+    r.u32("time_base_den", 1)
+    if not all(0x21 <= byte <= 0x7E for byte in codec + r.raw(3)):
+        raise Damaged("sTRM: codec or language is no text")
+    if kind == 1:
+        r.u32("sample_rate", 1)
+        r.u8("channels", 1)
+        r.u8("bit_depth")
+    r.uv("codec_delay")
+    r.uv("seek_preroll")
+    r.raw(r.u32("private_size", 0, 2**20))
+    r.end()
+
+
+def check_packets(r: Fields, streams: int) -> int:
+    """16.4: returns the stream's number."""
+    stream = r.u8("stream", 0, streams - 1)
+    pts = total = 0
+    # at most a third of the bytes that are left; the payload is short enough to let it fail later
+    for _ in range(r.uv("packet_count", 1, len(r.data) // 3)):
+        pts += r.sv("gap")
+        if abs(pts) > 2**53:
+            raise Damaged(f"pKTS: pts {pts}")
+        pts += r.uv("duration", 0, 2**32)
+        total += r.uv("size")
+    # the sizes add up to the bytes that are left
+    r.raw(total)
+    r.end()
+    return stream
+
+
 # ---------------------------------------------------------------- the whole file
 
 
@@ -611,6 +741,7 @@ def decode(data: bytes) -> Iterator[bytes]:
     # VHDR's frame_count: 0 if unknown when written, else that of HEND
     if video.frame_count not in (0, frame_count):
         raise Damaged("VHDR: frame_count")
+    check_beside(chunks, [count for *_, count in places])
     for chunk in chunks:
         if chunk.kind == "SEGM":
             segment = read_segment(chunk.payload, video, level)

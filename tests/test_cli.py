@@ -118,7 +118,7 @@ def test_version_names_what_matters() -> None:
     text = hnv("--version").stdout.decode()
     for word in (
         "hnv ",
-        "format 1.0",
+        "format 1.1",
         "torch ",
         "PyAV ",
         "libavcodec",

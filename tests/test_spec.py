@@ -8,7 +8,7 @@ import pytest
 import refdec
 from conftest import ROOT
 
-from hnervcodec import container, profiles, requantization
+from hnervcodec import ancillary, container, profiles, requantization
 from hnervcodec.bitstream import crc32
 
 SPEC = (ROOT / "spec/bitstream.md").read_text()
@@ -55,4 +55,5 @@ def test_the_worked_example_is_the_vector() -> None:
 
 def test_every_chunk_is_registered() -> None:
     registry = re.findall(r"^\| `([A-Za-z]{4})` \|", SPEC, re.MULTILINE)
-    assert [kind.encode() for kind in registry] == list(container._PREDECESSORS)
+    beside = (ancillary.DISPLAY, ancillary.TIMES, ancillary.STREAM, ancillary.PACKETS)
+    assert [kind.encode() for kind in registry] == [*container._PREDECESSORS, *beside]

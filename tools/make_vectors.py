@@ -15,6 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import beside
 import numpy as np
 from vectors import (
     SMALL_MODEL,
@@ -75,6 +76,10 @@ def valid() -> Iterator[Vector]:
         part = random_segment(video, 2, seed=50 + chroma)
         yield of(f"one-sample-{word}", "the smallest frame, nearly all of it padding", video, part)
     yield from valid_structure(of)
+    yield Vector(
+        "beside", "rotation, light levels, times and sound; the frames are those without them",
+        beside.file_with(beside.EXTRAS),
+    )  # fmt: skip
     yield from valid_entropy(of)
     yield from valid_synthesis(of)
     yield from valid_limits(of)
@@ -360,6 +365,8 @@ def faulty() -> Iterator[Vector]:
     yield from faulty_bytes(data)
     yield from faulty_prefix(data)
     yield from faulty_chunks(data)
+    for name, proves, *_ in beside.FAULTS:
+        yield Vector(name, proves, beside.faulty_file(name), "damaged")
     yield from faulty_index(data)
     yield from faulty_video_header(data)
     yield from faulty_segment(video, parts[0])

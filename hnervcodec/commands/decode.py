@@ -6,6 +6,7 @@ import sys
 import time
 from dataclasses import replace
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
 import click
 
@@ -23,6 +24,11 @@ from hnervcodec.commands.options import (
     THREADS,
 )
 from hnervcodec.errors import FileError, UsageError
+
+if TYPE_CHECKING:
+    from hnervcodec.decoder import Decoder
+    from hnervcodec.presentation import Presentation
+    from hnervcodec.syntax import VideoHeader
 
 
 @click.command(
@@ -86,7 +92,7 @@ def decode(
         from hnervcodec.decoder import parse_frames, retimed
 
         name = name or ("y4m" if output == "-" else sinks.format_of(output))
-        header, positions = retimed(decoder.video, fps, slow_motion)
+        header, positions = retimed(decoder.video, fps, slow_motion, decoder.times)
         count = len(positions)
         asked = parse_frames(selection, count) if selection else range(count)
         wanted = [n for n in asked if decoder.is_intact(positions[n])]
@@ -96,7 +102,11 @@ def decode(
         check_files(source, output, name, wanted, yes, no)
         start = time.monotonic()
         header = replace(header, frame_count=len(wanted))
-        with open_sink(output, name, header, words) as sink:
+        shown, notes = presented(decoder, header, wanted, fps is None and slow_motion == 1)
+        with open_sink(output, name, header, shown, words) as sink:
+            notes += [*sinks.losses(name, header, shown), *getattr(sink, "notes", ())]
+            for note in [] if quiet else notes:
+                click.echo(f"note: {note}", err=True)
             decoded = decoder.frames([positions[n] for n in wanted])
             for done, (index, (_, planes)) in enumerate(zip(wanted, decoded, strict=True), 1):
                 sink.write(index, planes)
@@ -104,14 +114,6 @@ def decode(
                     rate = done / (time.monotonic() - start)
                     click.echo(f"\r\x1b[K{done}/{len(wanted)} frames  {rate:.1f} frames/s",
                                err=True, nl=done == len(wanted))  # fmt: skip
-        if name == "mkv" and header.sample_aspect[1] and not quiet:
-            num, den = header.sample_aspect
-            aspect = f"{header.width * num}:{header.height * den}"
-            click.echo(
-                f"note: {output} does not carry the sample aspect {num}:{den}; "
-                f"restore it with ffmpeg -aspect {aspect} -c copy",
-                err=True,
-            )
         if decoder.reader.damage:
             missing = f"; frames {ranges(lost)} are missing" if lost else ""
             raise FileError(decoder.reader.damage[0] + missing)
@@ -152,6 +154,20 @@ def verify(
             f"{source}: {count} frames in {segments} segment{'s' * (segments > 1)} verified "
             f"({rate:.1f} frames/s, {paths} arithmetic)"
         )
+
+
+def presented(
+    decoder: Decoder, header: VideoHeader, wanted: list[int], is_as_coded: bool
+) -> tuple[Presentation, list[str]]:
+    """What goes with the frames `wanted`, and notes of what does not."""
+    from hnervcodec import presentation
+
+    reader = decoder.reader
+    if is_as_coded and wanted == list(range(wanted[0], wanted[-1] + 1)):
+        return presentation.part(reader, decoder.times, wanted), []
+    notes = ["sound and subtitles are left out, as not all frames come out as they were coded"]
+    shown = presentation.constant(header.frame_rate, reader.display)
+    return shown, notes if reader.streams else []
 
 
 def ranges(numbers: list[int]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -18,17 +18,21 @@ from hnervcodec.commands.options import (
     SEED,
     THREADS,
     Amount,
+    Timestamp,
 )
 from hnervcodec.commands.progress import EncodeProgress, print_prediction
-from hnervcodec.commands.where import Share, Where, fitted, lengths_of
+from hnervcodec.commands.where import Share, Where, fitted, scanned
 from hnervcodec.errors import UsageError
 from hnervcodec.rate import Rate
 from hnervcodec.work import is_finished, unfinished
 
+if TYPE_CHECKING:
+    from fractions import Fraction
+
 
 @click.command(
     short_help="Fit a network to a video and write it as a .hnv file.",
-    epilog="See also: hnv help rates, presets, segments, masks.",
+    epilog="See also: hnv help rates, presets, segments, machines, masks.",
 )
 @click.argument("source", metavar="IN", type=click.Path())
 @click.option(
@@ -75,6 +79,8 @@ from hnervcodec.work import is_finished, unfinished
     help="A change of scene of at least this score begins a segment where that leaves none "
     "shorter than half of --segment; 0: none does.",
 )
+@click.option("--ss", "start", type=Timestamp(), help="Where to begin: seconds, or HH:MM:SS.mmm.")
+@click.option("--to", "stop", type=Timestamp(), help="Where to end, in the same time.")
 @click.option("--skip", type=click.IntRange(0), default=0, help="Frames to leave out at the start.")
 @click.option("--limit", type=click.IntRange(1), help="Frames to encode at most.")
 @click.option(
@@ -83,6 +89,13 @@ from hnervcodec.work import is_finished, unfinished
     default=1,
     help="Code each N-th frame only: hnv decode --fps makes the others.",
     metavar="N",
+)
+@click.option(
+    "--audio",
+    type=click.Choice(("copy", "none")),
+    default="copy",
+    show_default=True,
+    help="Sound and subtitles: carried as they are, or left out.",
 )
 @click.option(
     "--mask",
@@ -122,10 +135,10 @@ from hnervcodec.work import is_finished, unfinished
 def encode(
     source: str, output: str | None, bpp: float | None, bitrate: float | None, size: float | None,
     psnr: float | None, quality: float | None, denoise: bool, preset: str, tune: str, segment: int,
-    scenecut: float, skip: int, limit: int | None, every: int, mask: str | None, prune: float,
-    seed: int, resume: bool, device: str, threads: int | None, workers: int | None,
-    cluster: str | None, share: tuple[int, int] | None, dry_run: bool, yes: bool, no: bool,
-    quiet: bool,
+    scenecut: float, start: Fraction | None, stop: Fraction | None, skip: int, limit: int | None,
+    every: int, audio: str, mask: str | None, prune: float, seed: int, resume: bool, device: str,
+    threads: int | None, workers: int | None, cluster: str | None, share: tuple[int, int] | None,
+    dry_run: bool, yes: bool, no: bool, quiet: bool,
 ) -> None:  # fmt: skip
     """Fit a network to the video IN and write it to OUT.
 
@@ -152,11 +165,15 @@ def encode(
     where = Where(workers, cluster, threads, share)
     if output is None and not dry_run:
         raise UsageError("-o OUT is missing: where the .hnv file is to go, or - for a pipe")
-    from hnervcodec.footage import Footage, can_be_reread
+    from hnervcodec.footage import Footage, between, can_be_reread
 
     if (where.is_elsewhere or share) and not can_be_reread(source):
         raise UsageError("--workers, --cluster and --segments do not work from a pipe")
-    footage = Footage(source, skip, limit, every, mask)
+    if start is not None or stop is not None:
+        if skip or limit:
+            raise UsageError("choose the part either by --ss and --to, or by --skip and --limit")
+        skip, limit = between(source, start, stop, every)
+    footage = Footage(source, skip, limit, every, mask, audio == "copy")
     options: dict[str, Any] = {
         "preset": preset, "tune": tune, "segment_frames": segment, "prune": prune,
         "device": device, "seed": seed,
@@ -185,11 +202,14 @@ def encode(
         header = video.header
         rate.check(header)
         progress = EncodeProgress(header, preset, quiet)
-        for note in [] if quiet else video.notes:
+        scan = scanned(footage, segment, scenecut, folder, progress)
+        extras, notes = footage.extras(header, scan)
+        for note in [] if quiet else dict.fromkeys([*video.notes, *notes]):
             click.echo(f"note: {note}", err=True)
-        lengths = lengths_of(footage, segment, scenecut, folder, progress)
-        count = sum(lengths) if lengths else None
-        settings = Settings(**options, **rate.settings(header, count), lengths=lengths)
+        lengths, count, beside = None, None, 0
+        if scan and extras:
+            lengths, count, beside = scan.lengths, sum(scan.lengths), extras.size(scan.lengths)
+        settings = Settings(**options, **rate.settings(header, count, beside), lengths=lengths)
         footage.check_masks(header, count)
         if file is None:
             prediction = encoder.predict(header, video.frames(), settings,
@@ -198,7 +218,7 @@ def encode(
             return
         plan = Plan.of(header, settings)
         with fitted(plan, footage, where, folder, progress, video) as segments:
-            result = encoder.assemble(plan, segments, file)
+            result = encoder.assemble(plan, segments, file, extras, where.first_frame(plan))
     assert output is not None
     progress.done(output, result)
     if every > 1 and not quiet and result.frames > 1 and share is None and folder is not None:

@@ -25,6 +25,7 @@ from hnervcodec.errors import (
 if TYPE_CHECKING:
     from hnervcodec.decoder import Decoder
     from hnervcodec.planes import Planes
+    from hnervcodec.presentation import Presentation
     from hnervcodec.syntax import VideoHeader
 
 
@@ -147,9 +148,10 @@ def check_files(
 
 @contextmanager
 def open_sink(
-    output: str, name: str, header: VideoHeader, words: Sequence[str] = ()
+    output: str, name: str, header: VideoHeader, shown: Presentation, words: Sequence[str] = ()
 ) -> Iterator[Any]:
-    """A sink for the header's `frame_count` frames; `words`: options of an encoder."""
+    """A sink for the header's `frame_count` frames. `shown`: what goes with the frames, for those
+    formats that hold it; `words`: options of an encoder."""
     from hnervcodec import encodings, sinks
     from hnervcodec.files import complete_or_absent, open_complete_or_absent
 
@@ -174,6 +176,6 @@ def open_sink(
     else:
         encoding = encodings.choose(name, header, words)
         with complete_or_absent(output) as path:
-            sink = sinks.LibavSink(path, header, encoding)
+            sink = sinks.LibavSink(path, header, encoding, shown)
             yield sink
             sink.close()

@@ -8,10 +8,12 @@ from typing import Any
 
 import click
 
+from hnervcodec.ancillary import AUDIO
 from hnervcodec.commands.files import open_file
 from hnervcodec.commands.options import MAX_LEVEL
 from hnervcodec.container import Reader
 from hnervcodec.planes import CHROMA_NAMES
+from hnervcodec.timing import ConstantTimes
 
 
 @click.command(
@@ -64,6 +66,7 @@ def describe(reader: Reader) -> dict[str, Any]:
             "weights": {spec.name: list(spec.weight_shape) for spec in segment.specs},
             "macs_per_pixel": sum(s.macs for s in segment.specs) / (video.width * video.height),
         })  # fmt: skip
+    times = reader.frame_times
     spent["segments"] = sum(row["bytes"] for row in rows)
     pixels = video.width * video.height * video.frame_count
     return {
@@ -72,12 +75,60 @@ def describe(reader: Reader) -> dict[str, Any]:
         "profile": reader.prefix.profile,
         "level": reader.level.number,
         "video": {**asdict(video), "frame_rate": str(video.frame_rate)},
-        "seconds": float(video.frame_count / video.frame_rate),
+        "seconds": float(times.end - times.begin),
+        "begin_seconds": float(times.begin),
+        "constant_rate": isinstance(times, ConstantTimes),
+        "display": asdict(reader.display),
+        "streams": [stream_facts(reader, number) for number in range(len(reader.streams))],
         "bits_per_pixel": 8 * reader.size / pixels,
-        "bits_per_second": 8 * reader.size * float(video.frame_rate) / video.frame_count,
+        "bits_per_second": 8 * reader.size / float(times.end - times.begin),
         "bytes": spent,
         "segments": rows,
     }
+
+
+def stream_facts(reader: Reader, number: int) -> dict[str, Any]:
+    """What is known of a stream of sound or subtitles."""
+    stream = reader.streams[number]
+    packets = [
+        packet for entry in reader.index for packet in reader.packets(entry)
+        if packet.stream == number
+    ]  # fmt: skip
+    facts: dict[str, Any] = {
+        "kind": "sound" if stream.kind == AUDIO else "subtitles",
+        "codec": stream.codec,
+        "language": stream.language,
+        "packets": len(packets),
+        "bytes": sum(len(packet.data) for packet in packets),
+    }
+    if stream.kind == AUDIO:
+        facts |= {"sample_rate": stream.sample_rate, "channels": stream.channels}
+    return facts
+
+
+def beside(facts: dict[str, Any]) -> list[str]:
+    """A line for each thing that goes with the frames."""
+    lines, display = [], facts["display"]
+    if not facts["constant_rate"]:
+        lines.append(f"times of its own for each frame, from {facts['begin_seconds']:.3f} s on")
+    if display["rotation"] or display["mirrored"]:
+        mirrored = ", then mirrored" if display["mirrored"] else ""
+        lines.append(f"shown turned by {90 * display['rotation']} degrees anticlockwise{mirrored}")
+    if display["mastering"]:
+        low, high = (display["mastering"][f"{end}_luminance"] / 10000 for end in ("min", "max"))
+        lines.append(f"mastering display of {low:g} to {high:g} cd/m2")
+    if display["content_light"]:
+        cll, fall = display["content_light"]
+        lines.append(f"light levels: at most {cll} cd/m2, a frame's average at most {fall}")
+    for number, stream in enumerate(facts["streams"]):
+        form = ""
+        if "channels" in stream:
+            form = f", {stream['sample_rate']} Hz, {stream['channels']} channels"
+        lines.append(
+            f"stream {number}: {stream['kind']}, {stream['codec']}, {stream['language']}{form}, "
+            f"{stream['packets']} packets of {stream['bytes']:,} bytes"
+        )
+    return lines
 
 
 def as_text(facts: dict[str, Any]) -> str:
@@ -90,6 +141,7 @@ def as_text(facts: dict[str, Any]) -> str:
         f"format {facts['format']}, profile {facts['profile']}, level {facts['level']}; "
         f"{total:,} bytes, {facts['bits_per_pixel']:.4f} bpp, "
         f"{facts['bits_per_second'] / 1000:.1f} kbit/s",
+        *beside(facts),
         "",
         f"{'bytes':>12} {'share':>7}",
     ]

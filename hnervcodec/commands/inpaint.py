@@ -21,7 +21,7 @@ from hnervcodec.commands.options import (
     THREADS,
 )
 from hnervcodec.commands.progress import EncodeProgress
-from hnervcodec.commands.where import lengths_of
+from hnervcodec.commands.where import scanned
 from hnervcodec.errors import UsageError
 from hnervcodec.work import unfinished
 
@@ -73,6 +73,7 @@ def inpaint(
     from hnervcodec.kernels import use_threads
     from hnervcodec.masks import restored
     from hnervcodec.plan import DEFAULT_SEGMENT_FRAMES, Settings, check_rate
+    from hnervcodec.presentation import whole
 
     threads = threads or processors()
     use_threads(threads)
@@ -90,17 +91,20 @@ def inpaint(
         rate = bpp * header.width * header.height / 8
         check_rate(header, rate)
         report = EncodeProgress(header, preset, quiet)
-        for note in [] if quiet else frames.notes:
+        scan = scanned(footage, DEFAULT_SEGMENT_FRAMES, SCENECUT, folder, report)
+        assert scan is not None
+        count = sum(scan.lengths)
+        check_files(source, output, name, range(count), yes, no)
+        footage.check_masks(header, count)
+        extras, notes = footage.extras(header, scan)
+        assert extras is not None
+        for note in [] if quiet else dict.fromkeys([*frames.notes, *notes]):
             click.echo(f"note: {note}", err=True)
-        lengths = lengths_of(footage, DEFAULT_SEGMENT_FRAMES, SCENECUT, folder, report)
-        assert lengths is not None
-        check_files(source, output, name, range(sum(lengths)), yes, no)
-        footage.check_masks(header, sum(lengths))
         settings = Settings(
-            bytes_per_frame=rate, preset=preset, seed=seed, device=device, lengths=lengths
+            bytes_per_frame=rate, preset=preset, seed=seed, device=device, lengths=scan.lengths
         )
-        to_come = replace(header, frame_count=sum(lengths))
-        with open_sink(output, name, to_come) as sink, tempfile.TemporaryFile() as file:
+        to_come, shown = replace(header, frame_count=count), whole(extras)
+        with open_sink(output, name, to_come, shown) as sink, tempfile.TemporaryFile() as file:
             coded = cast(BinaryIO, file)
             encoder.encode(
                 header, frames.frames(), coded, settings,

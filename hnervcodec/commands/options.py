@@ -48,6 +48,20 @@ class Ratio(click.ParamType[Fraction]):
         return Fraction(str(value))
 
 
+class Timestamp(click.ParamType[Fraction]):
+    """A time, in seconds or as [HH:]MM:SS, with an optional fraction, exactly."""
+
+    name = "time"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Fraction:
+        match = re.fullmatch(r"(?:(?:(\d{1,4}):)?([0-5]?\d):)?(\d{1,9}(?:\.\d{1,9})?)", str(value))
+        if not match or (match[2] and Fraction(match[3]) >= 60):
+            self.fail(f"{value!r} is not a time such as 90, 1.5 or 00:01:30.500", param, ctx)
+        return 3600 * int(match[1] or 0) + 60 * int(match[2] or 0) + Fraction(match[3])
+
+
 MAX_LEVEL = click.option(
     "--max-level",
     type=click.Choice([str(number) for number in LEVELS]),

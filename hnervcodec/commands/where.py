@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +15,7 @@ from hnervcodec.errors import UsageError
 
 if TYPE_CHECKING:
     from hnervcodec.commands.progress import EncodeProgress
-    from hnervcodec.footage import Footage
+    from hnervcodec.footage import Footage, Scan
     from hnervcodec.plan import Part, Plan
     from hnervcodec.segment_encoder import EncodedSegment
     from hnervcodec.video import VideoSource
@@ -62,6 +61,10 @@ class Where:
             )
         return parts
 
+    def first_frame(self, plan: Plan) -> int:
+        """Of the segments to be fitted."""
+        return self.parts(plan)[0].first_frame if self.share else 0
+
 
 @contextmanager
 def fitted(
@@ -97,18 +100,21 @@ def fitted(
         yield map(encode_segment, segment_jobs(plan, frames, folder, report, parts))
 
 
-def lengths_of(
+def scanned(
     footage: Footage, segment: int, scenecut: float, folder: Path | None, report: EncodeProgress
-) -> tuple[int, ...] | None:
-    """Of the segments, by a scan or as found before."""
+) -> Scan | None:
+    """What a look at all frames finds, or found before."""
     from hnervcodec import checkpoints
+    from hnervcodec.footage import Scan
 
     def scan() -> bytes:
-        return json.dumps(footage.lengths(segment, scenecut, report.scanned)).encode()
+        found = footage.scan(segment, scenecut, report.scanned)
+        return found.to_bytes() if found else b""
 
-    found = json.loads(checkpoints.kept(folder, "lengths.json", scan))
-    report.scan_is_done(found or ())
-    return found and tuple(found)
+    found = checkpoints.kept(folder, "scan.json", scan)
+    made = Scan.from_bytes(found) if found else None
+    report.scan_is_done(made.lengths if made else ())
+    return made
 
 
 class Share(click.ParamType[tuple[int, int]]):

@@ -1,0 +1,298 @@
+"""Nothing is lost at the edges: sources of every kind, against what comes back out of them."""
+
+import io
+import json
+import subprocess
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import refdec
+import sources
+from beside import EXTRAS, FAULTS, INFO, SOUND, TIMES, faulty_file, file_with
+from conftest import hnv
+from sources import ROWS, Row, facts, make
+from vectors import join, split
+
+from hnervcodec import container
+from hnervcodec.ancillary import (
+    Display,
+    StreamPacket,
+)
+from hnervcodec.decoder import Decoder
+from hnervcodec.encodings import choose
+from hnervcodec.errors import FileError
+from hnervcodec.extras import Extras
+from hnervcodec.planes import plane_bytes
+from hnervcodec.presentation import constant
+from hnervcodec.sinks import LibavSink
+from hnervcodec.timing import times_of
+from hnervcodec.video import VideoSource
+
+BY_NAME = {row.name: row for row in ROWS}
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_source_comes_back(row: Row, tmp_path: Path) -> None:
+    said: list[str] = []
+    assert sources.check(row, tmp_path, 5, said.append) == []
+
+
+@pytest.fixture(scope="module")
+def phone(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A source of variable rate with sound, and its `.hnv` of two segments."""
+    folder = tmp_path_factory.mktemp("phone")
+    source = make(BY_NAME["phone.mp4"], folder, 10)
+    sources.hnv("encode", source, "-o", folder / "x.hnv", "--size", "14k", "--preset", "ultrafast",
+                "--segment", 5, "--threads", 1)  # fmt: skip
+    return source, folder / "x.hnv"
+
+
+def test_size_counts_the_sound(phone: tuple[Path, Path]) -> None:
+    size = phone[1].stat().st_size
+    assert 0.9 * 14000 < size <= 14000
+    sound = sum(len(data) for data in facts(phone[0])["sound 0"])
+    assert sound > 2000
+    run = hnv("encode", phone[0], "-o", phone[1].with_name("y.hnv"), "--size", sound, check=False)
+    assert run.returncode == 2 and b"--audio none" in run.stderr
+
+
+def test_decoder_honours_times(phone: tuple[Path, Path]) -> None:
+    times = facts(phone[0])["times"]
+    with Decoder(phone[1]) as decoder:
+        batch = decoder.get_all_frames()
+        assert batch.pts_seconds.tolist() == [float(at) for at in times]
+        gaps = [float(b - a) for a, b in pairwise(times)]
+        assert batch.duration_seconds.tolist()[:-1] == pytest.approx(gaps)
+        assert decoder.metadata.begin_stream_seconds == float(times[0]) == 0.12
+        for n in (0, 3, 4, 9):
+            assert decoder.get_frame_played_at(float(times[n])).index == n
+        between = float(times[4]) - 0.01  # within the long frame before it
+        assert decoder.get_frame_played_at(between).index == 3
+        played = decoder.get_frames_played_in_range(float(times[3]), float(times[5]))
+        assert played.index.tolist() == [3, 4]
+        with pytest.raises(IndexError):
+            decoder.get_frame_played_at(0.0)
+
+
+def test_info_tells(phone: tuple[Path, Path]) -> None:
+    said = hnv("info", phone[1]).stdout.decode()
+    assert "stream 0: sound, A_AAC, deu, 44100 Hz, 1 channels, " in said
+    assert "turned by 90 degrees" in said and "from 0.120 s on" in said and "pKTS" in said
+    facts = json.loads(hnv("info", "--json", phone[1]).stdout)
+    assert sum(facts["bytes"].values()) == facts["size"] == phone[1].stat().st_size
+
+
+def test_part_keeps_its_sound(phone: tuple[Path, Path], tmp_path: Path) -> None:
+    source = facts(phone[0])
+    sources.hnv("decode", phone[1], "--frames", "3-6", "-o", tmp_path / "part.mp4")
+    part = facts(tmp_path / "part.mp4")
+    begin, end = source["times"][3], source["times"][7]
+    assert part["times"] == [at - begin for at in source["times"][3:7]]
+    pairs = zip(source["sound 0"], source["sound times 0"], strict=True)
+    assert part["sound 0"] == [data for data, at in pairs if begin <= at < end]
+    said = sources.hnv("decode", phone[1], "--frames", "6,3", "-o", tmp_path / "two.mp4")
+    assert "sound and subtitles are left out" in said
+    assert "sound 0" not in facts(tmp_path / "two.mp4")
+    said = sources.hnv("decode", phone[1], "--slow-motion", "2", "-o", tmp_path / "slow.mkv")
+    assert "sound and subtitles are left out" in said
+    slow = facts(tmp_path / "slow.mkv")["times"]
+    whole = source["times"][-1] - source["times"][0]
+    assert slow[0] == 0 and slow[-1] == pytest.approx(float(2 * whole), rel=0.2)
+
+
+def test_a_cut_file_keeps_what_is_there(phone: tuple[Path, Path], tmp_path: Path) -> None:
+    source, data = facts(phone[0]), phone[1].read_bytes()
+    cut, out = tmp_path / "cut.hnv", tmp_path / "out.mp4"
+    cut.write_bytes(data[: data.rindex(b"SEGM") + 50])
+    assert hnv("decode", cut, "--recover", "-o", out, check=False).returncode == 3
+    made = facts(out)
+    assert made["times"] == source["times"][:5] and made["rotation"] == 90
+    assert 0 < len(made["sound 0"]) < len(source["sound 0"])
+    assert made["sound 0"] == source["sound 0"][: len(made["sound 0"])]
+    spoilt = bytearray(data)
+    spoilt[spoilt.index(b"pKTS") + 40] ^= 1
+    cut.write_bytes(spoilt)
+    run = hnv("decode", cut, "-o", out, "-y", check=False)
+    assert run.returncode == 3 and b"pKTS.payload_crc" in run.stderr and facts(out) == made
+    hnv("decode", cut, "-o", tmp_path / "frames.md5")  # of which the sound is no part
+    run = hnv("decode", cut, "--recover", "-o", out, "-y", check=False)
+    assert run.returncode == 3 and b"pKTS.payload_crc" in run.stderr
+    assert len(facts(out)["times"]) == 10 and "sound 0" not in facts(out)
+
+
+def test_begin_and_end_in_seconds(phone: tuple[Path, Path], tmp_path: Path) -> None:
+    source = facts(phone[0])
+    begin = source["times"][3] - source["times"][0]
+    sources.hnv("encode", phone[0], "-o", tmp_path / "x.hnv", "--bpp", 6, "--preset", "ultrafast",
+                "--ss", f"00:00:{float(begin) - 0.001:06.3f}", "--to", "0.5")  # fmt: skip
+    sources.hnv("decode", tmp_path / "x.hnv", "-o", tmp_path / "x.mp4")
+    part = facts(tmp_path / "x.mp4")
+    wanted = [at for at in source["times"][3:] if at - source["times"][0] < Fraction(1, 2)]
+    assert part["times"] == [at - wanted[0] for at in wanted]
+    assert part["sound 0"][0] == next(
+        data for data, at in zip(source["sound 0"], source["sound times 0"], strict=True)
+        if at >= wanted[0]
+    )  # fmt: skip
+
+
+def encoded(source: Path, *options: object) -> Path:
+    coded = source.with_suffix(".hnv")
+    sources.hnv("encode", source, "-o", coded, "--bpp", 6, "--preset", "ultrafast", "--threads", 1,
+                *options)  # fmt: skip
+    return coded
+
+
+def test_plain_files_stay_plain(tmp_path: Path) -> None:
+    """A constant rate without sound: version 1.0 and none of the new chunks."""
+    coded = encoded(make(BY_NAME["plain.mp4"], tmp_path, 5))
+    silent = encoded(make(BY_NAME["two.mkv"], tmp_path, 5), "--audio", "none")
+    for path in (coded, silent):
+        with open(path, "rb") as file:
+            reader = container.Reader(file)
+            kinds = [chunk.kind for chunk in reader.check()]
+        assert kinds == [b"VHDR", b"SEGM", b"INDX", b"HEND"] and reader.prefix.minor == 0
+
+
+def test_subtitles_are_carried(tmp_path: Path, ffmpeg: str) -> None:
+    plain, text = make(BY_NAME["plain.mp4"], tmp_path, 5), tmp_path / "x.srt"
+    text.write_text("1\n00:00:00,040 --> 00:00:00,120\nhello\n\n")
+    source = tmp_path / "subtitled.mkv"
+    command = [ffmpeg, "-v", "error", "-i", plain, "-i", text, "-map", "0", "-map", "1"]
+    subprocess.run([*command, "-c:v", "copy", "-c:s", "srt", source], check=True)
+    coded = encoded(source)
+    said = sources.hnv("decode", coded, "-o", tmp_path / "x.mp4")
+    assert "mp4 does not hold the stream S_TEXT/UTF8" in said
+    sources.hnv("decode", coded, "-o", tmp_path / "x.mkv")
+    with av.open(str(tmp_path / "x.mkv")) as made:
+        packets = [p for p in made.demux(subtitles=0) if p.size]
+        assert [(bytes(p), p.pts, p.duration) for p in packets] == [(b"hello", 40, 80)]
+
+
+def test_sound_of_mpeg_streams(tmp_path: Path, ffmpeg: str) -> None:
+    """Its AAC comes out without ADTS's headers, and decodes to the same samples."""
+    phone, source = make(BY_NAME["phone.mp4"], tmp_path, 5), tmp_path / "x.ts"
+    command = [ffmpeg, "-v", "error", "-i", phone, "-c", "copy", source]
+    subprocess.run(command, check=True)
+    made = tmp_path / "x.mp4"
+    sources.hnv("decode", encoded(source), "-o", made)
+    framed, raw = facts(source)["sound 0"], facts(made)["sound 0"]
+    assert [data[7:] for data in framed] == raw
+
+    def samples(path: Path) -> list[bytes]:
+        with av.open(str(path)) as opened:
+            return [bytes(frame.planes[0]) for frame in opened.decode(audio=0)]
+
+    assert samples(source) == samples(made) != []
+
+
+@pytest.mark.parametrize(("form", "depth"), [("rgb24", 8), ("bgr0", 8), ("gbrp10le", 10)])
+def test_rgb_is_lossless(form: str, depth: int, tmp_path: Path) -> None:
+    """Through the reader, .mkv and the reader again, compared with what libav makes of it."""
+    rng = np.random.default_rng(1)
+    path, again = tmp_path / "x.nut", tmp_path / "y.mkv"
+    size = (47, 63, 3)
+    noise = rng.integers(0, 1 << depth, size).astype(np.uint8 if depth == 8 else np.uint16)
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("rawvideo", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 63, 47, form
+        given = av.VideoFrame.from_ndarray(noise, format="rgb24" if depth == 8 else "gbrp10le")
+        out.mux(stream.encode(given.reformat(format=form)))
+        out.mux(stream.encode())
+    with VideoSource(path) as source:
+        header, (planes,) = source.header, source.frames()
+    assert (header.chroma_format, header.bit_depth, header.matrix_coefficients) == (3, depth, 0)
+    for plane, channel in zip(planes, (1, 2, 0), strict=True):
+        assert (plane == noise[..., channel]).all()
+    sink = LibavSink(again, header, choose("mkv", header), constant(header.frame_rate, Display()))
+    sink.write(0, planes)
+    sink.close()
+    with VideoSource(again) as source:
+        assert plane_bytes(next(source.frames())) == plane_bytes(planes)
+        assert source.header == header
+
+
+# ---------------------------------------------------------------- the chunks themselves
+
+
+def test_chunks_come_back() -> None:
+    data = file_with(EXTRAS)
+    reader = container.Reader(io.BytesIO(data))
+    reader.check()
+    assert reader.display == EXTRAS.display and reader.streams == [INFO]
+    parts = [reader.times(entry) for entry in reader.index]
+    assert [part.first_pts for part in parts if part] == [-7, -7 + 6007]
+    assert sum((part.durations for part in parts if part), ()) == TIMES.durations
+    assert [packet for entry in reader.index for packet in reader.packets(entry)] == SOUND
+    assert len(data) - len(file_with(None)) == EXTRAS.size([3, 2])
+
+
+def test_constant_rates_are_recognized() -> None:
+    """Also where the time base can only say them roughly."""
+    rate, milliseconds = Fraction(30000, 1001), Fraction(1, 1000)
+    rounded = [(round(1000 * n / rate), 33) for n in range(100)]
+    assert times_of(milliseconds, rounded, rate) is None
+    assert times_of(milliseconds, [*rounded[:-1], (rounded[-1][0], 0)], rate) is None
+    held = times_of(milliseconds, [*rounded[:-1], (rounded[-1][0], 500)], rate)
+    assert held is not None and held.durations[-1] == 500
+    late = times_of(milliseconds, [(pts + 1, 33) for pts, _ in rounded], rate)
+    assert late is not None and late.first_pts == 1 and len(late.durations) == 100
+    with pytest.raises(ValueError, match="do not increase"):
+        times_of(milliseconds, [(0, 33), (33, 33), (33, 33)], rate)
+
+
+class Counting(io.BytesIO):
+    read_bytes = 0
+
+    def read(self, size: int | None = -1) -> bytes:
+        data = super().read(size)
+        self.read_bytes += len(data)
+        return data
+
+
+def test_random_access_leaves_sound_unread() -> None:
+    loud = [StreamPacket(0, 1024 * n, 1024, bytes(100_000)) for n in range(8)]
+    extras = Extras(5, Fraction(30000, 1001), times=TIMES, streams=[INFO], packets=loud)
+    file = Counting(file_with(extras))
+    with Decoder(file) as decoder:
+        assert decoder.get_frame_at(4).index == 4
+    assert file.read_bytes < 5000
+
+
+def test_damaged_sound_leaves_frames() -> None:
+    data = bytearray(file_with(EXTRAS))
+    data[data.index(b"pKTS") + 30] ^= 1
+    with Decoder(bytes(data)) as decoder:
+        assert decoder.get_frame_at(4).index == 4
+        with pytest.raises(FileError, match="pKTS"):
+            decoder.reader.check()
+
+
+def test_reference_decoder_reads_them() -> None:
+    frames = list(refdec.decode(file_with(EXTRAS)))
+    assert frames == list(refdec.decode(file_with(None))) and len(frames) == 5
+
+
+@pytest.mark.parametrize("fault", [fault[0] for fault in FAULTS])
+def test_faults_are_refused(fault: str) -> None:
+    data = faulty_file(fault)
+    with pytest.raises(FileError):
+        container.Reader(io.BytesIO(data)).check()
+    with pytest.raises(refdec.Damaged):
+        list(refdec.decode(data))
+
+
+@pytest.mark.parametrize(
+    ("kind", "at"), [(b"dISP", -1), (b"sTRM", -1), (b"tIME", 1), (b"pKTS", -1)]
+)
+def test_misplaced_chunks_are_refused(kind: bytes, at: int) -> None:
+    prefix, chunks = split(file_with(EXTRAS))
+    moved = chunks.pop(next(n for n, chunk in enumerate(chunks) if chunk[0] == kind))
+    data = join(prefix, [*chunks[:at], moved, *chunks[at:]])
+    with pytest.raises(FileError):
+        container.Reader(io.BytesIO(data)).check()
+    with pytest.raises(refdec.Damaged):
+        list(refdec.decode(data))
