@@ -28,6 +28,7 @@ class Encoding:
     codec: str
     pixel_format: str
     options: dict[str, str]
+    is_asked: bool  # whether the user chose any of it
 
 
 # by output format: muxer, encoder, its options
@@ -68,7 +69,7 @@ def choose(name: str, header: VideoHeader, words: Sequence[str] = ()) -> Encodin
         wanted = _default_format(name, codec, formats, header)
     elif wanted not in formats:
         raise UsageError(f"{codec} does not encode {wanted!r}: choose from {', '.join(formats)}")
-    return Encoding(muxer, codec, wanted, _quiet(codec, {**options, **given}))
+    return Encoding(muxer, codec, wanted, _quiet(codec, {**options, **given}), bool(words))
 
 
 def _parse(words: Sequence[str]) -> dict[str, str]:

@@ -178,7 +178,7 @@ class LibavSink:
         own, made = frame_format(self._header), self._format
         if encoding.muxer == "gif":
             return [".gif holds no sound"] if self._shown.streams else []
-        if made in (own, "bgr0"):
+        if made in (own, "bgr0") or encoding.is_asked:
             return []
         return [f"{encoding.codec} writes {made}; .mkv keeps {own} exactly"]
 
