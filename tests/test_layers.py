@@ -37,7 +37,7 @@ ROWS = (
     {"ratecontrol", "dataset", "quality", "imageio_plugin", "footage"},
     {"fitting"},
     {"presets"},
-    {"plan"},
+    {"plan", "joining"},
     {"segment_encoder", "rate", "work", "given"},
     {"encoder"},
     {"cluster", "api", "comparison"},

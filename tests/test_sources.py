@@ -60,6 +60,28 @@ def test_size_counts_the_sound(phone: tuple[Path, Path]) -> None:
     assert run.returncode == 2 and b"--audio none" in run.stderr
 
 
+def test_shares_with_sound_are_joined(phone: tuple[Path, Path], tmp_path: Path) -> None:
+    parts = [tmp_path / f"{n}.hnv" for n in (1, 2)]
+    for n, part in enumerate(parts, 1):
+        hnv("encode", phone[0], "-o", part, "--size", "14k", "--preset", "ultrafast", "--segment",
+            5, "--threads", 1, "--segments", f"{n}/2")  # fmt: skip
+    hnv("join", *parts, "-o", tmp_path / "whole.hnv")
+    assert (tmp_path / "whole.hnv").read_bytes() == phone[1].read_bytes()
+    # A share is a video of its own, from 0 on, with the sound of its time.
+    hnv("decode", parts[1], "-o", tmp_path / "2.mkv", "-q")
+    share, film = facts(tmp_path / "2.mkv"), facts(phone[0])
+    begin = film["times"][5]
+    assert share["times"][0] == 0 and len(share["times"]) == 5
+    assert set(share["sound 0"]) <= set(film["sound 0"]) and share["sound 0"]
+    at = film["sound 0"].index(share["sound 0"][0])
+    assert share["sound times 0"][0] == pytest.approx(film["sound times 0"][at] - begin, abs=1e-3)
+    mute = tmp_path / "mute.hnv"
+    hnv("encode", phone[0], "-o", mute, "--bpp", 3, "--preset", "ultrafast", "--audio", "none",
+        "--limit", 2)  # fmt: skip
+    run = hnv("join", parts[0], mute, "-o", tmp_path / "x.hnv", check=False)
+    assert run.returncode == 2 and b"differ in rotation" in run.stderr
+
+
 def test_decoder_honours_times(phone: tuple[Path, Path]) -> None:
     times = facts(phone[0])["times"]
     with Decoder(phone[1]) as decoder:

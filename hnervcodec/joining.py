@@ -1,0 +1,66 @@
+"""Files one after the other, as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from fractions import Fraction
+from typing import BinaryIO
+
+from hnervcodec import ancillary, segment
+from hnervcodec.ancillary import StreamPacket, moved
+from hnervcodec.container import IndexEntry, Reader, Writer
+from hnervcodec.errors import UsageError
+from hnervcodec.extras import Chunks, Extras
+from hnervcodec.timing import ConstantTimes
+
+
+def join(readers: Sequence[Reader], file: BinaryIO) -> tuple[int, int]:
+    """Writes the segments of all `readers` into one file, with the sound and the times that go with
+    them; returns its frames and bytes. Each video begins where the one before ends.
+
+    UsageError if they differ in anything but frames: size, pixel format, colour, frame rate,
+    rotation, streams of sound, or whether they have times of their own.
+    """
+    for reader in readers[1:]:
+        _check_alike(readers[0], reader)
+    first = readers[0]
+    level = max((reader.level for reader in readers), key=lambda level: level.number)
+    minor = max(reader.prefix.minor for reader in readers)
+    writer = Writer(file, replace(first.video, frame_count=0), level, minor)
+    beside = Extras(0, first.video.frame_rate, first.display, None, first.streams)
+    writer.add(beside.before_segments())
+    begin = Fraction(0)  # seconds
+    for reader in readers:
+        for entry in reader.index:
+            payload = segment.moved(reader.segment_payload(entry), writer.frame_count)
+            writer.segment(payload, entry.frame_count)
+            writer.add(_beside(reader, entry, begin))
+        begin += reader.frame_times.end
+    return writer.frame_count, writer.finish()
+
+
+def _check_alike(one: Reader, other: Reader) -> None:
+    if replace(one.video, frame_count=0) != replace(other.video, frame_count=0):
+        raise UsageError("the files differ in size, pixel format, colour or frame rate")
+    if (one.display, one.streams) != (other.display, other.streams):
+        raise UsageError("the files differ in rotation, light levels or streams of sound")
+    constant = [isinstance(reader.frame_times, ConstantTimes) for reader in (one, other)]
+    bases = [reader.frame_times.time_base for reader in (one, other)]
+    if constant[0] != constant[1] or bases[0] != bases[1]:
+        raise UsageError("the files differ in their time base, or only some have a constant rate")
+
+
+def _beside(reader: Reader, entry: IndexEntry, begin: Fraction) -> Chunks:
+    """What goes with a segment, `begin` seconds later."""
+    times = reader.times(entry)
+    if times is not None:
+        later = times.first_pts + round(begin / times.time_base)
+        yield ancillary.TIMES, ancillary.write_times(replace(times, first_pts=later))
+    for packets in _by_stream(moved(reader.packets(entry), reader.streams, -begin)):
+        yield ancillary.PACKETS, ancillary.write_packets(packets)
+
+
+def _by_stream(packets: list[StreamPacket]) -> Iterator[list[StreamPacket]]:
+    for stream in dict.fromkeys(packet.stream for packet in packets):
+        yield [packet for packet in packets if packet.stream == stream]
