@@ -8,7 +8,7 @@
     register_imageio   makes imageio read .hnv files
     HnervError     base of every error raised on purpose
 
-Names are imported on first use: reading headers (`hnervcodec.container`) never loads torch.
+Names are imported on first use: reading headers (`hnervcodec.reader`) never loads torch.
 """
 
 from importlib import import_module

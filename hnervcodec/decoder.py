@@ -21,11 +21,12 @@ import numpy as np
 
 from hnervcodec import segment as segments
 from hnervcodec.bitstream import crc32
-from hnervcodec.container import IndexEntry, Reader
+from hnervcodec.container import IndexEntry
 from hnervcodec.errors import FileError, UsageError
 from hnervcodec.frame import Frame, FrameBatch, VideoMetadata
 from hnervcodec.libav import RgbConverter
 from hnervcodec.planes import Planes, plane_bytes, unpack
+from hnervcodec.reader import Reader
 from hnervcodec.segment import QuantizedSegment
 from hnervcodec.syntax import VideoHeader
 from hnervcodec.synthesis import Synthesis

@@ -9,9 +9,10 @@ from typing import BinaryIO
 
 from hnervcodec import ancillary, segment
 from hnervcodec.ancillary import StreamPacket, moved
-from hnervcodec.container import IndexEntry, Reader, Writer
+from hnervcodec.container import IndexEntry, Writer
 from hnervcodec.errors import UsageError
 from hnervcodec.extras import Chunks, Extras
+from hnervcodec.reader import Reader
 from hnervcodec.timing import ConstantTimes
 
 

@@ -8,8 +8,8 @@ from fractions import Fraction
 from itertools import count, repeat
 
 from hnervcodec.ancillary import Display, StreamInfo, StreamPacket, moved
-from hnervcodec.container import Reader
 from hnervcodec.extras import Extras
+from hnervcodec.reader import Reader
 from hnervcodec.timing import ConstantTimes, FrameTimes, VariableTimes
 
 

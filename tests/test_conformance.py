@@ -178,7 +178,7 @@ def test_info_refuses_quickly_and_without_torch() -> None:
 import sys, time
 from pathlib import Path
 from hnervcodec.commands.info import describe
-from hnervcodec.container import Reader
+from hnervcodec.reader import Reader
 from hnervcodec.errors import HnervError
 slowest = 0.0
 for path in sorted(Path(sys.argv[1]).glob("*.hnv")):

@@ -14,9 +14,9 @@ from vectors import make_file, make_video, random_segment, repair
 from hnervcodec import container, profiles, segment
 from hnervcodec.architecture import ModelConfig, StageConfig
 from hnervcodec.bitstream import ByteReader, ByteWriter
-from hnervcodec.container import Reader
 from hnervcodec.decoder import Decoder
 from hnervcodec.errors import FileError, HnervError, LimitError, TruncatedError, UnsupportedError
+from hnervcodec.reader import Reader
 from hnervcodec.syntax import VideoHeader, read_video_header, write_video_header
 
 

@@ -70,7 +70,7 @@ def modules() -> list[str]:
 WITHOUT_TORCH = {
     "errors", "bitstream", "planes", "entropy", "architecture", "files", "profiles", "syntax",
     "container", "segment", "requantization", "metrics", "libav", "video", "encodings", "sinks",
-    "ancillary", "timing", "matroska", "packets", "extras", "presentation",
+    "ancillary", "timing", "reader", "matroska", "packets", "extras", "presentation",
     "quantization", "cli",
     "native", "synthesis", "decoder", "masks", "vmaf", "scenes", "checkpoints", "export", "frame",
     "tables", "classical", "plots", "imageio_plugin",

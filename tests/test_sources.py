@@ -17,7 +17,6 @@ from conftest import hnv
 from sources import ROWS, Row, facts, make
 from vectors import join, split
 
-from hnervcodec import container
 from hnervcodec.ancillary import (
     Display,
     StreamPacket,
@@ -28,6 +27,7 @@ from hnervcodec.errors import FileError
 from hnervcodec.extras import Extras
 from hnervcodec.planes import plane_bytes
 from hnervcodec.presentation import constant
+from hnervcodec.reader import Reader
 from hnervcodec.sinks import LibavSink
 from hnervcodec.timing import times_of
 from hnervcodec.video import VideoSource
@@ -174,7 +174,7 @@ def test_plain_files_stay_plain(tmp_path: Path) -> None:
     silent = encoded(make(BY_NAME["two.mkv"], tmp_path, 5), "--audio", "none")
     for path in (coded, silent):
         with open(path, "rb") as file:
-            reader = container.Reader(file)
+            reader = Reader(file)
             kinds = [chunk.kind for chunk in reader.check()]
         assert kinds == [b"VHDR", b"SEGM", b"INDX", b"HEND"] and reader.prefix.minor == 0
 
@@ -242,7 +242,7 @@ def test_rgb_is_lossless(form: str, depth: int, tmp_path: Path) -> None:
 
 def test_chunks_come_back() -> None:
     data = file_with(EXTRAS)
-    reader = container.Reader(io.BytesIO(data))
+    reader = Reader(io.BytesIO(data))
     reader.check()
     assert reader.display == EXTRAS.display and reader.streams == [INFO]
     parts = [reader.times(entry) for entry in reader.index]
@@ -302,7 +302,7 @@ def test_reference_decoder_reads_them() -> None:
 def test_faults_are_refused(fault: str) -> None:
     data = faulty_file(fault)
     with pytest.raises(FileError):
-        container.Reader(io.BytesIO(data)).check()
+        Reader(io.BytesIO(data)).check()
     with pytest.raises(refdec.Damaged):
         list(refdec.decode(data))
 
@@ -315,6 +315,6 @@ def test_misplaced_chunks_are_refused(kind: bytes, at: int) -> None:
     moved = chunks.pop(next(n for n, chunk in enumerate(chunks) if chunk[0] == kind))
     data = join(prefix, [*chunks[:at], moved, *chunks[at:]])
     with pytest.raises(FileError):
-        container.Reader(io.BytesIO(data)).check()
+        Reader(io.BytesIO(data)).check()
     with pytest.raises(refdec.Damaged):
         list(refdec.decode(data))

@@ -20,6 +20,7 @@ from hnervcodec.architecture import ModelConfig, StageConfig
 from hnervcodec.bitstream import ByteWriter, crc32
 from hnervcodec.entropy import Table
 from hnervcodec.planes import plane_bytes, unpack
+from hnervcodec.reader import Reader
 from hnervcodec.segment import QuantizedLayer, QuantizedSegment
 from hnervcodec.syntax import Requant, SegmentHeader, VideoHeader
 from hnervcodec.synthesis import Synthesis
@@ -168,7 +169,7 @@ Chunks = list[tuple[bytes, bytes]]  # type, payload
 
 def split(data: bytes) -> tuple[bytes, Chunks]:
     """Prefix and chunks of a sound file."""
-    reader = container.Reader(io.BytesIO(data))
+    reader = Reader(io.BytesIO(data))
     return data[:24], [(chunk.kind, reader.payload(chunk)) for chunk in reader.chunks()]
 
 

@@ -8,8 +8,8 @@ import click
 
 from hnervcodec.commands.files import check_overwrite, open_file
 from hnervcodec.commands.options import MAX_LEVEL, OVERWRITE
-from hnervcodec.container import Reader
 from hnervcodec.errors import UsageError
+from hnervcodec.reader import Reader
 
 
 @click.command(

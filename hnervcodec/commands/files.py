@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import click
 
-from hnervcodec.container import SIGNATURE, Reader
+from hnervcodec.container import SIGNATURE
 from hnervcodec.errors import (
     FileError,
     LimitError,
@@ -21,6 +21,7 @@ from hnervcodec.errors import (
     UnsupportedError,
     UsageError,
 )
+from hnervcodec.reader import Reader
 
 if TYPE_CHECKING:
     from hnervcodec.decoder import Decoder

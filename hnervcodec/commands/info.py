@@ -11,8 +11,8 @@ import click
 from hnervcodec.ancillary import AUDIO
 from hnervcodec.commands.files import open_file
 from hnervcodec.commands.options import MAX_LEVEL
-from hnervcodec.container import Reader
 from hnervcodec.planes import CHROMA_NAMES
+from hnervcodec.reader import Reader
 from hnervcodec.timing import ConstantTimes
 
 

@@ -8,7 +8,7 @@ import click
 
 from hnervcodec.commands.files import check_overwrite, open_file, open_output
 from hnervcodec.commands.options import MAX_LEVEL, OVERWRITE
-from hnervcodec.container import Reader
+from hnervcodec.reader import Reader
 
 
 @click.command(short_help="Put .hnv files one after the other as they are.")
