@@ -19,6 +19,7 @@ ROWS = (
     {"syntax", "ancillary"},
     {"timing"},
     {"container", "segment", "requantization", "metrics", "libav", "matroska"},
+    {"reader"},
     {
         "native",
         "kernels",
