@@ -56,4 +56,4 @@ def test_the_worked_example_is_the_vector() -> None:
 def test_every_chunk_is_registered() -> None:
     registry = re.findall(r"^\| `([A-Za-z]{4})` \|", SPEC, re.MULTILINE)
     beside = (ancillary.DISPLAY, ancillary.TIMES, ancillary.STREAM, ancillary.PACKETS)
-    assert [kind.encode() for kind in registry] == [*container._PREDECESSORS, *beside]
+    assert [kind.encode() for kind in registry] == [*container.PREDECESSORS, *beside]
