@@ -27,7 +27,8 @@ from typing import Any
 from hnervcodec.errors import HnervError, OutputError, UsageError
 from hnervcodec.files import open_complete_or_absent
 
-INTERVAL = 10.0  # seconds between two checkpoints of a fit: what a power cut may cost
+INTERVAL = 2.0  # seconds at least between two checkpoints of a fit: what a power cut may cost
+SHARE = 0.02  # of the time that they may take
 _WORK = (".fit", ".segm", ".done")
 _FACTS = ("job.json", "scan.json")
 

@@ -143,8 +143,8 @@ class _Fit:
     def run(self, checkpoint: Path | None = None) -> FittedSegment:
         if checkpoint and checkpoint.exists():
             self.restore(checkpoints.load(checkpoint))
-        saved = time.monotonic()
-        start = saved - self.seconds
+        begun = time.monotonic()
+        start, due = begun - self.seconds, begun + checkpoints.INTERVAL
         for step in range(self.step, self.steps):
             if step == self.prune_at and self.config.prune:
                 self.begin_pruning()
@@ -173,9 +173,10 @@ class _Fit:
             self.report(
                 Progress(phase, step + 1, self.steps, self.seconds, psnr, self.size, self.warning)
             )
-            if checkpoint and time.monotonic() - saved >= checkpoints.INTERVAL:
+            if checkpoint and (begun := time.monotonic()) >= due:
                 self.save(checkpoint)
                 saved = time.monotonic()
+                due = saved + max(checkpoints.INTERVAL, (saved - begun) / checkpoints.SHARE)
         return self.result()
 
     # Checkpoints

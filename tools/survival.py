@@ -15,7 +15,7 @@ from reference import CLIPS, ROOT, read_clip
 from hnervcodec.classical import write_libav
 
 KILLS = 10
-OPTIONS = ("--bpp", "0.06", "--preset", "fast", "--threads", "1", "-q")
+OPTIONS = ("--bpp", "0.03", "--threads", "1", "-q")
 
 
 def seconds_of(run: subprocess.Popen[bytes], limit: float | None = None) -> tuple[float, float]:
