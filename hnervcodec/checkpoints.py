@@ -3,7 +3,7 @@ stopped it, goes on where it was.
 
     out.hnv.job/
         job.json        what is being encoded, and how; other settings do not go on from here
-        scan.json       what a look at all frames has found: the segments, the times
+        scan            what a look at all frames has found: the segments, the times
         N-BUDGET.fit    the running fit of the segment that begins with frame N, kept every few
                         seconds
         N-BUDGET.segm   what it became
@@ -24,13 +24,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from hnervcodec.bitstream import crc32
 from hnervcodec.errors import HnervError, OutputError, UsageError
 from hnervcodec.files import open_complete_or_absent
 
 INTERVAL = 2.0  # seconds at least between two checkpoints of a fit: what a power cut may cost
+DESCRIPTION = "job.json"
 SHARE = 0.02  # of the time that they may take
 _WORK = (".fit", ".segm", ".done")
-_FACTS = ("job.json", "scan.json")
+_FACTS = (DESCRIPTION, "scan")
 
 
 class Job:
@@ -38,7 +40,7 @@ class Job:
 
     def __init__(self, folder: Path):
         self.folder = folder
-        self._described = folder / "job.json"
+        self._described = folder / DESCRIPTION
 
     @classmethod
     def open(cls, output: str | Path, settings: dict[str, Any], resume: bool, anew: bool) -> Job:
@@ -108,11 +110,13 @@ class Job:
 
     def close(self, is_finished: bool) -> None:
         """Leaves what is unfinished, if there is any."""
-        with suppress(OSError):
-            if is_finished or not self.is_begun:
-                self._clear()
-                self.folder.rmdir()
-        os.close(self._held)
+        try:
+            with suppress(OSError, HnervError):  # nothing of that is worth an output
+                if is_finished or not self.is_begun:
+                    self._clear()
+                    self.folder.rmdir()
+        finally:
+            os.close(self._held)
 
 
 def kept(folder: Path | None, name: str, make: Callable[[], bytes]) -> bytes:
@@ -124,9 +128,17 @@ def kept(folder: Path | None, name: str, make: Callable[[], bytes]) -> bytes:
     if not path.exists():
         made = make()
         with open_complete_or_absent(path) as file:
-            file.write(made)
+            file.write(made + crc32(made).to_bytes(4, "little"))
         path.with_suffix(".fit").unlink(missing_ok=True)
-    return path.read_bytes()
+    return read(path)
+
+
+def read(path: Path) -> bytes:
+    """What `kept` has written; HnervError if it is no longer that."""
+    data = path.read_bytes()
+    if crc32(data[:-4]).to_bytes(4, "little") != data[-4:]:
+        raise HnervError(f"{path} is damaged: remove it, and it is made again")
+    return data[:-4]
 
 
 def save(path: Path, state: dict[str, Any]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import islice
@@ -16,8 +16,9 @@ from distributed import Client, LocalCluster, as_completed, get_worker
 from distributed.scheduler import KilledWorker
 
 from hnervcodec import checkpoints
+from hnervcodec.checkpoints import DESCRIPTION
 from hnervcodec.encoder import Report, masked, segment_job
-from hnervcodec.errors import HnervError, UsageError
+from hnervcodec.errors import HnervError, SourceError, UsageError
 from hnervcodec.fitting import Progress
 from hnervcodec.footage import Footage
 from hnervcodec.kernels import use_threads
@@ -31,16 +32,24 @@ CONNECT_TIMEOUT = 10.0  # seconds
 
 @dataclass(frozen=True)
 class Task:
-    """A segment's fit as it travels to a worker. `folder`: of unfinished work, where the worker
-    sees it; `threads`: of the fit."""
+    """A segment's fit as it travels to a worker. `folder`: of unfinished work, `described`: what
+    its job.json says, by which a worker knows that it sees it; `threads`: of the fit."""
 
     video: VideoHeader
     settings: Settings
     part: Part
     footage: Footage
     folder: Path | None
+    described: bytes
     threads: int
     topic: str  # of the reports
+
+    def shared_folder(self) -> Path | None:
+        """The folder, if this worker sees it."""
+        with suppress(OSError):
+            if self.folder and (self.folder / DESCRIPTION).read_bytes() == self.described:
+                return self.folder
+        return None
 
     def __call__(self) -> bytes:
         """An `EncodedSegment`, on a worker."""
@@ -60,9 +69,13 @@ class Task:
         plan, part = Plan.of(self.video, self.settings), self.part
         footage = self.footage.part(part.first_frame, part.frame_count)
         with footage.open() as source:
-            group = list(islice(masked(source.frames(), footage.masks(self.video)),
-                                part.frame_count))  # fmt: skip
-        return encode_segment(segment_job(plan, part, group, self.folder, report)).to_bytes()
+            seen = masked(source.frames(), footage.masks(self.video))
+            group = list(islice(seen, part.frame_count))
+            if source.header != self.video or len(group) < part.frame_count:
+                raise SourceError(f"{footage.source} is another video on {worker.address}")
+        return encode_segment(
+            segment_job(plan, part, group, self.shared_folder(), report)
+        ).to_bytes()
 
 
 @contextmanager
@@ -72,7 +85,7 @@ def connected(workers: int | None, address: str | None) -> Iterator[Client]:
         with (
             LocalCluster(
                 n_workers=workers, threads_per_worker=1, dashboard_address=None,
-                silence_logs=50, memory_limit=0,
+                silence_logs=50, memory_limit=0, resources={"GPU": 1},
             ) as local,
             Client(local) as client,
         ):  # fmt: skip
@@ -105,13 +118,20 @@ def encode_parts(
         report(event[1]["number"], Progress(**event[1]["progress"]))
 
     client.subscribe_topic(topic, heard)
-    resources = {"GPU": 1} if plan.device.type == "cuda" else None
+    resources = _resources(client, plan.settings.device)
+    described = (folder / DESCRIPTION).read_bytes() if folder else b""
     known = {part: folder / part.finished for part in parts if folder}
-    ready = {part: file.read_bytes() for part, file in known.items() if file.exists()}
+    ready = {part: checkpoints.read(file) for part, file in known.items() if file.exists()}
+    for part, made in ready.items():
+        encoded = EncodedSegment.from_bytes(made)
+        report(part.number, encoded.progress)
+    task = partial(
+        Task, plan.video, plan.settings, footage=footage.absolute(), described=described,
+        folder=folder and folder.absolute(), threads=threads, topic=topic,
+    )  # fmt: skip
     futures = {
         client.submit(
-            _run, Task(plan.video, plan.settings, part, footage, folder, threads, topic),
-            pure=False, resources=resources, priority=-part.number,
+            _run, task(part=part), pure=False, resources=resources, priority=-part.number
         ): part
         for part in parts if part not in ready
     }  # fmt: skip
@@ -126,6 +146,16 @@ def encode_parts(
     finally:
         client.cancel(list(futures))
         client.unsubscribe_topic(topic)
+
+
+def _resources(client: Client, device: str) -> dict[str, int] | None:
+    """What a fit asks of a worker, so that no two share a GPU."""
+    if not device.startswith("cuda"):
+        return None
+    workers = client.scheduler_info()["workers"].values()
+    if not any(worker["resources"].get("GPU") for worker in workers):
+        raise UsageError("no worker has a GPU: start them by dask worker --resources GPU=1")
+    return {"GPU": 1}
 
 
 def _run(task: Task) -> bytes:

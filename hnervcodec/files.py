@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from secrets import token_hex
 from typing import BinaryIO
 
 from hnervcodec.errors import OutputError
@@ -22,11 +23,11 @@ def complete_or_absent(path: str | Path, folder: Path | None = None) -> Iterator
             raise OutputError(f"cannot write {path}: it is a folder")
         yield path
         return
-    partial = (folder or path.parent) / f".{path.name}.{os.getpid()}.part"
+    partial = (folder or path.parent) / f".{path.name}.{token_hex(4)}.part"
     try:
         if path.exists() and not os.access(path, os.W_OK):
             raise OutputError(f"cannot write {path}: permission denied")
-        partial.touch()  # one of a killed process that had our number is in nobody's way
+        partial.touch()
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror}") from error
     try:

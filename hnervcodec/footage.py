@@ -75,6 +75,15 @@ class Footage:
     def open(self) -> VideoSource:
         return VideoSource(self.source, skip=self.skip, limit=self.limit, every=self.every)
 
+    def absolute(self) -> Footage:
+        """The same for a process that works in another folder."""
+        source, mask = (
+            name if name is None or "://" in name else os.path.abspath(name)
+            for name in (self.source, self.mask)
+        )
+        assert source is not None
+        return replace(self, source=source, mask=mask)
+
     def part(self, first_frame: int, frame_count: int) -> Footage:
         """Some of these frames."""
         skip = self.skip + first_frame * self.every
@@ -130,7 +139,7 @@ class Footage:
 
     def facts(self) -> dict[str, Any]:
         """What tells these frames from others, in JSON's types."""
-        mask = identity(self.mask) if self.mask else None
+        mask = [self.mask, identity(self.mask)] if self.mask else None
         return asdict(self) | {"source": identity(self.source), "mask": mask}
 
 

@@ -92,7 +92,6 @@ class Plan:
     settings: Settings
     preset: Preset  # with what of the settings changes it
     level: profiles.Level
-    device: torch.device
 
     @classmethod
     def of(cls, video: VideoHeader, settings: Settings) -> Plan:
@@ -104,8 +103,12 @@ class Plan:
                          structure=STRUCTURE[settings.tune])  # fmt: skip
         lengths = settings.lengths or (min(settings.segment_frames, MOST_FRAMES),)
         level = needed_level(video, {*lengths}, settings.bytes_per_frame, preset.limits)
-        device = resolve_device(settings.device)
-        return cls(video, settings, replace(preset, fit=config), level, device)
+        return cls(video, settings, replace(preset, fit=config), level)
+
+    @property
+    def device(self) -> torch.device:
+        """Where this process fits; UsageError if there is no such device here."""
+        return resolve_device(self.settings.device)
 
     @property
     def parts(self) -> list[Part]:

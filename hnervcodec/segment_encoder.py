@@ -79,6 +79,11 @@ class EncodedSegment:
     weights: int
     macs_per_pixel: float
 
+    @property
+    def progress(self) -> Progress:
+        """The last report."""
+        return Progress("done", 1, 1, 0.0, self.error.average, len(self.payload))
+
     def to_bytes(self) -> bytes:
         """A line of JSON, then the payload."""
         facts = {name: value for name, value in asdict(self).items() if name != "payload"}
@@ -95,7 +100,7 @@ def encode_segment(job: SegmentJob) -> EncodedSegment:
     """Fits the segment as its plan says, or takes what was made of it before."""
     made = checkpoints.kept(job.folder, job.part.finished, lambda: _encoded(job))
     encoded = EncodedSegment.from_bytes(made)
-    job.report(Progress("done", 1, 1, 0.0, encoded.error.average, len(encoded.payload)))
+    job.report(encoded.progress)
     return encoded
 
 
@@ -161,7 +166,8 @@ def sized(
     """A SEGM payload of at most `budget` bytes or, with an `aim`, of as many as that takes; adds
     its distortion to `error`."""
     name = f"{job.part.first_frame}-{budget}"
-    checkpoint = job.folder / f"{name}.fit" if job.folder else None
+    is_kept = job.folder is not None and job.folder.is_dir()
+    checkpoint = job.folder / f"{name}.fit" if job.folder and is_kept else None
     payload = checkpoints.kept(
         job.folder, f"{name}.segm", lambda: fitted_payload(job, budget, aim, checkpoint)
     )

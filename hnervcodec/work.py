@@ -51,7 +51,8 @@ def is_finished(output: str, facts: dict[str, Any]) -> bool:
     """Whether `output` is what an encode with these facts made here, and unchanged."""
     with suppress(OSError, ValueError):
         known: object = json.loads(_record_of(output).read_text())
-        return facts["source"] is not None and known == _record(output, facts)
+        sources = facts["source"], *(facts.get("mask") or ())
+        return None not in sources and known == _record(output, facts)
     return False
 
 

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from conftest import hnv
@@ -72,6 +73,34 @@ def test_a_finished_encode_is_not_done_again(
     output.write_bytes(alone + b"more")
     changed = hnv("encode", real_source, "-o", output, *OPTIONS, check=False, env=cache)
     assert "exists" in error_of(changed, 2)
+
+
+def test_another_mask_is_another_encode(real_source: Path, tmp_path: Path) -> None:
+    output, mask = tmp_path / "x.hnv", tmp_path / "boxes.json"
+    mask.write_text('[{"x": 0, "y": 0, "width": 5, "height": 5}]')
+    command = ("encode", real_source, "-o", output, *OPTIONS, "--limit", "4")
+    hnv(*command, "--mask", mask)
+    assert b"finished already" in hnv(*command, "--mask", mask).stderr
+    assert "exists" in error_of(hnv(*command, check=False), 2)
+
+
+def test_another_copy_of_the_source(real_source: Path) -> None:
+    from hnervcodec.cluster import Task
+    from hnervcodec.errors import SourceError
+    from hnervcodec.footage import Footage
+    from hnervcodec.plan import Part, Settings
+
+    footage = Footage(str(real_source))
+    with footage.open() as source:
+        video = source.header
+    settings = Settings(bytes_per_frame=500, lengths=(8, 30))
+    task = Task(video, settings, Part(1, 8, 30), footage, None, b"", 1, "topic")
+    with (
+        mock.patch("hnervcodec.cluster.get_worker"),
+        mock.patch("hnervcodec.cluster.use_threads"),
+        pytest.raises(SourceError, match="another video"),
+    ):
+        task()
 
 
 def test_workers(real_source: Path, alone: bytes, tmp_path: Path) -> None:

@@ -114,6 +114,10 @@ def test_job_folder(tmp_path: Path) -> None:
     job = Job.open(output, {"preset": "fast"}, True, False)
     assert checkpoints.kept(job.folder, "0-1.segm", bytes) == b"made"
     assert checkpoints.kept(None, "0-1.segm", lambda: b"other") == b"other"
+    kept = job.folder / "0-1.segm"
+    kept.write_bytes(kept.read_bytes().replace(b"made", b"maze"))
+    with pytest.raises(HnervError, match=r"0-1\.segm is damaged"):
+        checkpoints.kept(job.folder, "0-1.segm", bytes)
     job.close(is_finished=False)
     with pytest.raises(UsageError, match=r"another preset \('fast', now 'slow'\)"):
         Job.open(output, {"preset": "slow"}, True, False)
@@ -130,8 +134,9 @@ def test_job_folder(tmp_path: Path) -> None:
     path.write_bytes(b"no checkpoint")
     with pytest.raises(HnervError, match="damaged"):
         checkpoints.load(path)
-    job.close(is_finished=True)
-    assert not job.folder.exists()
+    (job.folder / ".nfs0001").touch()
+    job.close(is_finished=True)  # what is not ours stays, and harms nobody
+    assert job.folder.exists()
 
 
 def test_a_folder_of_somebody_else_is_left_alone(tmp_path: Path) -> None:

@@ -195,10 +195,12 @@ def encode(
         footage.open() as video,
     ):
         from hnervcodec import encoder
-        from hnervcodec.kernels import use_threads
+        from hnervcodec.kernels import resolve_device, use_threads
         from hnervcodec.plan import Plan, Settings
 
         use_threads(where.fit_threads)
+        if not where.is_elsewhere:
+            resolve_device(device)
         header = video.header
         rate.check(header)
         progress = EncodeProgress(header, preset, quiet)

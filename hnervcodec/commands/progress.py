@@ -28,7 +28,7 @@ class EncodeProgress:
         self._start = self._last = time.monotonic()
         self._running: dict[int, Progress] = {}
         self._share: dict[int, float] = {}  # of each segment's fit that is behind us
-        self._warning = ""
+        self._warnings: dict[int, str] = {}
         self._gained: dict[int, float] = {}  # of that, since we began
         if not quiet:
             click.echo(
@@ -60,9 +60,9 @@ class EncodeProgress:
         if progress.phase == "done":
             del self._running[number]
             return
-        if progress.warning and progress.warning != self._warning and not self._quiet:
+        if progress.warning and progress.warning != self._warnings.get(number) and not self._quiet:
             self._say(f"note: {progress.warning}", True)
-        self._warning = progress.warning
+        self._warnings[number] = progress.warning
         finished = progress.step == progress.steps and len(self._running) == 1
         now = time.monotonic()
         if not self._quiet and (now - self._last >= self._interval or begins or finished):

@@ -111,7 +111,7 @@ def scanned(
         found = footage.scan(segment, scenecut, report.scanned)
         return found.to_bytes() if found else b""
 
-    found = checkpoints.kept(folder, "scan.json", scan)
+    found = checkpoints.kept(folder, "scan", scan)
     made = Scan.from_bytes(found) if found else None
     report.scan_is_done(made.lengths if made else ())
     return made
