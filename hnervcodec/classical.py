@@ -84,7 +84,7 @@ def code(library: str, header: VideoHeader, frames: list[Planes], options: dict[
 def _code(
     codec: Codec, header: VideoHeader, frames: list[Planes], options: dict[str, str]
 ) -> Coded:
-    os.environ.setdefault("SVT_LOG", "1")  # errors only
+    os.environ.setdefault("SVT_LOG", "0")  # it says no more than its return code does
     stream = io.BytesIO()
     start = time.monotonic()
     write_libav(stream, header, frames, codec.library, options | dict(codec.quiet), codec.muxer)

@@ -28,22 +28,30 @@ from hnervcodec.commands import (
     play,
 )
 from hnervcodec.container import MAJOR, MINOR
-from hnervcodec.errors import HnervError, OutputError
+from hnervcodec.errors import HnervError, OutputError, Terminated
 
 
 def main() -> NoReturn:
     """Entry point of `hnv`: runs a command and maps every failure to an exit code."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         code = cli.main(prog_name="hnv", standalone_mode=False)
         sys.stdout.flush()
         sys.exit(code if isinstance(code, int) else 0)
     except (KeyboardInterrupt, click.Abort) as error:
-        _fail(f"interrupted{_hint(error)}", 130)
+        # click wraps what was said when the interrupt was passed on.
+        cause = error if isinstance(error, KeyboardInterrupt) else error.__cause__
+        hint = f": {cause}" if str(cause or "") else ""
+        if isinstance(cause, Terminated):
+            _fail(f"terminated{hint}", 143)
+        _fail(f"interrupted{hint}", 130)
     except (_ClosedPipe, BrokenPipeError):
         # The reader has seen enough. Nothing more may be flushed into the closed pipe.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        sys.exit(error.exit_code)
     except click.ClickException as error:
         _fail(error.format_message(), error.exit_code)
     except HnervError as error:
@@ -58,10 +66,8 @@ def main() -> NoReturn:
         _fail(f"{name}{error.strerror or error}", OutputError.exit_code)
 
 
-def _hint(error: BaseException) -> str:
-    """What was said when the interrupt was passed on; click wraps it."""
-    cause = error if isinstance(error, KeyboardInterrupt) else error.__cause__
-    return f": {cause}" if str(cause or "") else ""
+def _terminate(*_: object) -> NoReturn:
+    raise Terminated
 
 
 class _ClosedPipe(Exception):

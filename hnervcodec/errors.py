@@ -71,3 +71,7 @@ class UsageError(HnervError, ValueError):
     """Arguments that contradict each other or the file."""
 
     exit_code = 2
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: to be treated as Ctrl-C is."""

@@ -359,11 +359,12 @@ def losses(name: str, header: VideoHeader, shown: Presentation) -> list[str]:
         odd = [pts for pts, _ in _list(shown) if (1000 * pts * shown.time_base).denominator > 1]
         if odd and not shown.is_constant:
             notes.append(".mkv holds milliseconds, to which times are rounded; .mp4 is exact")
-    if name == "png" and (shown.display.rotation, shown.display.mirrored) != (0, False):
+    is_turned = (shown.display.rotation, shown.display.mirrored) != (0, False)
+    if name in ("png", "gif", "npy", "raw") and is_turned:
         turn = 90 * shown.display.rotation
         mirrored = " and then mirrored" if shown.display.mirrored else ""
         notes.append(
-            f".png shows frames that are to be turned by {turn} degrees{mirrored} unturned"
+            f".{name} shows frames that are to be turned by {turn} degrees{mirrored} unturned"
         )
     if name == "y4m":
         notes += _y4m_notes(header, shown)

@@ -37,10 +37,10 @@ def unfinished(
     try:
         yield work.folder
         is_finished = True
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         if not work.is_begun:
             raise
-        raise KeyboardInterrupt("the same command with --resume goes on from here") from None
+        raise type(error)("the same command with --resume goes on from here") from None
     finally:
         work.close(is_finished)
     with suppress(OSError, OutputError), open_complete_or_absent(_record_of(output)) as file:

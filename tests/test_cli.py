@@ -306,7 +306,7 @@ def test_interrupting_an_encode_leaves_nothing(tmp_path: Path, number: int, code
     assert process.stderr is not None
     while b"fit" not in process.stderr.readline():
         assert process.poll() is None
-    time.sleep(0.5)
+    time.sleep(0.1)  # less than until a checkpoint
     process.send_signal(number)
     rest = process.communicate(timeout=60)[1].decode()
     assert process.returncode == code

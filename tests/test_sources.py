@@ -82,6 +82,18 @@ def test_shares_with_sound_are_joined(phone: tuple[Path, Path], tmp_path: Path) 
     assert run.returncode == 2 and b"differ in rotation" in run.stderr
 
 
+def test_another_frame_rate_keeps_the_sound(tmp_path: Path) -> None:
+    source, coded = make(BY_NAME["two.mkv"], tmp_path, 6), tmp_path / "x.hnv"
+    hnv("encode", source, "-o", coded, "--bpp", 2, "--preset", "ultrafast", "--threads", 1)
+    hnv("decode", coded, "--fps", 50, "-o", tmp_path / "fast.mkv")
+    fast, film = facts(tmp_path / "fast.mkv"), facts(source)
+    assert len(fast["times"]) == 12
+    for name in ("sound 0", "sound 1"):
+        assert fast[name] == film[name]
+    run = hnv("decode", coded, "--slow-motion", 2, "-o", tmp_path / "slow.mkv")
+    assert b"sound and subtitles are left out" in run.stderr
+
+
 def test_decoder_honours_times(phone: tuple[Path, Path]) -> None:
     times = facts(phone[0])["times"]
     with Decoder(phone[1]) as decoder:

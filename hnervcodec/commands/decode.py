@@ -101,8 +101,9 @@ def decode(
             raise FileError("none of the selected frames is intact")
         check_files(source, output, name, wanted, yes, no)
         start = time.monotonic()
+        is_retimed, is_as_long = fps is not None or slow_motion != 1, slow_motion == 1
+        shown, notes = presented(decoder, header, wanted, is_retimed, is_as_long)
         header = replace(header, frame_count=len(wanted))
-        shown, notes = presented(decoder, header, wanted, fps is None and slow_motion == 1)
         with open_sink(output, name, header, shown, words) as sink:
             notes += [*sinks.losses(name, header, shown), *getattr(sink, "notes", ())]
             for note in [] if quiet else notes:
@@ -157,16 +158,20 @@ def verify(
 
 
 def presented(
-    decoder: Decoder, header: VideoHeader, wanted: list[int], is_as_coded: bool
+    decoder: Decoder, header: VideoHeader, wanted: list[int], is_retimed: bool, is_as_long: bool
 ) -> tuple[Presentation, list[str]]:
-    """What goes with the frames `wanted`, and notes of what does not."""
+    """What goes with the frames `wanted`, and notes of what does not. `is_retimed`: they are not
+    shown when they were coded for; `is_as_long`: though all of them take as long."""
     from hnervcodec import presentation
 
-    reader = decoder.reader
-    if is_as_coded and wanted == list(range(wanted[0], wanted[-1] + 1)):
+    reader, whole = decoder.reader, range(len(decoder))
+    if not is_retimed and wanted == list(range(wanted[0], wanted[-1] + 1)):
         return presentation.part(reader, decoder.times, wanted), []
-    notes = ["sound and subtitles are left out, as not all frames come out as they were coded"]
     shown = presentation.constant(header.frame_rate, reader.display)
+    if is_as_long and len(wanted) == header.frame_count and not decoder.times.begin:
+        coded = presentation.part(reader, decoder.times, whole)
+        return replace(shown, streams=coded.streams, packets=coded.packets), []
+    notes = ["sound and subtitles are left out, as these frames are not shown in their time"]
     return shown, notes if reader.streams else []
 
 
