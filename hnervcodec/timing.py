@@ -51,6 +51,11 @@ class VariableTimes:
     ticks: list[int]  # one more than frames: the last is the end
     durations: list[int] = field(repr=False)
 
+    @property
+    def frame_count(self) -> int:
+        """Fewer than the video's where `recover` did not find the last ones."""
+        return len(self.durations)
+
     @classmethod
     def of(cls, segments: list[SegmentTimes]) -> VariableTimes:
         """Those of consecutive segments; FileError unless time goes on from one to the next."""
@@ -89,7 +94,7 @@ class VariableTimes:
 
     def position(self, seconds: Fraction) -> Fraction:
         at = seconds / self.time_base
-        index = min(max(bisect_right(self.ticks, at) - 1, 0), len(self.durations) - 1)
+        index = min(max(bisect_right(self.ticks, at) - 1, 0), self.frame_count - 1)
         start, stop = self.ticks[index : index + 2]
         return index + (at - start) / (stop - start)
 

@@ -3,9 +3,11 @@
 import io
 import json
 import subprocess
+import sys
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -17,11 +19,9 @@ from conftest import hnv
 from sources import ROWS, Row, facts, make
 from vectors import join, split
 
-from hnervcodec.ancillary import (
-    Display,
-    StreamPacket,
-)
-from hnervcodec.decoder import Decoder
+from hnervcodec.ancillary import Display, SegmentTimes, StreamPacket, read_times
+from hnervcodec.bitstream import ByteReader
+from hnervcodec.decoder import Decoder, retimed
 from hnervcodec.encodings import choose
 from hnervcodec.errors import FileError
 from hnervcodec.extras import Extras
@@ -143,7 +143,9 @@ def test_a_cut_file_keeps_what_is_there(phone: tuple[Path, Path], tmp_path: Path
     hnv("decode", cut, "-o", tmp_path / "frames.md5")  # of which the sound is no part
     run = hnv("decode", cut, "--recover", "-o", out, "-y", check=False)
     assert run.returncode == 3 and b"pKTS.payload_crc" in run.stderr
-    assert len(facts(out)["times"]) == 10 and "sound 0" not in facts(out)
+    spared, half = facts(out), len(made["sound 0"])  # all but the sound of the first segment
+    assert spared["times"] == source["times"] and spared["rotation"] == 90
+    assert spared["sound 0"] == source["sound 0"][half:]
 
 
 def test_begin_and_end_in_seconds(phone: tuple[Path, Path], tmp_path: Path) -> None:
@@ -291,6 +293,83 @@ def test_damaged_sound_leaves_frames() -> None:
         assert decoder.get_frame_at(4).index == 4
         with pytest.raises(FileError, match="pKTS"):
             decoder.reader.check()
+
+
+def test_recover_loses_only_what_is_damaged() -> None:
+    """A flipped bit in the header or the payload of a chunk costs what that chunk says."""
+    data = file_with(EXTRAS)
+    whole = Reader(io.BytesIO(data))
+    for kind in (b"dISP", b"sTRM", b"tIME", b"pKTS"):
+        for within in (8, 17):
+            spoilt = bytearray(data)
+            spoilt[data.index(kind) + within] ^= 1
+            reader = Reader(io.BytesIO(bytes(spoilt)), recover=True)
+            found = [packet for entry in reader.index for packet in reader.packets(entry)]
+            assert reader.damage and len(set(reader.damage)) == len(reader.damage)
+            if within == 17:  # a damaged header hides what follows it, too
+                assert (reader.display == whole.display) == (kind != b"dISP")
+                assert (reader.frame_times == whole.frame_times) == (kind != b"tIME")
+                assert (reader.streams == whole.streams) == (kind != b"sTRM")
+            if kind == b"pKTS":
+                first = len(whole.packets(whole.index[0]))
+                assert found == SOUND[first:] and 0 < first < len(SOUND)
+
+
+def test_times_of_a_cut_file() -> None:
+    """Its length is that of the whole video, its times end with the last frame that is there."""
+    data = file_with(EXTRAS)
+    with Decoder(data[: data.rindex(b"SEGM") + 50], recover=True) as decoder:
+        assert len(decoder) == 5 and decoder.times.frame_count == 3
+        begin, end = float(decoder.times.begin), float(decoder.times.end)
+        last = decoder.times.pts(2)
+        assert decoder.get_frame_played_at(float(last)).index == 2
+        assert decoder.get_frame_played_at(end - 1e-6, interpolate=True).index == 2
+        assert decoder.get_frames_played_in_range(begin, end).index.tolist() == [0, 1, 2]
+        assert decoder.metadata.average_fps == pytest.approx(3 / (end - begin))
+        assert decoder.is_intact(2) and not decoder.is_intact(3)
+        _, positions = retimed(decoder.video, None, Fraction(2), decoder.times)
+        assert all(map(decoder.is_intact, positions)) and max(positions) == 2
+        with pytest.raises(IndexError):
+            decoder.get_frame_played_at(end)
+
+
+def test_faults_are_refused_without_asserts(tmp_path: Path) -> None:
+    beside = [fault[0] for fault in FAULTS if fault[2] in (b"dISP", b"tIME", b"sTRM")]
+    for name in beside:
+        (tmp_path / name).write_bytes(faulty_file(name))
+    program = (
+        "import sys\n"
+        "from hnervcodec.errors import FileError\n"
+        "from hnervcodec.reader import Reader\n"
+        "for name in sys.argv[1:]:\n"
+        "    try:\n"
+        "        Reader(open(name, 'rb')).check()\n"
+        "        print(name)\n"
+        "    except FileError: pass\n"
+    )
+    command = [sys.executable, "-O", "-c", program, *(tmp_path / name for name in beside)]
+    run = subprocess.run(command, check=True, capture_output=True, timeout=60)
+    assert run.stdout == b"" and len(beside) > 10
+
+
+def test_times_of_many_segments_are_added_up_once() -> None:
+    class Counted(tuple[int, ...]):
+        read = 0
+
+        def __getitem__(self, key: Any) -> Any:
+            part = super().__getitem__(key)
+            Counted.read += len(part) if isinstance(key, slice) else 1
+            return part
+
+    count = 200
+    times = SegmentTimes(Fraction(1, 1000), 5, Counted(range(1, count + 1)))
+    extras = Extras(count, Fraction(25), times=times)
+    assert extras.size([1] * count) > 0
+    assert Counted.read == count
+    (_, payload), *_ = extras.of_segment(100, 2)
+    assert read_times(ByteReader(payload), 2) == SegmentTimes(
+        Fraction(1, 1000), 5 + 5050, (101, 102)
+    )
 
 
 def test_reference_decoder_reads_them() -> None:
