@@ -159,8 +159,8 @@ class Decoder:
 
     @property
     def times(self) -> FrameTimes:
-        """When frames are shown. Of a damaged file of variable rate: as far as the last frame that is
-        there, or, where a frame or the times before it are lost, at the constant rate."""
+        """When frames are shown. Of a damaged file of variable rate: as far as the last frame that
+        is there, or, where a frame or the times before it are lost, at the constant rate."""
         with self._lock:
             return self.reader.frame_times
 
