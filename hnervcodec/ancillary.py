@@ -226,6 +226,20 @@ def write_packets(packets: list[StreamPacket]) -> bytes:
     return w.getvalue()
 
 
+def coarsening(duration: int, pts: int) -> int:
+    """How many of a source's ticks one of the format must be, a power of ten, for the largest
+    duration and magnitude of a time to be within its limits, those of a gap among them."""
+    factor = 1
+    while duration > MAX_TICKS * factor or pts >= MAX_PTS // 4 * factor:
+        factor *= 10
+    return factor
+
+
+def divided(ticks: int, factor: int) -> int:
+    """Rounded; floats would not hold them."""
+    return (ticks + factor // 2) // factor
+
+
 def moved(
     packets: Iterable[StreamPacket], infos: list[StreamInfo], shift: Fraction,
     begin: Fraction | None = None, end: Fraction | None = None,

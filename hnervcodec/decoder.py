@@ -152,14 +152,15 @@ class Decoder:
         seconds = float(times.end - times.begin)
         aspect = Fraction(*video.sample_aspect) if video.sample_aspect[1] else None
         return VideoMetadata(
-            video.width, video.height, len(self), float(len(self) / (times.end - times.begin)),
-            seconds, 8 * self.reader.size / seconds, aspect,
-            begin_stream_seconds=float(times.begin),
+            video.width, video.height, len(self),
+            float(times.frame_count / (times.end - times.begin)), seconds,
+            8 * self.reader.size / seconds, aspect, begin_stream_seconds=float(times.begin),
         )  # fmt: skip
 
     @property
     def times(self) -> FrameTimes:
-        """When frames are shown. Of a file that `recover` found damaged: at the constant rate."""
+        """When frames are shown. Of a damaged file of variable rate: as far as the last frame that
+        is there, or, where a frame or the times before it are lost, at the constant rate."""
         with self._lock:
             return self.reader.frame_times
 
@@ -208,7 +209,7 @@ class Decoder:
         positions = [self._position(float(at)) for at in seconds]
         if not interpolate:
             return self._batch([math.floor(at) for at in positions])
-        last = Fraction(len(self) - 1)
+        last = Fraction(self.times.frame_count - 1)
         return self._batch([min(at.limit_denominator(1 << 16), last) for at in positions])
 
     def get_frames_played_in_range(self, start_seconds: float, stop_seconds: float) -> FrameBatch:
@@ -221,7 +222,7 @@ class Decoder:
             return self._batch([])
         first = math.floor(self._position(start_seconds))
         last = first
-        while last + 1 < len(self) and self._pts(last + 1) < stop_seconds:
+        while last + 1 < self.times.frame_count and self._pts(last + 1) < stop_seconds:
             last += 1
         return self._batch(range(first, last + 1))
 
@@ -245,7 +246,7 @@ class Decoder:
         if not begin <= seconds < end:
             raise IndexError(f"{seconds} s is not within {begin}..{end} s")
         position = self.times.position(Fraction(seconds))
-        near = min(round(position), len(self) - 1)
+        near = min(round(position), self.times.frame_count - 1)
         return Fraction(near) if self._pts(near) == seconds else position
 
     def _batch(self, positions: Sequence[int | Fraction]) -> FrameBatch:
@@ -369,18 +370,18 @@ def retimed(
     asked = frame_rate is None or (0 < rate <= 1 << 20 and rate.denominator < 1 << 20)
     if not asked or slow_motion <= 0:
         raise UsageError(f"{rate} frames per second, {slow_motion} times as slow, is out of range")
-    seconds = 1 / rate / slow_motion
-    step = video.frame_count * seconds / (times.end - times.begin)
-    if not Fraction(1, MOST_MADE) <= step <= video.frame_count:
+    count, seconds = times.frame_count, 1 / rate / slow_motion
+    step = count * seconds / (times.end - times.begin)
+    if not Fraction(1, MOST_MADE) <= step <= count:
         raise UsageError(
             f"one frame per {float(step):.3g} coded ones is asked for: "
-            f"not in 1/{MOST_MADE}..{video.frame_count}"
+            f"not in 1/{MOST_MADE}..{count}"
         )
     positions: list[int | Fraction] = []
-    for n in range(math.ceil(video.frame_count / step)):
+    for n in range(math.ceil(count / step)):
         # Far below a frame's duration, and short enough for the arithmetic of spec section 9.4.
         position = times.position(times.begin + n * seconds).limit_denominator(1 << 16)
-        position = min(position, Fraction(video.frame_count - 1))
+        position = min(position, Fraction(count - 1))
         positions.append(position.numerator if position.denominator == 1 else position)
     return replace(video, frame_rate=rate, frame_count=len(positions)), positions
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
-from itertools import groupby
+from itertools import accumulate, groupby
 
 from hnervcodec import ancillary
 from hnervcodec.ancillary import Display, SegmentTimes, StreamInfo, StreamPacket, moved
@@ -43,10 +43,9 @@ class Extras:
         `origin`, where that is not the first one."""
         shift = self._begin_and_end(origin, 0)[0] if origin else Fraction(0)
         if self.times is not None:
-            durations = self.times.durations
-            pts = self.times.first_pts + sum(durations[:first])
-            pts -= round(shift / self.times.time_base)
-            part = SegmentTimes(self.times.time_base, pts, durations[first : first + count])
+            pts = self._ticks[first] - round(shift / self.times.time_base)
+            durations = self.times.durations[first : first + count]
+            part = SegmentTimes(self.times.time_base, pts, durations)
             yield ancillary.TIMES, ancillary.write_times(part)
         begin, end = (
             bisect_left(self._packet_times, at) for at in self._begin_and_end(first, count)
@@ -62,9 +61,14 @@ class Extras:
         """Seconds of these frames."""
         if self.times is None:
             return first / self.frame_rate, (first + count) / self.frame_rate
-        begin = self.times.first_pts + sum(self.times.durations[:first])
-        end = begin + sum(self.times.durations[first : first + count])
+        begin, end = self._ticks[first], self._ticks[first + count]
         return begin * self.times.time_base, end * self.times.time_base
+
+    @cached_property
+    def _ticks(self) -> list[int]:
+        """When each frame is shown, and the end; of no frames without times of their own."""
+        times = self.times
+        return list(accumulate(times.durations, initial=times.first_pts)) if times else []
 
     def _seconds(self, packet: StreamPacket) -> Fraction:
         return packet.pts * self.streams[packet.stream].time_base

@@ -31,13 +31,19 @@ def join(readers: Sequence[Reader], file: BinaryIO) -> tuple[int, int]:
     writer = Writer(file, replace(first.video, frame_count=0), level, minor)
     beside = Extras(0, first.video.frame_rate, first.display, None, first.streams)
     writer.add(beside.before_segments())
-    begin = Fraction(0)  # seconds
-    for reader in readers:
+    begin, last = Fraction(0), dict[int, StreamPacket]()  # in seconds; of the files before
+    for n, reader in enumerate(readers):
+        times = reader.frame_times
+        begin -= min(times.begin, Fraction(0)) if n else 0
+        end = times.end if n + 1 < len(readers) else None
+        written = dict(last)
         for entry in reader.index:
             payload = segment.moved(reader.segment_payload(entry), writer.frame_count)
             writer.segment(payload, entry.frame_count)
-            writer.add(_beside(reader, entry, begin))
-        begin += reader.frame_times.end
+            packets = _packets(reader, entry, begin, end, last)
+            written |= {packet.stream: packet for packet in packets}
+            writer.add(_beside(reader, entry, begin, packets))
+        begin, last = begin + times.end, written
     return writer.frame_count, writer.finish()
 
 
@@ -52,14 +58,38 @@ def _check_alike(one: Reader, other: Reader) -> None:
         raise UsageError("the files differ in their time base, or only some have a constant rate")
 
 
-def _beside(reader: Reader, entry: IndexEntry, begin: Fraction) -> Chunks:
-    """What goes with a segment, `begin` seconds later."""
+def _packets(
+    reader: Reader, entry: IndexEntry, begin: Fraction, end: Fraction | None,
+    last: dict[int, StreamPacket],
+) -> list[StreamPacket]:  # fmt: skip
+    """Those of a segment, `begin` seconds later: what begins before `end` of the reader's own time
+    and after `last` of its stream. Of consecutive shares of one film that is all."""
+    streams, own = reader.streams, reader.packets(entry)
+    kept = []
+    for packet, later in zip(own, moved(own, streams, -begin), strict=True):
+        base = streams[packet.stream].time_base
+        if end is not None and packet.pts >= end / base + Fraction(1, 2):  # times are rounded
+            continue
+        before = last.get(packet.stream)
+        if before is not None:
+            # What begins before its own video is there for a decoder that has heard nothing.
+            held = max(before.duration, 1) if packet.pts < 0 else 1
+            if later.pts < before.pts + held:
+                continue
+        kept.append(later)
+    return kept
+
+
+def _beside(
+    reader: Reader, entry: IndexEntry, begin: Fraction, packets: list[StreamPacket]
+) -> Chunks:
+    """What goes with a segment that is shown `begin` seconds later."""
     times = reader.times(entry)
     if times is not None:
         later = times.first_pts + round(begin / times.time_base)
         yield ancillary.TIMES, ancillary.write_times(replace(times, first_pts=later))
-    for packets in _by_stream(moved(reader.packets(entry), reader.streams, -begin)):
-        yield ancillary.PACKETS, ancillary.write_packets(packets)
+    for part in _by_stream(packets):
+        yield ancillary.PACKETS, ancillary.write_packets(part)
 
 
 def _by_stream(packets: list[StreamPacket]) -> Iterator[list[StreamPacket]]:

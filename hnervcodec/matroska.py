@@ -83,9 +83,10 @@ def read_header(data: bytes, kind: int, time_base: Fraction) -> StreamInfo:
     if _CODEC not in track:
         raise SourceError("libav did not describe a stream")
     rate = audio.get(_RATE, bytes(8))
-    language = track.get(_LANGUAGE, b"und").decode("ascii", "replace")
+    language = track.get(_LANGUAGE, b"und")
+    is_code = len(language) == 3 and all(0x21 <= byte <= 0x7E for byte in language)
     return StreamInfo(
-        kind, track[_CODEC].decode(), time_base, language if len(language) == 3 else "und",
+        kind, track[_CODEC].decode(), time_base, language.decode() if is_code else "und",
         round(struct.unpack(">d" if len(rate) == 8 else ">f", rate)[0]), number(audio, _CHANNELS),
         number(audio, _DEPTH), number(track, _DELAY), number(track, _PREROLL),
         track.get(_PRIVATE, b""),

@@ -12,23 +12,37 @@ import av
 from av.container.output import OutputContainer
 from av.packet import Packet
 
-from hnervcodec.ancillary import AUDIO, MAX_STREAMS, SUBTITLES, StreamInfo, StreamPacket, moved
-from hnervcodec.errors import SourceError
+from hnervcodec.ancillary import (
+    AUDIO,
+    MAX_STREAMS,
+    SUBTITLES,
+    StreamInfo,
+    StreamPacket,
+    coarsening,
+    divided,
+    moved,
+    read_stream,
+    write_stream,
+)
+from hnervcodec.bitstream import ByteReader
+from hnervcodec.errors import HnervError, SourceError
 from hnervcodec.libav import reason
 from hnervcodec.matroska import read_header, write_header
 
 _KINDS = {"audio": AUDIO, "subtitle": SUBTITLES}
+_LOST = (av.error.FFmpegError, ValueError, OverflowError, AttributeError, HnervError)
 _LAYOUTS = {1: "mono", 2: "stereo", 4: "4.0", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
 
 
 def _describe(stream: Any) -> StreamInfo:
-    """ValueError if Matroska cannot hold it."""
+    """ValueError, OverflowError or HnervError if Matroska or our own format cannot hold it."""
     file = io.BytesIO()
     with av.open(file, "w", format="matroska") as container:
         copy = container.add_stream_from_template(stream, opaque=True)
         copy.metadata.update(stream.metadata)
         container.start_encoding()
-    return read_header(file.getvalue(), _KINDS[stream.type], stream.time_base)
+    info = read_header(file.getvalue(), _KINDS[stream.type], stream.time_base)
+    return read_stream(ByteReader(write_stream(info)))
 
 
 def read_streams(
@@ -50,7 +64,7 @@ def read_streams(
                 try:
                     infos.append(_describe(stream))
                     chosen.append(stream)
-                except (av.error.FFmpegError, ValueError, AttributeError, SourceError) as error:
+                except _LOST as error:
                     notes.append(f"stream {stream.index} ({stream.type}) is lost: {reason(error)}")
             packets = []
             for packet in container.demux(chosen) if chosen else ():
@@ -61,11 +75,31 @@ def read_streams(
                 if infos[number].codec == "A_AAC" and _is_adts(data):
                     infos[number] = replace(infos[number], codec_private=_aac_config(data))
                     data = data[7 if data[1] & 1 else 9 :]
-                packets.append(StreamPacket(number, pts, packet.duration or 0, data))
+                packets.append(StreamPacket(number, pts, max(packet.duration or 0, 0), data))
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise SourceError(f"cannot read the sound of {source}: {reason(error)}") from error
-    packets = moved(packets, infos, shift, begin, end)
+    infos, packets = coarsened(infos, moved(packets, infos, shift, begin, end))
     return [_primed(info, n, packets) for n, info in enumerate(infos)], packets, notes
+
+
+def coarsened(
+    infos: list[StreamInfo], packets: list[StreamPacket]
+) -> tuple[list[StreamInfo], list[StreamPacket]]:
+    """In time bases in which the format can say their times; of nanoseconds it holds only 4 s."""
+    factors = [1] * len(infos)
+    for packet in packets:
+        factor = coarsening(packet.duration, abs(packet.pts))
+        factors[packet.stream] = max(factors[packet.stream], factor)
+    infos = [
+        replace(info, time_base=info.time_base * factor)
+        for info, factor in zip(infos, factors, strict=True)
+    ]
+    rounded = []
+    for packet in packets:
+        factor = factors[packet.stream]
+        pts, duration = divided(packet.pts, factor), divided(packet.duration, factor)
+        rounded.append(replace(packet, pts=pts, duration=duration))
+    return infos, rounded
 
 
 def _is_adts(data: bytes) -> bool:
@@ -86,7 +120,8 @@ def _primed(info: StreamInfo, number: int, packets: list[StreamPacket]) -> Strea
     first = next((packet.pts for packet in packets if packet.stream == number), 0)
     if info.kind != AUDIO or info.codec_delay or first >= 0:
         return info
-    return replace(info, codec_delay=round(-first * info.time_base * 1_000_000_000))
+    delay = round(-first * info.time_base * 1_000_000_000)
+    return replace(info, codec_delay=min(delay, (1 << 63) - 1))
 
 
 class StreamCopier:

@@ -34,10 +34,11 @@ class Reader:
     """Opens a `.hnv` file through a seekable binary `file`.
 
     Attributes: `prefix`, `level`, `video` (its `frame_count` completed from the index), `index`,
-    `size` (bytes) and `damage`: empty, or why `recover` had to look for segments itself.
+    `size` (bytes) and `damage`: what `recover` found damaged.
 
     With `recover`, a file whose index or end is missing or damaged opens all the same: intact
-    segments are found by walking the chunks. `hnv decode --recover` uses it.
+    segments are found by walking the chunks. Of what goes with the frames, each damaged chunk is
+    left out: one of sound costs the sound of its segment. `hnv decode --recover` uses it.
     With `max_level`, files of higher levels are refused: it bounds the memory and the time that an
     untrusted file can take.
     """
@@ -85,11 +86,7 @@ class Reader:
                 count = max(count, self.video.frame_count)
         self.video = replace(self.video, frame_count=count)
         if recover:
-            try:
-                self._read_beside()
-            except FileError as error:
-                self.damage.append(str(error))
-                self.display, self.streams, self.frame_times = Display(), [], self._constant
+            self._read_beside()
 
     # Chunks
 
@@ -183,9 +180,8 @@ class Reader:
         while offset < stop:
             try:
                 chunk = self._chunk_at(offset)
-            except FileError:
-                if not self._recover:
-                    raise
+            except FileError as error:
+                self._lose(error)
                 break
             if chunk.critical:
                 break
@@ -258,12 +254,16 @@ class Reader:
         for chunk in self._ancillary_of(entry):
             if chunk.kind != ancillary.PACKETS:
                 continue
-            part = ancillary.read_packets(self._reader_of(chunk), len(self.streams))
-            if part[0].stream in seen:
-                raise FileError(
-                    f"packets of stream {part[0].stream} twice", element="pKTS.stream",
-                    offset=chunk.payload_offset,
-                )  # fmt: skip
+            try:
+                part = ancillary.read_packets(self._reader_of(chunk), len(self.streams))
+                if part[0].stream in seen:
+                    raise FileError(
+                        f"packets of stream {part[0].stream} twice", element="pKTS.stream",
+                        offset=chunk.payload_offset,
+                    )  # fmt: skip
+            except FileError as error:
+                self._lose(error)
+                continue
             seen.add(part[0].stream)
             packets += part
         return packets
@@ -285,9 +285,23 @@ class Reader:
         self._read_beside()
 
     def _read_beside(self) -> None:
-        assert self.display and self.frame_times and self.streams is not None  # all of them read
+        """Everything; with `recover`, what cannot be read is as if it were not there."""
+        without = {"display": Display(), "streams": [], "frame_times": self._constant}
+        for name, nothing in without.items():
+            try:
+                getattr(self, name)
+            except FileError as error:
+                self._lose(error)
+                setattr(self, name, nothing)
         for entry in self.index:
             self.packets(entry)
+
+    def _lose(self, error: FileError) -> None:
+        """With `recover` a damaged ancillary chunk is noted, once, and done without."""
+        if not self._recover:
+            raise error
+        if str(error) not in self.damage:
+            self.damage.append(str(error))
 
     # Index
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import accumulate, pairwise
 
-from hnervcodec.ancillary import SegmentTimes
+from hnervcodec.ancillary import SegmentTimes, coarsening, divided
 from hnervcodec.errors import FileError
 
 
@@ -51,6 +51,11 @@ class VariableTimes:
     ticks: list[int]  # one more than frames: the last is the end
     durations: list[int] = field(repr=False)
 
+    @property
+    def frame_count(self) -> int:
+        """Fewer than the video's where `recover` did not find the last ones."""
+        return len(self.durations)
+
     @classmethod
     def of(cls, segments: list[SegmentTimes]) -> VariableTimes:
         """Those of consecutive segments; FileError unless time goes on from one to the next."""
@@ -89,7 +94,7 @@ class VariableTimes:
 
     def position(self, seconds: Fraction) -> Fraction:
         at = seconds / self.time_base
-        index = min(max(bisect_right(self.ticks, at) - 1, 0), len(self.durations) - 1)
+        index = min(max(bisect_right(self.ticks, at) - 1, 0), self.frame_count - 1)
         start, stop = self.ticks[index : index + 2]
         return index + (at - start) / (stop - start)
 
@@ -101,7 +106,8 @@ def times_of(
     time_base: Fraction, stamps: list[tuple[int, int]], frame_rate: Fraction
 ) -> SegmentTimes | None:
     """Times of frames with these (pts, duration), a duration of 0 being unknown; None where they
-    are those of the constant `frame_rate`, as exactly as the time base can say it.
+    are those of the constant `frame_rate`, as exactly as the time base can say it. In a coarser
+    time base where the format cannot say them otherwise.
 
     ValueError if they do not increase.
     """
@@ -110,8 +116,14 @@ def times_of(
     durations = [after - pts for pts, after in pairwise(points)]
     if min(durations, default=1) < 1:
         raise ValueError("timestamps do not increase")
-    durations.append(stamps[-1][1] or max(1, round(ticks)))
+    known = stamps[-1][1]
+    durations.append(known if known > 0 else max(1, round(ticks)))
     is_on_time = all(abs(at - n * ticks) <= Fraction(1, 2) for n, at in enumerate(points))
     if is_on_time and abs(durations[-1] - ticks) < 1:
         return None
+    farthest = max(abs(points[0]), abs(points[-1] + durations[-1]))
+    factor = coarsening(max(durations), farthest)
+    if factor > 1:
+        rounded = [(divided(pts, factor), divided(length, factor)) for pts, length in stamps]
+        return times_of(time_base * factor, rounded, frame_rate)
     return SegmentTimes(time_base, points[0], tuple(durations))

@@ -3,9 +3,12 @@
 import io
 import json
 import subprocess
+import sys
+from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -17,19 +20,30 @@ from conftest import hnv
 from sources import ROWS, Row, facts, make
 from vectors import join, split
 
+from hnervcodec import joining
 from hnervcodec.ancillary import (
+    SUBTITLES,
     Display,
+    SegmentTimes,
+    StreamInfo,
     StreamPacket,
+    read_packets,
+    read_times,
+    write_packets,
+    write_times,
 )
-from hnervcodec.decoder import Decoder
+from hnervcodec.bitstream import ByteReader
+from hnervcodec.decoder import Decoder, retimed
 from hnervcodec.encodings import choose
 from hnervcodec.errors import FileError
 from hnervcodec.extras import Extras
+from hnervcodec.matroska import read_header, write_header
+from hnervcodec.packets import coarsened, read_streams
 from hnervcodec.planes import plane_bytes
 from hnervcodec.presentation import constant
 from hnervcodec.reader import Reader
 from hnervcodec.sinks import LibavSink
-from hnervcodec.timing import times_of
+from hnervcodec.timing import VariableTimes, times_of
 from hnervcodec.video import VideoSource
 
 BY_NAME = {row.name: row for row in ROWS}
@@ -75,6 +89,14 @@ def test_shares_with_sound_are_joined(phone: tuple[Path, Path], tmp_path: Path) 
     assert set(share["sound 0"]) <= set(film["sound 0"]) and share["sound 0"]
     at = film["sound 0"].index(share["sound 0"][0])
     assert share["sound times 0"][0] == pytest.approx(film["sound times 0"][at] - begin, abs=1e-3)
+    # A film after itself: its sound goes on after the picture and begins before it.
+    hnv("join", phone[1], phone[1], "-o", tmp_path / "twice.hnv")
+    for name in ("twice.mkv", "twice.mp4"):
+        hnv("decode", tmp_path / "twice.hnv", "-o", tmp_path / name, "-q")
+        twice = facts(tmp_path / name)
+        at = twice["sound times 0"]
+        assert len(twice["times"]) == 20 and all(a < b for a, b in pairwise(at))
+        assert len(film["sound 0"]) < len(at) < 2 * len(film["sound 0"])
     mute = tmp_path / "mute.hnv"
     hnv("encode", phone[0], "-o", mute, "--bpp", 3, "--preset", "ultrafast", "--audio", "none",
         "--limit", 2)  # fmt: skip
@@ -155,7 +177,9 @@ def test_a_cut_file_keeps_what_is_there(phone: tuple[Path, Path], tmp_path: Path
     hnv("decode", cut, "-o", tmp_path / "frames.md5")  # of which the sound is no part
     run = hnv("decode", cut, "--recover", "-o", out, "-y", check=False)
     assert run.returncode == 3 and b"pKTS.payload_crc" in run.stderr
-    assert len(facts(out)["times"]) == 10 and "sound 0" not in facts(out)
+    spared, half = facts(out), len(made["sound 0"])  # all but the sound of the first segment
+    assert spared["times"] == source["times"] and spared["rotation"] == 90
+    assert spared["sound 0"] == source["sound 0"][half:]
 
 
 def test_begin_and_end_in_seconds(phone: tuple[Path, Path], tmp_path: Path) -> None:
@@ -278,6 +302,46 @@ def test_constant_rates_are_recognized() -> None:
         times_of(milliseconds, [(0, 33), (33, 33), (33, 33)], rate)
 
 
+def test_times_beyond_the_format_are_coarsened() -> None:
+    """A frame of five seconds in nanoseconds; a last duration below 0 is unknown."""
+    nanosecond, second = Fraction(1, 10**9), 10**9
+    times = times_of(nanosecond, [(0, 0), (5 * second, 0), (6 * second, -1)], Fraction(1, 2))
+    assert times is not None and times.durations[-1] * times.time_base == 2
+    assert [length * times.time_base for length in times.durations] == [5, 1, 2]
+    assert read_times(ByteReader(write_times(times)), 3) == times
+    far = times_of(nanosecond, [(1 << 60, 0), ((1 << 60) + second, second)], Fraction(1, 2))
+    assert far is not None and read_times(ByteReader(write_times(far)), 2) == far
+
+
+def test_packets_beyond_the_format_are_coarsened() -> None:
+    second = 10**9
+    text = StreamInfo(SUBTITLES, "S_TEXT/UTF8", Fraction(1, second))
+    given = [StreamPacket(0, 0, 1024, b"a"), StreamPacket(1, -second, 0, b"b"),
+             StreamPacket(1, second, 7 * second, b"c")]  # fmt: skip
+    infos, packets = coarsened([INFO, text], given)
+    assert infos[0] == INFO and packets[0] == given[0]
+    for before, after in zip(given[1:], packets[1:], strict=True):
+        assert before.pts == after.pts * infos[1].time_base * second
+        assert before.duration == after.duration * infos[1].time_base * second
+    assert read_packets(ByteReader(write_packets(packets[1:])), 2) == packets[1:]
+
+
+@pytest.mark.parametrize("language", ["a b", "d\u00e9", "e\nn"])
+def test_languages_that_are_none(language: str) -> None:
+    data = write_header(replace(INFO, language=language))
+    assert read_header(data, INFO.kind, INFO.time_base) == replace(INFO, language="und")
+
+
+def test_streams_beyond_the_format_are_left_out(tmp_path: Path) -> None:
+    for size, kept in ((1 << 20, 1), ((1 << 20) + 1, 0)):
+        path = tmp_path / f"{size}.mks"
+        text = StreamInfo(SUBTITLES, "S_TEXT/ASS", Fraction(1, 1000), codec_private=b"x" * size)
+        path.write_bytes(write_header(text))
+        streams, _, notes = read_streams(path, Fraction(0), None, None)
+        assert len(streams) == kept
+        assert [note[:24] for note in notes] == ["stream 0 (subtitle) is l"] * (1 - kept)
+
+
 class Counting(io.BytesIO):
     read_bytes = 0
 
@@ -303,6 +367,111 @@ def test_damaged_sound_leaves_frames() -> None:
         assert decoder.get_frame_at(4).index == 4
         with pytest.raises(FileError, match="pKTS"):
             decoder.reader.check()
+
+
+def test_recover_loses_only_what_is_damaged() -> None:
+    """A flipped bit in the header or the payload of a chunk costs what that chunk says."""
+    data = file_with(EXTRAS)
+    whole = Reader(io.BytesIO(data))
+    for kind in (b"dISP", b"sTRM", b"tIME", b"pKTS"):
+        for within in (8, 17):
+            spoilt = bytearray(data)
+            spoilt[data.index(kind) + within] ^= 1
+            reader = Reader(io.BytesIO(bytes(spoilt)), recover=True)
+            found = [packet for entry in reader.index for packet in reader.packets(entry)]
+            assert reader.damage and len(set(reader.damage)) == len(reader.damage)
+            if within == 17:  # a damaged header hides what follows it, too
+                assert (reader.display == whole.display) == (kind != b"dISP")
+                assert (reader.frame_times == whole.frame_times) == (kind != b"tIME")
+                assert (reader.streams == whole.streams) == (kind != b"sTRM")
+            if kind == b"pKTS":
+                first = len(whole.packets(whole.index[0]))
+                assert found == SOUND[first:] and 0 < first < len(SOUND)
+
+
+def test_times_of_a_cut_file() -> None:
+    """Its length is that of the whole video, its times end with the last frame that is there."""
+    data = file_with(EXTRAS)
+    with Decoder(data[: data.rindex(b"SEGM") + 50], recover=True) as decoder:
+        assert len(decoder) == 5
+        begin, end = float(decoder.times.begin), float(decoder.times.end)
+        last = decoder.times.pts(2)
+        assert decoder.get_frame_played_at(float(last)).index == 2
+        assert decoder.get_frame_played_at(end - 1e-6, interpolate=True).index == 2
+        assert decoder.get_frames_played_in_range(begin, end).index.tolist() == [0, 1, 2]
+        assert decoder.metadata.average_fps == pytest.approx(3 / (end - begin))
+        assert decoder.is_intact(2) and not decoder.is_intact(3)
+        _, positions = retimed(decoder.video, None, Fraction(2), decoder.times)
+        assert all(map(decoder.is_intact, positions)) and max(positions) == 2
+        with pytest.raises(IndexError):
+            decoder.get_frame_played_at(end)
+
+
+def test_faults_are_refused_without_asserts(tmp_path: Path) -> None:
+    beside = [fault[0] for fault in FAULTS if fault[2] in (b"dISP", b"tIME", b"sTRM")]
+    for name in beside:
+        (tmp_path / name).write_bytes(faulty_file(name))
+    program = (
+        "import sys\n"
+        "from hnervcodec.errors import FileError\n"
+        "from hnervcodec.reader import Reader\n"
+        "for name in sys.argv[1:]:\n"
+        "    try:\n"
+        "        Reader(open(name, 'rb')).check()\n"
+        "        print(name)\n"
+        "    except FileError: pass\n"
+    )
+    command = [sys.executable, "-O", "-c", program, *(tmp_path / name for name in beside)]
+    run = subprocess.run(command, check=True, capture_output=True, timeout=60)
+    assert run.stdout == b"" and len(beside) > 10
+
+
+def test_times_of_many_segments_are_added_up_once() -> None:
+    class Counted(tuple[int, ...]):
+        read = 0
+
+        def __getitem__(self, key: Any) -> Any:
+            part = super().__getitem__(key)
+            Counted.read += len(part) if isinstance(key, slice) else 1
+            return part
+
+    count = 200
+    times = SegmentTimes(Fraction(1, 1000), 5, Counted(range(1, count + 1)))
+    extras = Extras(count, Fraction(25), times=times)
+    assert extras.size([1] * count) > 0
+    assert Counted.read == count
+    (_, payload), *_ = extras.of_segment(100, 2)
+    assert read_times(ByteReader(payload), 2) == SegmentTimes(
+        Fraction(1, 1000), 5 + 5050, (101, 102)
+    )
+
+
+def joined(*extras: Extras) -> Reader:
+    out = io.BytesIO()
+    joining.join([Reader(io.BytesIO(file_with(each))) for each in extras], out)
+    reader = Reader(out)
+    reader.check()
+    list(refdec.decode(out.getvalue()))
+    return reader
+
+
+def test_joined_videos_do_not_overlap() -> None:
+    """Times before 0 begin where the video before ends."""
+    ticks = joined(EXTRAS, EXTRAS, EXTRAS).frame_times
+    assert isinstance(ticks, VariableTimes)
+    assert ticks.durations == [*TIMES.durations] * 3
+    assert [b - a for a, b in pairwise(ticks.ticks)] == ticks.durations
+
+
+def test_joined_sound_does_not_overlap() -> None:
+    """Neither AAC's priming nor what goes on after the picture."""
+    clip = Extras(5, Fraction(30000, 1001), streams=[INFO], packets=SOUND)
+    reader = joined(clip, clip)
+    length = round(48000 * 5 * Fraction(1001, 30000))
+    before = [packet.pts for packet in SOUND if packet.pts < length]
+    after = [packet.pts + length for packet in SOUND if packet.pts >= 0]
+    found = [packet.pts for entry in reader.index for packet in reader.packets(entry)]
+    assert found == before + after and len(before) == 9
 
 
 def test_reference_decoder_reads_them() -> None:
