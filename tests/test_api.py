@@ -91,6 +91,15 @@ def test_masks_of_given_frames(real_source: Path, tmp_path: Path) -> None:
     assert ours.error.samples[0] == 6 * 33 * 47
 
 
+def test_a_video_of_as_many_masks_as_given_frames(real_source: Path) -> None:
+    with VideoSource(real_source) as source:
+        video, frames = source.header, list(source.frames())
+    result = encode(frames, io.BytesIO(), video=video, bpp=1.5, mask=real_source, **FAST)
+    assert result.frames == 20 and 0 < result.error.samples[0] < 20 * 63 * 47
+    with pytest.raises(SourceError, match="masks end at frame 19"):
+        encode([*frames, frames[0]], io.BytesIO(), video=video, bpp=1.5, mask=real_source, **FAST)
+
+
 VIDEO = VideoHeader(16, 16, 1, Fraction(25))
 RGB = np.zeros((2, 16, 16, 3), np.uint8)
 PLANES = (np.zeros((16, 16), np.uint8), *[np.zeros((8, 8), np.uint8)] * 2)
