@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -28,6 +29,12 @@ from hnervcodec.work import is_finished, unfinished
 
 if TYPE_CHECKING:
     from fractions import Fraction
+
+    from hnervcodec.encoder import Prediction
+    from hnervcodec.footage import Footage
+    from hnervcodec.plan import Settings
+    from hnervcodec.syntax import VideoHeader
+    from hnervcodec.video import VideoSource
 
 
 @click.command(
@@ -212,8 +219,7 @@ def encode(
         settings = Settings(**options, **rate.settings(header, count, beside), lengths=lengths)
         footage.check_masks(header, count)
         if file is None:
-            prediction = encoder.predict(header, video.frames(), settings,
-                                         masks=footage.masks(header), report=progress)  # fmt: skip
+            prediction = predicted(header, video, footage, settings, where, progress)
             print_prediction(prediction, settings.bytes_per_frame is None)
             return
         plan = Plan.of(header, settings)
@@ -229,3 +235,24 @@ def encode(
             f"note: {psnr:g} dB is out of reach of preset {preset} here; a slower one comes nearer",
             err=True,
         )
+
+
+def predicted(
+    header: VideoHeader, video: VideoSource, footage: Footage, settings: Settings, where: Where,
+    report: EncodeProgress,
+) -> Prediction:  # fmt: skip
+    """Of the segments to be fitted. `video`: the footage, opened."""
+    from hnervcodec.encoder import predict
+    from hnervcodec.plan import Plan
+
+    first, number = 0, 0
+    if where.share:
+        parts = where.parts(Plan.of(header, settings))
+        first, number = parts[0].first_frame, parts[0].number
+        settings = replace(settings, lengths=tuple(part.frame_count for part in parts))
+    masks = footage.masks(header)
+    return predict(
+        header, islice(video.frames(), first, None), settings,
+        masks=masks and islice(masks, first, None),
+        report=lambda n, progress: report(number + n, progress),
+    )  # fmt: skip
