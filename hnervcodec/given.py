@@ -31,6 +31,8 @@ class GivenFrames:
     """video: what describes `frames`. Their planes are checked as they come; only a sequence can
     be looked at before it is encoded."""
 
+    notes: tuple[str, ...] = ()  # nothing of them is lost
+
     def __init__(self, video: VideoHeader, frames: Iterable[Planes], mask: str | None = None):
         self.header, self._frames, self._mask = replace(video, frame_count=0), frames, mask
 
