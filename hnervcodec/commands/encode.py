@@ -45,8 +45,8 @@ if TYPE_CHECKING:
 @click.option(
     "-o", "--output", metavar="OUT", type=click.Path(), help="The .hnv file; - for a pipe."
 )
-@click.option("--bpp", type=click.FloatRange(0, min_open=True), help="Bits per pixel of the file.")
-@click.option("--bitrate", type=Amount(), help="Bits per second: 500k, 1.5M.")
+@click.option("--bpp", type=click.FloatRange(0, min_open=True), help="Bits per pixel of the video.")
+@click.option("--bitrate", type=Amount(), help="Bits per second of the video: 500k, 1.5M.")
 @click.option("--size", type=Amount(), help="Bytes of the whole file: 300k, 1M.")
 @click.option(
     "--psnr",
@@ -150,8 +150,9 @@ def encode(
     """Fit a network to the video IN and write it to OUT.
 
     IN is anything ffmpeg's libraries open, or - for Y4M on standard input. Choose the size of
-    the result by one of --bpp, --bitrate and --size: the file comes out just below it. Or choose
-    its quality by --psnr or --quality: a few short trial fits find out what that takes.
+    the result by one of --bpp, --bitrate and --size: it comes out just below that; sound and
+    subtitles come on top of the first two. Or choose its quality by --psnr or --quality: a few
+    short trial fits find out what that takes.
 
     With --denoise the fits hide some samples from themselves, and the size is the one at which
     they predict these best: what cannot be predicted is noise. PSNRs are to the noisy source.
