@@ -77,6 +77,7 @@ def encode(
 
     >>> result = encode("in.mp4", "out.hnv", bpp=0.05, preset="slow")
     >>> result.bytes, result.error.average                        # dB
+    >>> result.notes                             # what of the source was lost or converted
     >>> encode(frames, "out.hnv", frame_rate=25, size=100_000)    # uint8 [T, H, W, 3]
     """
     rate = Rate(bpp, bitrate, size, psnr, quality, denoise or None)
@@ -102,16 +103,18 @@ def encode(
         header = opened.header
         rate.check(header)
         scan = footage.scan(segment, scenecut, lambda frames: None)
-        extras, _ = footage.extras(header, scan)
+        extras, notes = footage.extras(header, scan)
         lengths, count, beside = None, None, 0
         if scan and extras:
             lengths, count, beside = scan.lengths, sum(scan.lengths), extras.size(scan.lengths)
         settings = Settings(**options, **rate.settings(header, count, beside), lengths=lengths)
         footage.check_masks(header, count)
-        return encoder.encode(
+        result = encoder.encode(
             header, opened.frames(), file, settings, masks=footage.masks(header), extras=extras,
             folder=folder, report=on_progress,
         )  # fmt: skip
+        result.notes = tuple(dict.fromkeys([*opened.notes, *notes]))
+        return result
 
 
 def _given(
@@ -146,6 +149,6 @@ def _opened(
     name = str(source) if is_path else "-"
     with (
         unfinished(name, str(output), resume, False, facts) as folder,
-        open_complete_or_absent(output) as file,
+        open_complete_or_absent(output, folder) as file,
     ):
         yield file, folder

@@ -14,7 +14,7 @@ import av
 from av.video.frame import VideoFrame
 
 from hnervcodec.errors import UsageError
-from hnervcodec.libav import from_frame, pixel_format, reason, to_frame
+from hnervcodec.libav import frame_format, from_frame, reason, to_frame
 from hnervcodec.planes import Planes
 from hnervcodec.syntax import VideoHeader
 
@@ -59,7 +59,7 @@ def write_libav(
     with av.open(name, "w", format=muxer) as container:
         stream: Any = container.add_stream(library, rate=header.frame_rate, options=options)
         stream.width, stream.height = header.width, header.height
-        stream.pix_fmt = pixel_format(header.chroma_format, header.bit_depth)
+        stream.pix_fmt = frame_format(header)
         # As ffmpeg does: slices, which PyAV would ask for, cost x264 up to 15 % more bytes.
         stream.codec_context.thread_type = "FRAME"
         for n, planes in enumerate(frames):
@@ -75,7 +75,7 @@ def code(library: str, header: VideoHeader, frames: list[Planes], options: dict[
     try:
         return _code(_BY_LIBRARY[library], header, frames, options)
     except (av.error.FFmpegError, ValueError) as error:
-        form = pixel_format(header.chroma_format, header.bit_depth)
+        form = frame_format(header)
         raise UsageError(
             f"{library} cannot code {header.width}x{header.height} {form}: {reason(error)}"
         ) from error
@@ -100,7 +100,7 @@ def _code(
 
 def _read(frame: VideoFrame, header: VideoHeader) -> Planes:
     made = frame.format.name.replace("yuvj", "yuv")
-    if made != pixel_format(header.chroma_format, header.bit_depth):
+    if made != frame_format(header):
         raise ValueError(f"it makes {made} of that")
     return from_frame(frame, header)
 

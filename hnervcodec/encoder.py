@@ -35,7 +35,8 @@ Seen = tuple[Planes, Planes | None]  # a frame and its mask
 
 @dataclass
 class EncodeResult:
-    """What an encode made. PSNRs are of the frames as every decoder will reconstruct them."""
+    """What an encode made. PSNRs are of the frames as every decoder will reconstruct them; notes
+    say what of the source was lost or converted."""
 
     video: VideoHeader
     error: PlaneError
@@ -46,6 +47,7 @@ class EncodeResult:
     weights: int = 0
     macs_per_pixel: float = 0.0
     seconds: float = 0.0
+    notes: tuple[str, ...] = ()
 
     @property
     def bits_per_pixel(self) -> float:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from fractions import Fraction
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,6 +31,8 @@ class GivenFrames:
     """video: what describes `frames`. Their planes are checked as they come; only a sequence can
     be looked at before it is encoded."""
 
+    notes: tuple[str, ...] = ()  # nothing of them is lost
+
     def __init__(self, video: VideoHeader, frames: Iterable[Planes], mask: str | None = None):
         self.header, self._frames, self._mask = replace(video, frame_count=0), frames, mask
 
@@ -52,7 +55,7 @@ class GivenFrames:
         return None if self._mask is None else read_masks(self._mask, video)
 
     def check_masks(self, video: VideoHeader, frames: int | None) -> None:
-        for _, _ in zip(self.masks(video) or (), range(frames or 1), strict=False):
+        for _ in islice(self.masks(video) or (), frames or 1):
             pass
 
     def scan(self, wanted: int, scenecut: float, report: Callable[[int], None]) -> Scan | None:

@@ -18,7 +18,6 @@ from hnervcodec.ancillary import Display, MasteringDisplay
 from hnervcodec.planes import Planes, plane_shapes
 from hnervcodec.syntax import SITING_UNSPECIFIED, UNSPECIFIED, VideoHeader
 
-IDENTITY = 0  # H.273's matrix code of RGB
 _CHROMA_FORMATS = ("gray", "yuv420p", "yuv422p", "yuv444p")
 
 
@@ -28,15 +27,10 @@ def pixel_format(chroma_format: int, bit_depth: int) -> str:
     return _CHROMA_FORMATS[chroma_format] + suffix
 
 
-def is_rgb(header: VideoHeader) -> bool:
-    """Whether the planes are G, B and R: H.273's identity matrix."""
-    return header.matrix_coefficients == IDENTITY and header.chroma_format == 3
-
-
 def frame_format(header: VideoHeader) -> str:
     """libav's name of the format of the header's frames."""
     name = pixel_format(header.chroma_format, header.bit_depth)
-    return name.replace("yuv444p", "gbrp") if is_rgb(header) else name
+    return name.replace("yuv444p", "gbrp") if header.is_rgb else name
 
 
 def from_frame(frame: VideoFrame, header: VideoHeader) -> Planes:
@@ -244,7 +238,7 @@ class RgbConverter:
 
     def __call__(self, planes: Planes) -> np.ndarray:
         """[H, W, 3], uint8 or uint16."""
-        if is_rgb(self._header) and self._header.bit_depth == 8 == 8 * self._dtype.itemsize:
+        if self._header.is_rgb and self._header.bit_depth == 8 == 8 * self._dtype.itemsize:
             green, blue, red = planes
             return np.stack([red, green, blue], axis=-1)
         # The matrix and the range are the scaler's arguments: untagged, nothing contradicts them.

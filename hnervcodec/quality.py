@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from statistics import fmean
 
 import numpy as np
@@ -19,7 +19,8 @@ from hnervcodec.syntax import VideoHeader
 
 @dataclass(frozen=True, slots=True)
 class Quality:
-    """PSNRs in dB and SSIMs as ffmpeg's filters define them; nan for planes that there are not."""
+    """PSNRs in dB and SSIMs as ffmpeg's filters define them; nan for planes that there are not. Of
+    RGB, Y, Cb and Cr are G, B and R, and what is of luma is nan (see `named`)."""
 
     psnr_y: float
     psnr_cb: float
@@ -49,13 +50,18 @@ class Comparison:
         error = PlaneError(self._video.max_sample)
         error.add(reference, distorted)
         self._error.merge(error)
-        luma = (
-            torch.from_numpy(planes[0].astype(np.float32) / self._video.max_sample)[None, None]
-            for planes in (reference, distorted)
-        )
         found = self._ssim(reference, distorted)
         y, cb, cr, together = (found.get(plane, math.nan) for plane in ("Y", "U", "V", "All"))
-        self.frames.append(Quality(*_psnrs(error), y, cb, cr, together, float(ms_ssim(*luma))))
+        of_luma = math.nan if self._video.is_rgb else self._ms_ssim(reference[0], distorted[0])
+        self.frames.append(Quality(*self._psnrs(error), y, cb, cr, together, of_luma))
+
+    def _ms_ssim(self, *planes: np.ndarray) -> float:
+        samples = (plane.astype(np.float32) / self._video.max_sample for plane in planes)
+        return float(ms_ssim(*(torch.from_numpy(plane)[None, None] for plane in samples)))
+
+    def _psnrs(self, error: PlaneError) -> tuple[float, float, float, float, float]:
+        y, cb, cr = (*error.per_plane, math.nan, math.nan)[:3]
+        return y, cb, cr, error.average, math.nan if self._video.is_rgb else error.weighted
 
     @property
     def whole(self) -> Quality:
@@ -63,22 +69,29 @@ class Comparison:
         means over the frames."""
         means = {f.name: fmean(getattr(q, f.name) for q in self.frames) for f in fields(Quality)}
         names = [name for name in means if name.startswith("psnr")]
-        return Quality(**means | dict(zip(names, _psnrs(self._error), strict=True)))
+        return Quality(**means | dict(zip(names, self._psnrs(self._error), strict=True)))
 
 
-def _psnrs(error: PlaneError) -> tuple[float, float, float, float, float]:
-    y, cb, cr = (*error.per_plane, math.nan, math.nan)[:3]
-    return y, cb, cr, error.average, error.weighted
+def named(quality: Quality, video: VideoHeader) -> dict[str, float]:
+    """By names that fit the planes of `video`: psnr_g for psnr_y and so on of RGB, without what is
+    of luma."""
+    values = asdict(quality)
+    if not video.is_rgb:
+        return values
+    planes = {"y": "g", "cb": "b", "cr": "r"}
+    kinds = (name.split("_") for name in values if name not in ("psnr_611", "ms_ssim"))
+    return {
+        f"{kind}_{planes.get(plane, plane)}": values[f"{kind}_{plane}"] for kind, plane in kinds
+    }
 
 
-def plot(path: str, frames: list[Quality], title: str) -> None:
+def plot(path: str, frames: list[Quality], video: VideoHeader, title: str) -> None:
     """PSNRs over the frames, as a PNG. Needs matplotlib."""
+    labels = ("all samples", *video.plane_names)
+    colours = ("tab:gray", "green" if video.is_rgb else "black", "tab:blue", "tab:red")
     with picture(path, (9, 4.5)) as axes:
-        for name, label, colour in (
-            ("psnr_y", "Y", "black"), ("psnr_cb", "Cb", "tab:blue"), ("psnr_cr", "Cr", "tab:red"),
-            ("psnr_average", "all samples", "tab:gray"),
-        ):  # fmt: skip
+        names = ("psnr_average", "psnr_y", "psnr_cb", "psnr_cr")
+        for name, label, colour in zip(names, labels, colours, strict=False):
             values = [getattr(frame, name) for frame in frames]
-            if not all(map(math.isnan, values)):
-                axes.plot(range(len(frames)), values, color=colour, label=label)
+            axes.plot(range(len(frames)), values, color=colour, label=label)
         axes.set(xlabel="frame", ylabel="PSNR, dB", title=title)

@@ -23,7 +23,6 @@ from hnervcodec.libav import (
     RgbConverter,
     frame_format,
     from_frame,
-    is_rgb,
     pixel_format,
     reason,
     to_frame,
@@ -122,7 +121,7 @@ class Y4mSink:
         self._start = y4m_header(_yuv_header(header))
 
     def write(self, index: int, planes: Planes) -> None:
-        if is_rgb(self._header):
+        if self._header.is_rgb:
             form = pixel_format(3, self._header.bit_depth)
             frame = _to_yuv(to_frame(self._header, planes), form)
             planes = from_frame(frame, self._header)
@@ -217,7 +216,7 @@ class LibavSink:
     def write(self, index: int, planes: Planes) -> None:
         pts, duration = next(self._stamps)
         frame = self._paletted(planes) if self._paletted else to_frame(self._header, planes)
-        if is_rgb(self._header) and "yuv" in self._format:
+        if self._header.is_rgb and "yuv" in self._format:
             frame = _to_yuv(frame, self._format)
         elif frame.format.name != self._format:
             frame = frame.reformat(format=self._format)
@@ -309,7 +308,7 @@ def _to_yuv(frame: VideoFrame, form: str) -> VideoFrame:
 
 def _yuv_header(header: VideoHeader) -> VideoHeader:
     """What `_to_yuv` makes of frames."""
-    if not is_rgb(header):
+    if not header.is_rgb:
         return header
     return replace(header, matrix_coefficients=_SMPTE170M, full_range=False)
 
@@ -388,12 +387,12 @@ def _y4m_notes(header: VideoHeader, shown: Presentation) -> list[str]:
     codes = {
         "-color_primaries": header.colour_primaries,
         "-color_trc": header.transfer_characteristics,
-        "-colorspace": UNSPECIFIED if is_rgb(header) else header.matrix_coefficients,
+        "-colorspace": UNSPECIFIED if header.is_rgb else header.matrix_coefficients,
     }
     flags = [f"{flag} {code}" for flag, code in codes.items() if code != UNSPECIFIED]
     turn = f"-display_rotation {90 * shown.display.rotation}"
     turn += " -display_hflip" if shown.display.mirrored else ""
-    if is_rgb(header):
+    if header.is_rgb:
         notes.append(".y4m holds no RGB: it becomes Y'CbCr 4:4:4 by BT.601; .mkv is exact")
     if flags:
         notes.append(f".y4m does not hold the colour codes: ffmpeg {' '.join(flags)} does")

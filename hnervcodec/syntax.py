@@ -15,6 +15,7 @@ from hnervcodec.entropy import MAX_DECAY, MAX_LEVEL, Table
 from hnervcodec.errors import FileError
 from hnervcodec.planes import CHROMA_NAMES, packed_channels
 
+IDENTITY = 0  # H.273's matrix code of RGB
 UNSPECIFIED = 2  # H.273's code for "unknown or determined by the application"
 SITING_UNSPECIFIED = 255
 
@@ -43,6 +44,20 @@ class VideoHeader:
     @property
     def max_sample(self) -> int:
         return (1 << self.bit_depth) - 1
+
+    @property
+    def is_rgb(self) -> bool:
+        """Whether the planes are G, B and R: H.273's identity matrix."""
+        return self.matrix_coefficients == IDENTITY and self.chroma_format == 3
+
+    @property
+    def format_name(self) -> str:
+        return "RGB" if self.is_rgb else CHROMA_NAMES[self.chroma_format]
+
+    @property
+    def plane_names(self) -> tuple[str, ...]:
+        names = ("G", "B", "R") if self.is_rgb else ("Y", "Cb", "Cr")
+        return names[:1] if self.chroma_format == 0 else names
 
     def layers(self, model: ModelConfig) -> tuple[LayerSpec, ...]:
         """The layers of `model` for frames of this size."""

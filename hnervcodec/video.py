@@ -15,7 +15,6 @@ from av.video.frame import VideoFrame
 from hnervcodec.ancillary import Display, SegmentTimes
 from hnervcodec.errors import SourceError
 from hnervcodec.libav import (
-    IDENTITY,
     chroma_siting,
     display_of,
     frame_format,
@@ -23,7 +22,7 @@ from hnervcodec.libav import (
     reason,
 )
 from hnervcodec.planes import Planes
-from hnervcodec.syntax import UNSPECIFIED, VideoHeader
+from hnervcodec.syntax import IDENTITY, UNSPECIFIED, VideoHeader
 from hnervcodec.timing import times_of
 
 _JPEG_RANGE = 2  # libav's AVCOL_RANGE_JPEG

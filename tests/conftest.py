@@ -59,6 +59,15 @@ def real_source(tmp_path_factory: pytest.TempPathFactory, ffmpeg: str) -> Path:
 
 
 @pytest.fixture(scope="session")
+def rgb_source(tmp_path_factory: pytest.TempPathFactory, ffmpeg: str) -> Path:
+    """8 real frames at 64x48 in RGB, lossless."""
+    path = tmp_path_factory.mktemp("clips") / "rgb.mkv"
+    command = [ffmpeg, "-v", "error", "-i", EXCERPT, "-vf", "scale=64:48,format=gbrp"]
+    subprocess.run([*command, "-frames:v", "8", "-c:v", "ffv1", path], check=True)
+    return path
+
+
+@pytest.fixture(scope="session")
 def real_file(tmp_path_factory: pytest.TempPathFactory, real_source: Path) -> Path:
     """`real_source` encoded in two segments."""
     path = tmp_path_factory.mktemp("coded") / "bunny63.hnv"

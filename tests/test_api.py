@@ -2,13 +2,14 @@
 
 import inspect
 import io
+import subprocess
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from conftest import hnv
+from conftest import EXCERPT, hnv
 
 from hnervcodec import Decoder, EncodeResult, encode
 from hnervcodec.errors import HnervError, SourceError, UsageError
@@ -31,9 +32,15 @@ def test_its_options_are_those_of_the_command() -> None:
 
 
 def test_a_path_gives_the_commands_file(real_source: Path, tmp_path: Path) -> None:
-    seen = []
+    seen, files = [], set()
+
+    def watch(*report: object) -> None:
+        seen.append(report)
+        files.update(path.name for path in tmp_path.iterdir())
+
     result = encode(real_source, tmp_path / "x.hnv", bpp=4, limit=4, segment=2,
-                    on_progress=lambda *report: seen.append(report), **FAST)  # fmt: skip
+                    on_progress=watch, **FAST)  # fmt: skip
+    assert files == {"x.hnv.job"} and result.notes == ()
     hnv("encode", real_source, "-o", tmp_path / "y.hnv", "--bpp", "4", "--limit", "4",
         "--segment", "2", "--preset", "ultrafast", "--threads", "1")  # fmt: skip
     assert (tmp_path / "x.hnv").read_bytes() == (tmp_path / "y.hnv").read_bytes()
@@ -80,6 +87,14 @@ def test_planes(real_source: Path, tmp_path: Path) -> None:
     assert len(made) == 3 and made[0] == made[1] == made[2]
 
 
+def test_what_is_lost_is_said(ffmpeg: str, tmp_path: Path) -> None:
+    path = tmp_path / "x.mkv"
+    command = [ffmpeg, "-v", "error", "-i", EXCERPT, "-vf", "scale=64:48,format=yuv411p"]
+    subprocess.run([*command, "-frames:v", "3", "-c:v", "ffv1", path], check=True)
+    result = encode(path, io.BytesIO(), bpp=2, **FAST)
+    assert len(result.notes) == 1 and "yuv411p is converted" in result.notes[0]
+
+
 def test_masks_of_given_frames(real_source: Path, tmp_path: Path) -> None:
     mask = tmp_path / "boxes.json"
     mask.write_text('[{"x": 0, "y": 0, "width": 30, "height": 47}]')
@@ -89,6 +104,15 @@ def test_masks_of_given_frames(real_source: Path, tmp_path: Path) -> None:
     encode(real_source, tmp_path / "y.hnv", limit=6, bpp=1.5, mask=mask, **FAST)
     assert (tmp_path / "x.hnv").read_bytes() == (tmp_path / "y.hnv").read_bytes()
     assert ours.error.samples[0] == 6 * 33 * 47
+
+
+def test_a_video_of_as_many_masks_as_given_frames(real_source: Path) -> None:
+    with VideoSource(real_source) as source:
+        video, frames = source.header, list(source.frames())
+    result = encode(frames, io.BytesIO(), video=video, bpp=1.5, mask=real_source, **FAST)
+    assert result.frames == 20 and 0 < result.error.samples[0] < 20 * 63 * 47
+    with pytest.raises(SourceError, match="masks end at frame 19"):
+        encode([*frames, frames[0]], io.BytesIO(), video=video, bpp=1.5, mask=real_source, **FAST)
 
 
 VIDEO = VideoHeader(16, 16, 1, Fraction(25))

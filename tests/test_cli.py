@@ -63,6 +63,21 @@ def test_dry_run_writes_nothing(
     assert re.fullmatch(r"time: about \d+ s", seconds) and run.stderr == b""
 
 
+def test_rgb_is_called_so(rgb_source: Path, tmp_path: Path) -> None:
+    output = tmp_path / "x.hnv"
+    run = hnv("encode", rgb_source, "-o", output, "--bpp", 1, "--preset", "ultrafast")
+    log = run.stderr.decode()
+    assert "8-bit RGB" in log and re.search(r"\(G [\d.]+  B [\d.]+  R [\d.]+\)", log)
+    assert "8-bit RGB" in hnv("info", output).stdout.decode()
+    assert json.loads(hnv("info", output, "--json").stdout)["video"]["is_rgb"] is True
+
+
+def test_dry_run_of_a_share(real_source: Path) -> None:
+    options = ("--bpp", 1, "--preset", "ultrafast", "--segment", 4, "--scenecut", 0, "-q")
+    said = hnv("encode", real_source, *options, "--segments", "2/3", "--dry-run").stdout.decode()
+    assert said.startswith("5 frames in 1 segment\n")
+
+
 def test_encode_reads_y4m_from_stdin_and_writes_to_stdout(
     real_source: Path, ffmpeg: str, tmp_path: Path
 ) -> None:

@@ -155,6 +155,15 @@ def test_refusals(
     assert {path.name for path in tmp_path.iterdir()} == {"text", "points.csv"}
 
 
+def test_rgb_is_refused(rgb_source: Path, tmp_path: Path) -> None:
+    run = hnv("compare", rgb_source, "-o", tmp_path / "x", "--codecs", "hnv", check=False)
+    assert "is RGB" in error_of(run, 2) and not (tmp_path / "x").exists()
+    with VideoSource(rgb_source) as source:
+        header, frames = source.header, list(source.frames())
+    with pytest.raises(UsageError, match="libx264 cannot code 64x48 gbrp"):
+        classical.code("libx264", header, frames, {"crf": "20"})
+
+
 def test_frames_that_a_codec_cannot_code(real_source: Path, tmp_path: Path) -> None:
     run = hnv("compare", real_source, "-o", tmp_path / "x", "--codecs", "x264", check=False)
     assert "x264 cannot code 63x47 yuv420p" in error_of(run, 2)

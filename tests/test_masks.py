@@ -1,7 +1,10 @@
 """Masks: read from whatever holds them, and nothing of what they hide reaches the file."""
 
 import json
+import os
+import pty
 import subprocess
+import sys
 from itertools import islice
 from pathlib import Path
 
@@ -152,6 +155,23 @@ def test_inpaint_to_pictures(damaged: list[Path], tmp_path: Path) -> None:
     assert "exists" in error_of(run, 2)
     hnv("inpaint", damaged[0], "-o", tmp_path / "%05d.png", *options, "-y")
     assert len(list(tmp_path.glob("0*.png"))) == 20
+
+
+@pytest.mark.parametrize("name", ["out.mkv", "%05d.png"])
+def test_inpaint_asks_once(name: str, damaged: list[Path], tmp_path: Path) -> None:
+    mask = picture(tmp_path / "m.png", (63, 47), (20, 12, 32, 22), "L")
+    existing = tmp_path / name.replace("%05d", "00000")
+    existing.write_text("mine")
+    terminal, side = pty.openpty()
+    command = [sys.executable, "-m", "hnervcodec", "inpaint", damaged[0], "-o", tmp_path / name,
+               "--mask", mask, "--preset", "ultrafast", "--bpp", "0.9", "-q"]  # fmt: skip
+    run = subprocess.Popen(command, stdin=side, stderr=side)
+    os.close(side)
+    os.write(terminal, b"y\nn\n")
+    assert run.wait(timeout=120) == 0
+    assert os.read(terminal, 10_000).count(b"Overwrite?") == 1
+    os.close(terminal)
+    assert existing.read_bytes() != b"mine"
 
 
 def test_a_mask_video_that_is_too_short_is_refused_at_once(

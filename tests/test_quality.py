@@ -130,6 +130,32 @@ def test_vmaf_is_ffmpegs(
     assert text.splitlines()[-1] == f"VMAF      {mean:.2f}"
 
 
+def test_rgb(rgb_source: Path, ffmpeg: str, with_vmaf: dict[str, str], tmp_path: Path) -> None:
+    """Of its own planes, and nothing that is of luma."""
+    coded, table, picture = (tmp_path / name for name in ("x.mkv", "frames.csv", "frames.png"))
+    blur = ("-vf", "gblur=1,format=gbrp", "-c:v", "ffv1")
+    subprocess.run([ffmpeg, "-v", "error", "-i", rgb_source, *blur, coded], check=True)
+    options = ("--json", "--csv", table, "--plot", picture)
+    ours = json.loads(hnv("metrics", rgb_source, coded, *options, env=with_vmaf).stdout)
+    theirs = ffmpegs(ffmpeg, rgb_source, coded)
+    frames = ours.pop("frames")
+    assert set(ours) == {*(f"{kind}_{plane}" for kind in ("psnr", "ssim") for plane in "gbr"),
+                         "psnr_average", "ssim_all"}  # fmt: skip
+    for plane in "gbr":
+        assert ours[f"psnr_{plane}"] == pytest.approx(theirs[f"psnr_{plane}"], abs=0.01)
+    assert len(frames) == 8 and set(frames[0]) == {"frame", *ours}
+    assert "psnr_g" in table.read_text() and picture.exists()
+    text = hnv("metrics", rgb_source, coded, env=with_vmaf).stdout.decode()
+    assert re.match(r"PSNR, dB  g [\d.]+  b [\d.]+  r [\d.]+  average [\d.]+\nSSIM ", text)
+    failed = hnv("metrics", rgb_source, coded, "--vmaf", env=with_vmaf, check=False)
+    assert "RGB" in error_of(failed, 2)
+    yuv = tmp_path / "yuv.mkv"
+    form = ("-vf", "format=yuv444p", "-c:v", "ffv1")
+    subprocess.run([ffmpeg, "-v", "error", "-i", rgb_source, *form, yuv], check=True)
+    run = hnv("metrics", rgb_source, yuv, check=False)
+    assert "differ in format: RGB and 4:4:4" in error_of(run, 2)
+
+
 def test_vmaf_of_what_it_cannot_judge(with_vmaf: dict[str, str], small_file: Path) -> None:
     """libvmaf dies of frames of 22x14."""
     run = hnv("metrics", small_file, small_file, env=with_vmaf)

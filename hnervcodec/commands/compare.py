@@ -95,6 +95,8 @@ def compare(
             known = ", ".join((HNV, *classical.CODECS))
             raise UsageError(f"unknown codec {name!r}: choose from {known}")
     with open_video(source) as (header, read):
+        if header.is_rgb:
+            raise UsageError(f"{source} is RGB, which most codecs do not code: compare it as YUV")
         frames = list(islice(read, limit))
     if not frames:
         raise SourceError(f"{source} holds no frames")
@@ -155,7 +157,7 @@ def measured(
         if point is None:
             say(f"{number}/{len(jobs)}  {job.codec} {job.preset}, {job.rate:g} bpp", quiet)
             fit = EncodeProgress(header, job.preset, quiet or job.codec != HNV)
-            fit.lengths = dict(enumerate(lengths))
+            fit.scan_is_done(lengths)
             point = measure(job, header, frames, lengths, fit, trial)
             save(path, [*load(path), point])
             if point.bpp > job.rate:

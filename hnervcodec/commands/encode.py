@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -29,6 +30,12 @@ from hnervcodec.work import is_finished, unfinished
 if TYPE_CHECKING:
     from fractions import Fraction
 
+    from hnervcodec.encoder import Prediction
+    from hnervcodec.footage import Footage
+    from hnervcodec.plan import Settings
+    from hnervcodec.syntax import VideoHeader
+    from hnervcodec.video import VideoSource
+
 
 @click.command(
     short_help="Fit a network to a video and write it as a .hnv file.",
@@ -38,8 +45,8 @@ if TYPE_CHECKING:
 @click.option(
     "-o", "--output", metavar="OUT", type=click.Path(), help="The .hnv file; - for a pipe."
 )
-@click.option("--bpp", type=click.FloatRange(0, min_open=True), help="Bits per pixel of the file.")
-@click.option("--bitrate", type=Amount(), help="Bits per second: 500k, 1.5M.")
+@click.option("--bpp", type=click.FloatRange(0, min_open=True), help="Bits per pixel of the video.")
+@click.option("--bitrate", type=Amount(), help="Bits per second of the video: 500k, 1.5M.")
 @click.option("--size", type=Amount(), help="Bytes of the whole file: 300k, 1M.")
 @click.option(
     "--psnr",
@@ -143,8 +150,9 @@ def encode(
     """Fit a network to the video IN and write it to OUT.
 
     IN is anything ffmpeg's libraries open, or - for Y4M on standard input. Choose the size of
-    the result by one of --bpp, --bitrate and --size: the file comes out just below it. Or choose
-    its quality by --psnr or --quality: a few short trial fits find out what that takes.
+    the result by one of --bpp, --bitrate and --size: it comes out just below that; sound and
+    subtitles come on top of the first two. Or choose its quality by --psnr or --quality: a few
+    short trial fits find out what that takes.
 
     With --denoise the fits hide some samples from themselves, and the size is the one at which
     they predict these best: what cannot be predicted is noise. PSNRs are to the noisy source.
@@ -214,8 +222,7 @@ def encode(
         settings = Settings(**options, **rate.settings(header, count, beside), lengths=lengths)
         footage.check_masks(header, count)
         if file is None:
-            prediction = encoder.predict(header, video.frames(), settings,
-                                         masks=footage.masks(header), report=progress)  # fmt: skip
+            prediction = predicted(header, video, footage, settings, where, progress)
             print_prediction(prediction, settings.bytes_per_frame is None)
             return
         plan = Plan.of(header, settings)
@@ -231,3 +238,24 @@ def encode(
             f"note: {psnr:g} dB is out of reach of preset {preset} here; a slower one comes nearer",
             err=True,
         )
+
+
+def predicted(
+    header: VideoHeader, video: VideoSource, footage: Footage, settings: Settings, where: Where,
+    report: EncodeProgress,
+) -> Prediction:  # fmt: skip
+    """Of the segments to be fitted. `video`: the footage, opened."""
+    from hnervcodec.encoder import predict
+    from hnervcodec.plan import Plan
+
+    first, number = 0, 0
+    if where.share:
+        parts = where.parts(Plan.of(header, settings))
+        first, number = parts[0].first_frame, parts[0].number
+        settings = replace(settings, lengths=tuple(part.frame_count for part in parts))
+    masks = footage.masks(header)
+    return predict(
+        header, islice(video.frames(), first, None), settings,
+        masks=masks and islice(masks, first, None),
+        report=lambda n, progress: report(number + n, progress),
+    )  # fmt: skip

@@ -11,16 +11,18 @@ An encode takes exactly one of these:
 
   --bpp 0.05       bits per pixel: 8 * bytes / (width * height * frames)
   --bitrate 500k   bits per second
-  --size 1M        bytes of the whole file
+  --size 1M        bytes of the whole file, sound and all
   --psnr 36        dB over all samples of a segment, within a few tenths
   --quality 30     constant quality, about 25 (poor) to 40: 6 more are about
                    twice the bytes
   --denoise        as many bytes as best tell the video from its noise
 
-k, M and G are powers of 1000. Of the first three the file never exceeds what
-was asked for, headers and all, and comes out within 1 % of it, unless the
-preset's largest network has no use for so many bytes; hnv says so then. With
---psnr and --quality short trial fits find out what that takes.
+k, M and G are powers of 1000. With the first three the video never exceeds
+what was asked for, headers and all, and comes out within 1 % of it, unless the
+preset's largest network has no use for so many bytes; hnv says so then. Sound,
+subtitles and times of the frames come on top with --bpp and --bitrate; --size
+counts them. With --psnr and --quality short trial fits find out what that
+takes.
 
 1280x640 at 25 frames/s and 0.02 bpp are 410 kbit/s. hnv is at its best at low
 rates; above about 0.1 bpp x264 and x265 win by far.

@@ -74,7 +74,7 @@ def describe(reader: Reader) -> dict[str, Any]:
         "format": f"{reader.prefix.major}.{reader.prefix.minor}",
         "profile": reader.prefix.profile,
         "level": reader.level.number,
-        "video": {**asdict(video), "frame_rate": str(video.frame_rate)},
+        "video": {**asdict(video), "frame_rate": str(video.frame_rate), "is_rgb": video.is_rgb},
         "seconds": float(times.end - times.begin),
         "begin_seconds": float(times.begin),
         "constant_rate": isinstance(times, ConstantTimes),
@@ -137,7 +137,8 @@ def as_text(facts: dict[str, Any]) -> str:
     lines = [
         f"{facts['file']}: {video['width']}x{video['height']}, {video['frame_count']} frames at "
         f"{video['frame_rate']} frames/s ({facts['seconds']:.2f} s), {video['bit_depth']}-bit "
-        f"{CHROMA_NAMES[video['chroma_format']]}{', full range' if video['full_range'] else ''}",
+        f"{'RGB' if video['is_rgb'] else CHROMA_NAMES[video['chroma_format']]}"
+        f"{', full range' if video['full_range'] else ''}",
         f"format {facts['format']}, profile {facts['profile']}, level {facts['level']}; "
         f"{total:,} bytes, {facts['bits_per_pixel']:.4f} bpp, "
         f"{facts['bits_per_second'] / 1000:.1f} kbit/s",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from dataclasses import replace
 from typing import BinaryIO, cast
@@ -94,7 +95,9 @@ def inpaint(
         scan = scanned(footage, DEFAULT_SEGMENT_FRAMES, SCENECUT, folder, report)
         assert scan is not None
         count = sum(scan.lengths)
-        check_files(source, output, name, range(count), yes, no)
+        if not is_file:
+            is_asked = os.path.exists(sinks.png_name(output, 0))  # above
+            check_files(source, output, name, range(count), yes or is_asked, no)
         footage.check_masks(header, count)
         extras, notes = footage.extras(header, scan)
         assert extras is not None

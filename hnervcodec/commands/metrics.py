@@ -6,7 +6,6 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
 from itertools import islice
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
@@ -42,21 +41,22 @@ def metrics(
     """Say how much the video DIST differs from REF; either may be a .hnv file.
 
     PSNR and SSIM are those of ffmpeg's filters, MS-SSIM is of luma. VMAF (default model) is there
-    if an ffmpeg with libvmaf is on PATH. The two must have one size, pixel format and number of
-    frames. Identical planes have an infinite PSNR, null in JSON.
+    if an ffmpeg with libvmaf is on PATH. RGB is compared by its planes G, B and R, without these
+    two and 6:1:1. The two must have one size, pixel format and number of frames. Identical planes
+    have an infinite PSNR, null in JSON.
 
     \b
     hnv metrics in.mp4 out.hnv --csv frames.csv --plot frames.png
     """
     with open_video(reference) as (video, sources), open_video(distorted) as (other, made):
-        for name in ("width", "height", "chroma_format", "bit_depth"):
+        for name in ("width", "height", "format_name", "bit_depth"):
             if getattr(video, name) != getattr(other, name):
                 raise UsageError(
-                    f"{reference} and {distorted} differ in {name.replace('_', ' ')}: "
+                    f"{reference} and {distorted} differ in {name.split('_name')[0]}: "
                     f"{getattr(video, name)} and {getattr(other, name)}"
                 )
         with open_vmaf(video, vmaf) as judge:
-            from hnervcodec.quality import Comparison
+            from hnervcodec.quality import Comparison, named
 
             comparison = Comparison(video)
             try:
@@ -71,15 +71,18 @@ def metrics(
             if not comparison.frames:
                 raise SourceError(f"{reference} holds no frames")
             vmafs = scores(judge, vmaf) if judge else []
-    whole = asdict(comparison.whole)
-    rows = [{"frame": n, **asdict(frame)} for n, frame in enumerate(comparison.frames)]
+    whole = named(comparison.whole, video)
+    rows: list[dict[str, Any]] = [
+        {"frame": n, **named(frame, video)} for n, frame in enumerate(comparison.frames)
+    ]
     if vmafs:
         whole["vmaf"] = fmean(vmafs)
         rows = [{**row, "vmaf": value} for row, value in zip(rows, vmafs, strict=True)]
     if table:
         write_table(table, rows)
     if plot:
-        write_plot(plot, comparison.frames, f"{distorted}, {whole['psnr_y']:.2f} dB Y")
+        title = f"{distorted}, {comparison.whole.psnr_y:.2f} dB {video.plane_names[0]}"
+        write_plot(plot, comparison.frames, video, title)
     if as_json:
         click.echo(json.dumps({"frames": [finite(row) for row in rows], **finite(whole)}))
     elif table != "-":
@@ -88,9 +91,14 @@ def metrics(
 
 @contextmanager
 def open_vmaf(video: VideoHeader, is_asked: bool) -> Iterator[Vmaf | None]:
-    """None where there is no libvmaf and nobody asked for it."""
+    """None where there is no libvmaf or no luma, and nobody asked for it."""
     from hnervcodec import vmaf
 
+    if video.is_rgb:
+        if is_asked:
+            raise UsageError("--vmaf is of luma, which RGB has none of")
+        yield None
+        return
     program = vmaf.find()
     if program is None:
         if is_asked:
@@ -134,13 +142,13 @@ def finite(row: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def write_plot(path: str, frames: list[Quality], title: str) -> None:
+def write_plot(path: str, frames: list[Quality], video: VideoHeader, title: str) -> None:
     from hnervcodec import quality
     from hnervcodec.files import complete_or_absent
 
     try:
         with complete_or_absent(path) as name:
-            quality.plot(str(name), frames, title)
+            quality.plot(str(name), frames, video, title)
     except ImportError as error:
         raise UsageError("--plot needs matplotlib: pip install matplotlib") from error
 

@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hnervcodec.planes import CHROMA_NAMES
-
 if TYPE_CHECKING:
     from hnervcodec.encoder import EncodeResult, Prediction
     from hnervcodec.fitting import Progress
@@ -23,6 +21,7 @@ class EncodeProgress:
 
     def __init__(self, header: VideoHeader, preset: str, quiet: bool):
         self.lengths: dict[int, int] = {}
+        self._total = 0  # segments of the video, of which `lengths` may have a share
         self._quiet, self._terminal = quiet, sys.stderr.isatty()
         self._interval = 0.2 if self._terminal else 10.0
         self._start = self._last = time.monotonic()
@@ -33,7 +32,7 @@ class EncodeProgress:
         if not quiet:
             click.echo(
                 f"{header.width}x{header.height}, {float(header.frame_rate):.5g} frames/s, "
-                f"{header.bit_depth}-bit {CHROMA_NAMES[header.chroma_format]}, preset {preset}",
+                f"{header.bit_depth}-bit {header.format_name}, preset {preset}",
                 err=True,
             )
 
@@ -46,7 +45,7 @@ class EncodeProgress:
             self._say(f"looking for changes of scene: {frames} frames  {rate:.0f} frames/s", False)
 
     def scan_is_done(self, lengths: Sequence[int]) -> None:
-        self.lengths = dict(enumerate(lengths))
+        self.lengths, self._total = dict(enumerate(lengths)), len(lengths)
         if self._terminal and not self._quiet:
             click.echo("\r\x1b[K", err=True, nl=False)
         self._start = time.monotonic()
@@ -99,7 +98,7 @@ class EncodeProgress:
             left = f"  {duration((progress.steps - progress.step) / rate)} left of this fit"
         if "trial" in progress.phase:
             left = ""
-        total = f"/{max(self.lengths) + 1}" if self.lengths else ""
+        total = f"/{self._total}" if self._total else ""
         size = f"  {progress.bytes:,.0f} bytes" if progress.bytes else ""
         return (
             f"segment {number + 1}{total}  {progress.phase:8} "
@@ -127,9 +126,9 @@ class EncodeProgress:
     def done(self, output: str, result: EncodeResult) -> None:
         if self._quiet:
             return
-        names = ("Y", "Cb", "Cr")
         planes = "  ".join(
-            f"{n} {p:.2f}" for n, p in zip(names, result.error.per_plane, strict=False)
+            f"{name} {psnr:.2f}"
+            for name, psnr in zip(result.video.plane_names, result.error.per_plane, strict=True)
         )
         share = 100 * result.bytes / result.target_bytes if result.target_bytes else 100
         of_target = f", {share:.1f} % of the target" if result.target_bytes else ""
