@@ -27,7 +27,8 @@ def alone(real_source: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
 def test_shares_are_joined(real_source: Path, alone: bytes, tmp_path: Path) -> None:
     parts = [tmp_path / f"{n}.hnv" for n in (1, 2, 3)]
     for n, part in enumerate(parts, 1):
-        hnv("encode", real_source, "-o", part, *OPTIONS, "--segments", f"{n}/3")
+        run = hnv("encode", real_source, "-o", part, *OPTIONS, "--segments", f"{n}/3")
+        assert f"segment {n}/4".encode() in run.stderr
     hnv("verify", parts[1])
     hnv("join", *parts, "-o", tmp_path / "whole.hnv")
     assert (tmp_path / "whole.hnv").read_bytes() == alone
@@ -54,8 +55,13 @@ def test_only_like_files_are_joined(real_file: Path, small_file: Path, tmp_path:
     assert "differ in size" in error_of(run, 2)
     damaged = tmp_path / "damaged.hnv"
     damaged.write_bytes(small_file.read_bytes()[:-200])
-    run = hnv("join", small_file, damaged, "-o", tmp_path / "x.hnv", check=False)
-    assert "damaged.hnv" in error_of(run, 3)
+    inside = bytearray(small_file.read_bytes())
+    inside[len(inside) // 3] ^= 1  # of a segment, which opening a file does not read
+    (tmp_path / "inside.hnv").write_bytes(inside)
+    for file in (damaged, tmp_path / "inside.hnv"):
+        run = hnv("join", small_file, file, small_file, "-o", tmp_path / "x.hnv", check=False)
+        said = error_of(run, 3)
+        assert said.startswith(f"hnv: {file}: ") and said.count(".hnv") == 1
     assert not (tmp_path / "x.hnv").exists()
 
 
@@ -150,6 +156,7 @@ def test_a_worker_dies(real_source: Path, alone: bytes, scheduler: Path, tmp_pat
         assert run.stderr is not None
         while b"at work" not in run.stderr.readline():
             assert run.poll() is None
+        wait(lambda: is_at_work(address, "a"), run, *workers)
         workers[0].kill()
         _, said = run.communicate(timeout=180)
         assert run.returncode == 0, said.decode()
@@ -165,6 +172,15 @@ def count_workers(address: str) -> int:
 
     with Client(address) as client:
         return len(client.scheduler_info()["workers"])
+
+
+def is_at_work(address: str, name: str) -> bool:
+    from distributed import Client
+
+    with Client(address) as client:
+        workers = client.scheduler_info(n_workers=-1)["workers"]
+        (worker,) = (at for at, facts in workers.items() if facts["name"] == name)
+        return len(client.processing()[worker]) > 0
 
 
 def test_no_scheduler(real_source: Path, tmp_path: Path) -> None:

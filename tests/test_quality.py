@@ -177,6 +177,12 @@ def test_refusals(
 ) -> None:
     assert "width" in error_of(hnv("metrics", real_source, encodes[0][1], check=False), 2)
     error_of(hnv("metrics", real_source, tmp_path / "none.mp4", check=False), 6)
+    damaged = bytearray(real_file.read_bytes())
+    damaged[len(damaged) // 3] ^= 1
+    (tmp_path / "damaged.hnv").write_bytes(damaged)
+    for pair in ((real_file, tmp_path / "damaged.hnv"), (tmp_path / "damaged.hnv", real_file)):
+        said = error_of(hnv("metrics", *pair, check=False), 3)
+        assert said.startswith(f"hnv: {tmp_path / 'damaged.hnv'}: ") and said.count(".hnv") == 1
     short = tmp_path / "short.y4m"
     hnv("decode", real_file, "--frames", "0-9", "-o", short, "-q")
     assert "number of frames" in error_of(hnv("metrics", real_source, short, check=False), 2)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hnervcodec.commands.files import check_files, open_decoder, open_sink
+from hnervcodec.commands.files import check_files, named, open_decoder, open_sink
 from hnervcodec.commands.options import (
     ARITHMETIC,
     DECODE_DEVICE,
@@ -87,7 +87,10 @@ def decode(
     """
     if words and not words[0].startswith("-"):
         raise UsageError(f"{words[0]!r} is one argument too many: OUT follows -o")
-    with open_decoder(source, recover, max_level, arithmetic, device, threads) as decoder:
+    with (
+        named(source),
+        open_decoder(source, recover, max_level, arithmetic, device, threads) as decoder,
+    ):
         from hnervcodec import sinks
         from hnervcodec.decoder import parse_frames, retimed
 
@@ -143,7 +146,10 @@ def verify(
     hnv verify x.hnv
     hnv verify x.hnv --arithmetic float64     by another arithmetic: the same frames
     """
-    with open_decoder(source, False, max_level, arithmetic, device, threads) as decoder:
+    with (
+        named(source),
+        open_decoder(source, False, max_level, arithmetic, device, threads) as decoder,
+    ):
         decoder.reader.check()
         start = time.monotonic()
         count = sum(1 for _ in decoder.frames(range(len(decoder))))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from hnervcodec.commands.files import check_overwrite, open_file
+from hnervcodec.commands.files import check_overwrite, named, open_file
 from hnervcodec.commands.options import MAX_LEVEL, OVERWRITE
 from hnervcodec.errors import UsageError
 from hnervcodec.reader import Reader
@@ -41,7 +41,7 @@ def export(
     """
     if not output.endswith(".onnx"):
         raise UsageError(f"{output!r} does not end in .onnx")
-    with open_file(source) as file:
+    with named(source), open_file(source) as file:
         reader = Reader(file, max_level=max_level)
         if segment >= len(reader.index):
             raise UsageError(f"segment {segment}: the last one is {len(reader.index) - 1}")

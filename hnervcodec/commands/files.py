@@ -6,7 +6,7 @@ import io
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
@@ -41,11 +41,18 @@ def open_file(source: str) -> Iterator[BinaryIO]:
     except OSError as error:
         raise SourceError(f"cannot open {source}: {error.strerror}") from error
     with file:
-        try:
-            yield file if file.seekable() else io.BytesIO(file.read())
-        except (FileError, UnsupportedError, LimitError) as error:
-            error.args = (f"{source}: {error}",)
-            raise
+        yield file if file.seekable() else io.BytesIO(file.read())
+
+
+@contextmanager
+def named(source: str) -> Iterator[None]:
+    """Errors of a .hnv file begin with its name. Nothing that reads another one belongs inside."""
+    try:
+        yield
+    except (FileError, UnsupportedError, LimitError) as error:
+        name = "standard input" if source == "-" else source
+        error.args = (f"{name}: {error}",)
+        raise
 
 
 @contextmanager
@@ -70,13 +77,22 @@ def open_video(source: str) -> Iterator[tuple[VideoHeader, Iterator[Planes]]]:
         with open(source, "rb") as file:
             is_ours = file.read(len(SIGNATURE)) == SIGNATURE
     if is_ours:
-        with open_decoder(source, False, None, "auto", "cpu", None) as decoder:
-            yield decoder.video, (planes for _, planes in decoder.frames(range(len(decoder))))
+        with ExitStack() as stack:
+            with named(source):
+                opened = open_decoder(source, False, None, "auto", "cpu", None)
+                decoder = stack.enter_context(opened)
+            yield decoder.video, _frames(source, decoder)
     else:
         from hnervcodec.video import VideoSource
 
         with VideoSource(source) as video:
             yield video.header, video.frames()
+
+
+def _frames(source: str, decoder: Decoder) -> Iterator[Planes]:
+    with named(source):
+        for _, planes in decoder.frames(range(len(decoder))):
+            yield planes
 
 
 def check_overwrite(source: str, output: str, yes: bool, no: bool) -> None:

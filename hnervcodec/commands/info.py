@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from hnervcodec.ancillary import AUDIO
-from hnervcodec.commands.files import open_file
+from hnervcodec.commands.files import named, open_file
 from hnervcodec.commands.options import MAX_LEVEL
 from hnervcodec.planes import CHROMA_NAMES
 from hnervcodec.reader import Reader
@@ -33,7 +33,7 @@ def info(source: str, as_json: bool, max_level: int | None) -> None:
     hnv info x.hnv
     hnv info --json x.hnv | jq .bytes
     """
-    with open_file(source) as file:
+    with named(source), open_file(source) as file:
         facts = describe(Reader(file, max_level=max_level))
     facts = {"file": source, **facts}
     click.echo(json.dumps(facts, indent=2) if as_json else as_text(facts))

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 
 import click
 
-from hnervcodec.commands.files import check_overwrite, open_file, open_output
+from hnervcodec.commands.files import check_overwrite, named, open_file, open_output
 from hnervcodec.commands.options import MAX_LEVEL, OVERWRITE
 from hnervcodec.reader import Reader
 
@@ -37,11 +37,13 @@ def join(sources: tuple[str, ...], output: str, max_level: int | None, yes: bool
     for source in sources:
         check_overwrite(source, output, yes, no)
     with ExitStack() as stack:
-        readers = [
-            Reader(stack.enter_context(open_file(source)), max_level=max_level)
-            for source in sources
-        ]
-        file = stack.enter_context(open_output(output))
-        assert file is not None
-        frames, size = joined(readers, file)
+        readers = []
+        for source in sources:
+            file = stack.enter_context(open_file(source))
+            with named(source):  # checked here, as what is damaged is only known by name here
+                readers.append(Reader(file, max_level=max_level))
+                readers[-1].check()
+        whole = stack.enter_context(open_output(output))
+        assert whole is not None
+        frames, size = joined(readers, whole)
     click.echo(f"{output}: {frames} frames in {size:,} bytes", err=True)

@@ -12,7 +12,7 @@ from typing import IO, TYPE_CHECKING, BinaryIO, cast
 
 import click
 
-from hnervcodec.commands.files import open_decoder
+from hnervcodec.commands.files import named, open_decoder
 from hnervcodec.commands.options import (
     ARITHMETIC,
     DECODE_DEVICE,
@@ -69,7 +69,10 @@ def play(
     hnv play x.hnv --frames 100-200 --player mpv
     """
     program = found_player(player)
-    with open_decoder(source, False, max_level, arithmetic, device, threads) as decoder:
+    with (
+        named(source),
+        open_decoder(source, False, max_level, arithmetic, device, threads) as decoder,
+    ):
         from hnervcodec.decoder import parse_frames, retimed
 
         header, positions = retimed(decoder.video, fps, slow_motion)
