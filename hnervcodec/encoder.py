@@ -41,6 +41,7 @@ class EncodeResult:
     video: VideoHeader
     error: PlaneError
     bytes: int = 0
+    beside: int = 0  # of the bytes: sound, times and the like
     target_bytes: float | None = None  # None for constant quality and for shares of a video
     frames: int = 0
     segments: int = 0
@@ -51,7 +52,8 @@ class EncodeResult:
 
     @property
     def bits_per_pixel(self) -> float:
-        return 8 * self.bytes / (self.frames * self.video.width * self.video.height)
+        """Of the video alone."""
+        return 8 * (self.bytes - self.beside) / (self.frames * self.video.width * self.video.height)
 
 
 def silent(number: int, progress: Progress) -> None:
@@ -117,12 +119,13 @@ def assemble(
     start = time.monotonic()
     writer = container.Writer(file, plan.video, plan.level, extras.minor if extras else 0)
     result = EncodeResult(plan.video, PlaneError(plan.video.max_sample))
-    beside = writer.add(extras.before_segments()) if extras else 0
+    if extras:
+        result.beside = writer.add(extras.before_segments())
     for encoded in segments:
         first, count = writer.frame_count, encoded.frame_count
         writer.segment(segment.moved(encoded.payload, first), count)
         if extras:
-            beside += writer.add(extras.of_segment(first_frame + first, count, first_frame))
+            result.beside += writer.add(extras.of_segment(first_frame + first, count, first_frame))
         result.error.merge(encoded.error)
         result.weights, result.macs_per_pixel = encoded.weights, encoded.macs_per_pixel
         result.segments += 1
@@ -131,7 +134,8 @@ def assemble(
     result.bytes, result.frames = writer.finish(), writer.frame_count
     is_whole = result.segments == len(plan.parts or range(result.segments))
     if plan.settings.bytes_per_frame is not None and is_whole:
-        result.target_bytes = plan.settings.bytes_per_frame * writer.frame_count + beside
+        target = plan.settings.bytes_per_frame * writer.frame_count
+        result.target_bytes = target + result.beside
     result.seconds = time.monotonic() - start
     return result
 

@@ -329,6 +329,11 @@ def test_interrupting_an_encode_leaves_nothing(tmp_path: Path, number: int, code
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_file_of_ours_is_no_source(small_file: Path, tmp_path: Path) -> None:
+    run = hnv("encode", small_file, "-o", tmp_path / "x.hnv", "--bpp", 1, check=False)
+    assert "is a .hnv file already" in error_of(run, 2)
+
+
 def test_existing_pictures_are_not_overwritten(small_file: Path) -> None:
     pattern = small_file.parent / "%d.png"
     hnv("decode", small_file, "-o", pattern, "--frames", "0-1")

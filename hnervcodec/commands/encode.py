@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hnervcodec.commands.files import check_overwrite, open_output
+from hnervcodec.commands.files import check_overwrite, is_ours, open_output
 from hnervcodec.commands.options import (
     FIT_DEVICE,
     OVERWRITE,
@@ -173,6 +173,8 @@ def encode(
     where = Where(workers, cluster, threads, share)
     if output is None and not dry_run:
         raise UsageError("-o OUT is missing: where the .hnv file is to go, or - for a pipe")
+    if is_ours(source):
+        raise UsageError(f"{source} is a .hnv file already: hnv join puts such files together")
     from hnervcodec.footage import Footage, between, can_be_reread
 
     if (where.is_elsewhere or share) and not can_be_reread(source):

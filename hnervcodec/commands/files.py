@@ -69,14 +69,18 @@ def open_decoder(
         yield Decoder(reader, path=arithmetic, device=device, threads=threads)
 
 
+def is_ours(source: str) -> bool:
+    """Whether it is a .hnv file, by its first bytes."""
+    if not os.path.isfile(source):
+        return False
+    with open(source, "rb") as file:
+        return file.read(len(SIGNATURE)) == SIGNATURE
+
+
 @contextmanager
 def open_video(source: str) -> Iterator[tuple[VideoHeader, Iterator[Planes]]]:
     """Header and frames of a .hnv file or of anything that libav opens."""
-    is_ours = False
-    if os.path.isfile(source):
-        with open(source, "rb") as file:
-            is_ours = file.read(len(SIGNATURE)) == SIGNATURE
-    if is_ours:
+    if is_ours(source):
         with ExitStack() as stack:
             with named(source):
                 opened = open_decoder(source, False, None, "auto", "cpu", None)

@@ -185,7 +185,8 @@ if both see the folder of OUT, else from its beginning. Both need Dask:
 pip install hnervcodec[cluster].
 
 With nothing but shells, or a Slurm array: N shares, each a .hnv file of its
-own, and then one file of them:
+own, and then one file of them (--dry-run says how many segments there are; a
+share beyond them is refused):
 
   sbatch --array 1-8 --wrap 'hnv encode in.mp4 -o $SLURM_ARRAY_TASK_ID.hnv \\
       --bpp 0.05 --segments $SLURM_ARRAY_TASK_ID/8 --resume'

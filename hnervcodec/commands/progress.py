@@ -132,8 +132,9 @@ class EncodeProgress:
         )
         share = 100 * result.bytes / result.target_bytes if result.target_bytes else 100
         of_target = f", {share:.1f} % of the target" if result.target_bytes else ""
+        beside = f", {result.beside:,} of them sound and times" if result.beside else ""
         click.echo(
-            f"{output}: {result.frames} frames in {result.bytes:,} bytes "
+            f"{output}: {result.frames} frames in {result.bytes:,} bytes{beside} "
             f"({result.bits_per_pixel:.4f} bpp{of_target})\n"
             f"PSNR {result.error.average:.2f} dB  ({planes})\n"
             f"{result.segments} segment{'s' * (result.segments > 1)}, {result.weights:,} weights "
