@@ -43,7 +43,8 @@ with tempfile.TemporaryDirectory(dir=ROOT) as scratch:
     print(
         f"left alone: {undisturbed[0]:.0f} s, {undisturbed[1]:.0f} s of the processor", flush=True
     )
-    moments = sorted(random.Random(0).uniform(0, undisturbed[0]) for _ in range(KILLS))
+    random_ = random.Random(0)
+    moments = sorted(random_.uniform(0, undisturbed[0]) for _ in range(KILLS))
     wall, spent, kills, before = 0.0, 0.0, 0, 0.0
     for moment in [*moments, None]:
         resume = ["--resume"] if kills else []
