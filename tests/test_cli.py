@@ -312,8 +312,9 @@ def test_a_full_disk(real_file: Path) -> None:
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_interrupting_an_encode_leaves_nothing(tmp_path: Path, number: int, code: int) -> None:
     out = tmp_path / "x.hnv"
+    rarely = "from hnervcodec import checkpoints, cli; checkpoints.INTERVAL = 60; cli.main()"
     process = subprocess.Popen(
-        [sys.executable, "-m", "hnervcodec", "encode", EXCERPT, "-o", out, "--bpp", "0.08"],
+        [sys.executable, "-c", rarely, "encode", EXCERPT, "-o", out, "--bpp", "0.08"],
         stderr=subprocess.PIPE,
         # A shell's background job, as CI may be, hands down an ignored SIGINT.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
@@ -321,7 +322,7 @@ def test_interrupting_an_encode_leaves_nothing(tmp_path: Path, number: int, code
     assert process.stderr is not None
     while b"fit" not in process.stderr.readline():
         assert process.poll() is None
-    time.sleep(0.1)  # less than until a checkpoint
+    time.sleep(0.5)
     process.send_signal(number)
     rest = process.communicate(timeout=60)[1].decode()
     assert process.returncode == code
