@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -40,6 +41,11 @@ def hnv(
     if check:
         assert run.returncode == 0, run.stderr.decode()
     return run
+
+
+def heed_interrupts() -> None:
+    """For `preexec_fn`: a shell's background job, as CI may be, hands down an ignored SIGINT."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")

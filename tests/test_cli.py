@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import EXCERPT, ROOT, hnv
+from conftest import EXCERPT, ROOT, heed_interrupts, hnv
 
 from hnervcodec.decoder import parse_frames
 from hnervcodec.errors import UsageError
@@ -316,8 +316,7 @@ def test_interrupting_an_encode_leaves_nothing(tmp_path: Path, number: int, code
     process = subprocess.Popen(
         [sys.executable, "-c", rarely, "encode", EXCERPT, "-o", out, "--bpp", "0.08"],
         stderr=subprocess.PIPE,
-        # A shell's background job, as CI may be, hands down an ignored SIGINT.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=heed_interrupts,
     )  # fmt: skip
     assert process.stderr is not None
     while b"fit" not in process.stderr.readline():

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import EXCERPT, hnv
+from conftest import EXCERPT, heed_interrupts, hnv
 from test_cli import error_of
 
 from hnervcodec import classical
@@ -115,8 +115,9 @@ def test_interrupted_it_goes_on(clip: Path, tmp_path: Path) -> None:
     rates = "0.5,0.6,0.7,0.8,0.9,1"
     arguments = ["compare", clip, "-o", folder, "--codecs", "x264,x265", "--bpp", rates]
     run = subprocess.Popen(
-        [sys.executable, "-m", "hnervcodec", *map(str, arguments)], stderr=subprocess.PIPE
-    )
+        [sys.executable, "-m", "hnervcodec", *map(str, arguments)], stderr=subprocess.PIPE,
+        preexec_fn=heed_interrupts,
+    )  # fmt: skip
     deadline = time.monotonic() + 120
     while not (folder / "points.csv").exists():
         assert run.poll() is None and time.monotonic() < deadline

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import hnv
+from conftest import heed_interrupts, hnv
 from test_cli import error_of
 
 from hnervcodec import checkpoints
@@ -24,7 +24,9 @@ OPTIONS = ("--bpp", "0.9", "--preset", "ultrafast", "--segment", "8", "--threads
 
 def start(source: Path, output: Path, *more: str, interval: float = 0) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-c", OFTEN.format(interval), "encode", source, "-o", output]
-    return subprocess.Popen([*command, *OPTIONS, *more], stderr=subprocess.PIPE)
+    return subprocess.Popen(
+        [*command, *OPTIONS, *more], stderr=subprocess.PIPE, preexec_fn=heed_interrupts
+    )
 
 
 @pytest.fixture(scope="module")
