@@ -205,6 +205,23 @@ _MATRICES = {1: "bt709", 4: "fcc", 5: "bt601", 6: "bt601", 7: "smpte240m", 9: "b
 _SITES = {0: (0, 128), 1: (128, 128), 2: (0, 0), 3: (128, 0), 4: (0, 256), 5: (128, 256)}
 
 
+def _converter(header: VideoHeader, given: str, arguments: str, made: str) -> av.filter.Graph:
+    """Frames of the header's size from one pixel format to another, by swscale."""
+    graph = av.filter.Graph()
+    graph.threads = 1  # a forked process could not join others when it frees this
+    chain = [
+        graph.add_buffer(
+            width=header.width, height=header.height, time_base=Fraction(1, 1),
+            format=VideoFormat(given),
+        ),
+        graph.add("scale", arguments), graph.add("format", made), graph.add("buffersink"),
+    ]  # fmt: skip
+    for one, other in pairwise(chain):
+        one.link_to(other)
+    graph.configure()
+    return graph
+
+
 class RgbConverter:
     """Planes -> RGB as ffmpeg's swscale makes it with accurate_rnd and full_chroma_int. An
     unspecified matrix is taken for BT.601, as ffmpeg does. For one thread at a time."""
@@ -221,20 +238,8 @@ class RgbConverter:
         if header.chroma_format == 1 and header.chroma_siting in _SITES:
             across, down = _SITES[header.chroma_siting]
             arguments += f":in_h_chr_pos={across}:in_v_chr_pos={down}"
-        self._graph = av.filter.Graph()
-        self._graph.threads = 1  # a forked process could not join others when it frees this
-        chain = [
-            self._graph.add_buffer(
-                width=header.width, height=header.height, time_base=Fraction(1, 1),
-                format=VideoFormat(frame_format(header)),
-            ),
-            self._graph.add("scale", arguments),
-            self._graph.add("format", "rgb24" if depth == 8 else "rgb48le"),
-            self._graph.add("buffersink"),
-        ]  # fmt: skip
-        for one, other in pairwise(chain):
-            one.link_to(other)
-        self._graph.configure()
+        made = "rgb24" if depth == 8 else "rgb48le"
+        self._graph = _converter(header, frame_format(header), arguments, made)
 
     def __call__(self, planes: Planes) -> np.ndarray:
         """[H, W, 3], uint8 or uint16."""
@@ -273,19 +278,8 @@ class PlaneConverter:
         if header.chroma_format == 1 and header.chroma_siting in _SITES:
             across, down = _SITES[header.chroma_siting]
             arguments += f":out_h_chr_pos={across}:out_v_chr_pos={down}"
-        self._graph = av.filter.Graph()
-        chain = [
-            self._graph.add_buffer(
-                width=header.width, height=header.height, time_base=Fraction(1, 1),
-                format=VideoFormat("rgb24"),
-            ),
-            self._graph.add("scale", arguments),
-            self._graph.add("format", pixel_format(header.chroma_format, header.bit_depth)),
-            self._graph.add("buffersink"),
-        ]  # fmt: skip
-        for one, other in pairwise(chain):
-            one.link_to(other)
-        self._graph.configure()
+        made = pixel_format(header.chroma_format, header.bit_depth)
+        self._graph = _converter(header, "rgb24", arguments, made)
 
     def __call__(self, rgb: np.ndarray) -> Planes:
         """rgb: uint8 [H, W, 3]."""
