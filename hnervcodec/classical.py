@@ -13,6 +13,7 @@ from typing import Any
 import av
 from av.video.frame import VideoFrame
 
+from hnervcodec.apart import apart
 from hnervcodec.errors import UsageError
 from hnervcodec.libav import frame_format, from_frame, reason, to_frame
 from hnervcodec.planes import Planes
@@ -71,30 +72,30 @@ def write_libav(
 
 def code(library: str, header: VideoHeader, frames: list[Planes], options: dict[str, str]) -> Coded:
     """What one of libav's encoders makes of the frames; `options`: its own (crf, preset ...).
-    UsageError if it cannot code such frames."""
-    try:
-        return _code(_BY_LIBRARY[library], header, frames, options)
-    except (av.error.FFmpegError, ValueError) as error:
-        form = frame_format(header)
-        raise UsageError(
-            f"{library} cannot code {header.width}x{header.height} {form}: {reason(error)}"
-        ) from error
+    UsageError if it cannot code such frames, HnervError if it crashed."""
+    return apart(library, _code, _BY_LIBRARY[library], header, frames, options)
 
 
 def _code(
     codec: Codec, header: VideoHeader, frames: list[Planes], options: dict[str, str]
 ) -> Coded:
     os.environ.setdefault("SVT_LOG", "0")  # it says no more than its return code does
-    stream = io.BytesIO()
-    start = time.monotonic()
-    write_libav(stream, header, frames, codec.library, options | dict(codec.quiet), codec.muxer)
-    encoded = time.monotonic()
-    size = stream.tell()
-    stream.seek(0)
-    with av.open(stream, "r", format=codec.muxer) as container:
-        container.streams.video[0].thread_type = "AUTO"
-        decoded = [_read(frame, header) for frame in container.decode(video=0)]
-    finished = time.monotonic()
+    try:
+        stream = io.BytesIO()
+        start = time.monotonic()
+        write_libav(stream, header, frames, codec.library, options | dict(codec.quiet), codec.muxer)
+        encoded = time.monotonic()
+        size = stream.tell()
+        stream.seek(0)
+        with av.open(stream, "r", format=codec.muxer) as container:
+            container.streams.video[0].thread_type = "AUTO"
+            decoded = [_read(frame, header) for frame in container.decode(video=0)]
+        finished = time.monotonic()
+    except (av.error.FFmpegError, ValueError) as error:
+        form = frame_format(header)
+        raise UsageError(
+            f"{codec.library} cannot code {header.width}x{header.height} {form}: {reason(error)}"
+        ) from error
     return Coded(size, decoded, encoded - start, finished - encoded)
 
 

@@ -41,6 +41,9 @@ def main() -> NoReturn:
     except (KeyboardInterrupt, click.Abort) as error:
         # click wraps what was said when the interrupt was passed on.
         cause = error if isinstance(error, KeyboardInterrupt) else error.__cause__
+        # CPython remembers an interrupt that came within exec("..."), as dataclasses use it, and
+        # `python -m` would end by SIGINT whatever our exit code: this makes it forget.
+        exec("")
         hint = f": {cause}" if str(cause or "") else ""
         if isinstance(cause, Terminated):
             _fail(f"terminated{hint}", 143)

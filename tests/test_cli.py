@@ -329,6 +329,19 @@ def test_interrupting_an_encode_leaves_nothing(tmp_path: Path, number: int, code
     assert list(tmp_path.iterdir()) == []
 
 
+def test_interrupted_within_exec(tmp_path: Path) -> None:
+    """Dataclasses and named tuples are made so, hence an interrupt during a late import may come
+    there, and `python -m` would die of the signal in spite of our exit code."""
+    (tmp_path / "interrupted.py").write_text(
+        "from hnervcodec import cli; from click import Command\n"
+        "def interrupted(): exec('raise KeyboardInterrupt')\n"
+        "cli.cli.add_command(Command('x', callback=interrupted)); cli.main()"
+    )
+    env = {**os.environ, "PYTHONPATH": f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"}
+    run = subprocess.run([sys.executable, "-m", "interrupted", "x"], capture_output=True, env=env)
+    assert (run.returncode, run.stderr.split(b"\n")[-2]) == (130, b"hnv: interrupted")
+
+
 def test_a_file_of_ours_is_no_source(small_file: Path, tmp_path: Path) -> None:
     run = hnv("encode", small_file, "-o", tmp_path / "x.hnv", "--bpp", 1, check=False)
     assert "is a .hnv file already" in error_of(run, 2)

@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import os
 import signal
 import subprocess
 import sys
@@ -14,8 +15,9 @@ from conftest import EXCERPT, heed_interrupts, hnv
 from test_cli import error_of
 
 from hnervcodec import classical
+from hnervcodec.apart import apart
 from hnervcodec.comparison import bd_rate
-from hnervcodec.errors import UsageError
+from hnervcodec.errors import HnervError, UsageError
 from hnervcodec.metrics import PlaneError
 from hnervcodec.video import VideoSource
 
@@ -83,6 +85,21 @@ def test_threads_cost_no_bytes() -> None:
         for threads in ("1", "3")
     )
     assert three < 1.01 * one
+
+
+def dies(marker: Path, *, always: bool) -> str:
+    if always or not marker.exists():
+        marker.touch()
+        os.kill(os.getpid(), signal.SIGSEGV)
+    return "alive"
+
+
+def test_a_crash_of_an_encoder_is_not_ours(tmp_path: Path) -> None:
+    marker = tmp_path / "marker"
+    assert apart("x265", dies, marker, always=False) == "alive"
+    with pytest.raises(HnervError, match="x265 crashed twice"):
+        apart("x265", dies, marker, always=True)
+    assert apart("x265", dies, marker, always=False) == "alive"
 
 
 def test_facts_and_picture(folder: Path) -> None:

@@ -14,7 +14,7 @@ PACKAGE = ROOT / "hnervcodec"
 ROWS = (
     {"errors", "planes", "frame", "plots"},
     {"bitstream"},
-    {"entropy", "architecture", "files", "tables"},
+    {"entropy", "architecture", "files", "tables", "apart"},
     {"profiles", "checkpoints"},
     {"syntax", "ancillary"},
     {"timing"},
@@ -74,7 +74,7 @@ WITHOUT_TORCH = {
     "ancillary", "timing", "reader", "matroska", "packets", "extras", "presentation",
     "quantization", "cli",
     "native", "synthesis", "decoder", "masks", "vmaf", "scenes", "checkpoints", "export", "frame",
-    "tables", "classical", "plots", "imageio_plugin",
+    "tables", "apart", "classical", "plots", "imageio_plugin",
     *(module for module in modules() if module.startswith("commands.")),
 }  # fmt: skip
 ONLY_IN = {

@@ -1,0 +1,73 @@
+"""Functions called in a process of their own."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from functools import cache
+from typing import ParamSpec, TypeVar, cast
+
+from hnervcodec.errors import HnervError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def apart(name: str, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    """`function(*args, **kwargs)` in a process of its own, where a crash of `name` does no harm.
+    x265 was seen to die of a segmentation fault on a short clip that it coded thousands of times
+    before and after (see its issue 684, a race): what crashed is done once more. HnervError if it
+    crashes again."""
+    for _ in range(2):
+        worker = _worker()
+        assert worker.stdin is not None and worker.stdout is not None
+        try:
+            pickle.dump((function, args, kwargs), worker.stdin)
+            worker.stdin.flush()
+            result = pickle.load(worker.stdout)
+        except (EOFError, BrokenPipeError):  # it died
+            _forget(worker)
+            continue
+        except BaseException:  # interrupted: nobody waits for the result
+            _forget(worker)
+            raise
+        if isinstance(result, Exception):
+            raise result
+        return cast(R, result)
+    raise HnervError(f"{name} crashed twice")
+
+
+@cache
+def _worker() -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-c", "from hnervcodec.apart import _serve; _serve()"]
+    return subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        start_new_session=True,  # so that Ctrl-C at a terminal reaches us alone
+    )  # fmt: skip
+
+
+def _forget(worker: subprocess.Popen[bytes]) -> None:
+    _worker.cache_clear()
+    worker.kill()
+    with suppress(BrokenPipeError), worker:
+        pass
+
+
+def _serve() -> None:
+    """What the worker does: calls functions until the parent is gone."""
+    results = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # nothing that a library prints may come among the results
+    with suppress(EOFError, BrokenPipeError):
+        while True:
+            function, args, kwargs = pickle.load(sys.stdin.buffer)
+            try:
+                result = function(*args, **kwargs)
+            except Exception as error:
+                result = error
+            pickle.dump(result, results)
+            results.flush()
