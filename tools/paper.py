@@ -9,8 +9,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
@@ -21,6 +21,7 @@ import imageio_ffmpeg
 import numpy as np
 import paper_report
 import torch
+import walkers
 from reference import CLIPS, ROOT, append, compare, read_clip
 from torch import Tensor, nn
 
@@ -70,6 +71,8 @@ FILTERS = (
     "hqdn3d", "hqdn3d=50:40:75:60", "nlmeans", "nlmeans=s=15", "nlmeans=s=22", "median=radius=1",
 )  # fmt: skip
 DENOISED_FRAMES = 60
+WALKERS = "walkers"
+FILMED = f"{WALKERS}, as filmed"
 HNV = ("hnv ultrafast", "hnv faster", "hnv fast")
 
 
@@ -94,9 +97,16 @@ def studies() -> dict[str, list[Job]]:
                 *(Job("inpainting", clip, model) for model in ("Telea", "hnv faster", "hnv fast")),
             )
         ],
+        "objects": [Job("objects", WALKERS, model, epochs=75) for model in ("NeRV", "HNeRV")]
+        + [Job("objects", WALKERS, model) for model in ("Telea", "hnv faster", "hnv fast")],
         "denoising": [
-            Job("denoising", f"carphone, {noise}", model)
-            for noise in NOISES for model in ("as it is", *FILTERS, "hnv faster")
+            Job("denoising", noisy, model)
+            for noisy in (*(f"carphone, {noise}" for noise in NOISES), FILMED)
+            for model in ("as it is", *FILTERS, "hnv faster")
+        ],
+        "enlarging": [
+            *(Job("enlarging", "bunny320", model) for model in ("bicubic", "lanczos")),
+            *(Job("enlarging", "bunny320", "HNeRV", epochs=epochs) for epochs in (75, 150)),
         ],
         "pipeline": [Job("pipeline", "bunny320", "HNeRV", epochs=150)],
         "decoding": [
@@ -112,8 +122,11 @@ def studies() -> dict[str, list[Job]]:
 @cache
 def clip(name: str) -> tuple[VideoHeader, list[Planes], Tensor]:
     """Header, planes and RGB frames uint8 [T, 3, H, W]."""
-    file, filters = CLIPS[name]
-    header, frames = read_clip(ROOT / "clips" / file, filters)
+    if name == WALKERS:
+        header, frames, _ = walkers.walkers(walkers.SCENE)
+    else:
+        file, filters = CLIPS[name]
+        header, frames = read_clip(ROOT / "clips" / file, filters)
     return header, frames, rgb(header, frames)
 
 
@@ -160,8 +173,16 @@ def boxes(name: str) -> list[dict[str, int]]:
 def masks(name: str) -> list[Planes]:
     header, frames, _ = clip(name)
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "boxes.json"
-        path.write_text(json.dumps(boxes(name)))
+        if name == WALKERS:
+            _, _, background = walkers.walkers(walkers.SCENE)
+            path = Path(folder) / "people.y4m"
+            with open(path, "wb") as file:
+                sink = Y4mSink(file, replace(header, chroma_format=0))
+                for n, where in enumerate(walkers.people(frames, background)):
+                    sink.write(n, (255 * where.astype(np.uint8),))
+        else:
+            path = Path(folder) / "boxes.json"
+            path.write_text(json.dumps(boxes(name)))
         return [mask for mask, _ in zip(read_masks(path, header), frames, strict=False)]
 
 
@@ -174,11 +195,12 @@ def holes(name: str) -> Tensor:
 
 
 def train(
-    model: nn.Module, frames: Tensor, moments: Tensor, epochs: int, hidden: Tensor | None = None
-) -> float:
+    model: nn.Module, frames: Tensor, moments: Tensor, epochs: int, hidden: Tensor | None = None,
+    seen: Callable[[Tensor], Tensor] = lambda frames: frames,
+) -> float:  # fmt: skip
     """Fits the model to frames uint8 [T, 3, H, W] as HNeRV's authors do: Adam at 1e-3, warm-up over
-    a tenth of the epochs, then a cosine; squared error in RGB, without what is hidden. Returns
-    seconds."""
+    a tenth of the epochs, then a cosine; squared error in RGB, of what is `seen` of the frames and
+    not hidden. Returns seconds."""
     optimizer = torch.optim.Adam(model.parameters(), 1e-3)
     steps, step = epochs * math.ceil(len(frames) / BATCH), 0
     start = time.monotonic()
@@ -189,7 +211,7 @@ def train(
             rate = 1e-3 * max(0.01, 10 * share if share < 0.1 else cosine)
             optimizer.param_groups[0]["lr"] = rate
             target = frames[index].float() / 255
-            errors = (model(moments[index], target) - target).square()
+            errors = (seen(model(moments[index], target)) - seen(target)).square()
             if hidden is not None:
                 errors = errors * ~hidden[index]
             loss = errors.mean()
@@ -309,9 +331,12 @@ def telea(source: Tensor, where: Tensor) -> Tensor:
 
 
 def inpaint(job: Job) -> Iterator[Found]:
-    """PSNR within the holes."""
-    _, frames, source = clip(job.clip)
-    where = holes(job.clip)
+    """PSNR within the holes: to what is there, or to the scene behind the people."""
+    header, frames, source = clip(job.clip)
+    where, wanted = holes(job.clip), source
+    if job.clip == WALKERS:
+        _, _, background = walkers.walkers(walkers.SCENE)
+        wanted = rgb(header, [background] * len(frames))
     if job.model == "Telea":
         made, seconds, size = telea(source, where), 0.0, 0
     elif job.model in NETWORKS:
@@ -323,8 +348,8 @@ def inpaint(job: Job) -> Iterator[Found]:
     else:
         coded, seconds = code(job, frames, masks=masks(job.clip))
         made, size = decode(job, coded), len(coded)
-    yield "holes", psnr(made, source, where), size, seconds
-    better = psnrs(made, source, where) > psnrs(telea(source, where), source, where)
+    yield "holes", psnr(made, wanted, where), size, seconds
+    better = psnrs(made, wanted, where) > psnrs(telea(source, where), wanted, where)
     if job.model != "Telea":
         yield (
             "percent of the frames better than Telea",
@@ -375,22 +400,59 @@ def filtered(header: VideoHeader, frames: list[Planes], filters: str) -> list[Pl
 
 
 def denoise(job: Job) -> Iterator[Found]:
-    """PSNR to the clean frames, over all samples of the planes."""
-    name, noise = job.clip.split(", ")
-    header, frames, _ = clip(name)
-    frames, size, start = frames[:DENOISED_FRAMES], 0, time.monotonic()
-    made = noisy(frames, noise)
+    """PSNR to the clean frames, over all samples of the planes; of what was filmed, over luma where
+    nobody walks, to the scene without noise."""
+    hidden: list[Planes] | None = None
+    if job.clip == FILMED:
+        header, filmed, background = walkers.walkers(walkers.DETAIL)
+        given = filmed[:DENOISED_FRAMES]
+        moving = walkers.people(given, background)
+        hidden = [(m, *(np.ones(p.shape, bool) for p in background[1:])) for m in moving]
+        frames = [background] * len(given)
+    else:
+        name, noise = job.clip.split(", ")
+        header, whole, _ = clip(name)
+        frames = whole[:DENOISED_FRAMES]
+        given = noisy(frames, noise)
+    made, size, start = given, 0, time.monotonic()
     if job.model.startswith("hnv"):
         file = io.BytesIO()
-        encode(header, made, file, Settings(denoise=True, preset=job.model.split()[1]))
+        encode(header, given, file, Settings(denoise=True, preset=job.model.split()[1]))
         with Decoder(file.getvalue()) as decoder:
             made = [planes for _, planes in decoder.frames(range(len(decoder)))]
         size = len(file.getvalue())
     elif job.model != "as it is":
-        made = filtered(header, made, job.model)
-    error = compare(header, frames, made)
-    yield "PSNR", error.average, size, time.monotonic() - start
-    yield "luma", error.per_plane[0], size, 0.0
+        made = filtered(header, given, job.model)
+    seconds = time.monotonic() - start
+    error = compare(header, frames, made, hidden)
+    if not hidden:
+        yield "PSNR", error.average, size, seconds
+    yield "luma", error.per_plane[0], size, seconds if hidden else 0.0
+
+
+def enlarge(job: Job) -> Iterator[Found]:
+    """PSNR of frames made from ones of half the size: by a filter, or by a network that is fitted
+    so that its frames, halved, are these."""
+    _, _, source = clip(job.clip)
+    small = halved(source.float())
+    if job.model in NETWORKS:
+        model, times = fresh(job, len(source)), moments(len(source))
+        given = small.round().byte().repeat_interleave(2, 2).repeat_interleave(2, 3)
+        seconds = train(model, given, times, job.epochs, seen=halved)
+        yield "PSNR", psnr(run(model, given, times), source), 0, seconds
+    else:
+        kernel = {"bicubic": cv2.INTER_CUBIC, "lanczos": cv2.INTER_LANCZOS4}[job.model]
+        height, width = size_of(source)
+        made = [
+            cv2.resize(frame.permute(1, 2, 0).numpy(), (width, height), interpolation=kernel)
+            for frame in small.round().byte()
+        ]
+        yield "PSNR", psnr(torch.from_numpy(np.stack(made)).permute(0, 3, 1, 2), source), 0, 0.0
+
+
+def halved(frames: Tensor) -> Tensor:
+    """[..., H, W] to half the size: means of 2x2."""
+    return torch.nn.functional.avg_pool2d(frames, 2)
 
 
 def pipeline(job: Job) -> Iterator[Found]:
@@ -484,7 +546,8 @@ def decoding(job: Job) -> Iterator[Found]:
 
 MEASURE = {
     "convergence": fit, "size": fit, "interpolation": interpolate, "inpainting": inpaint,
-    "denoising": denoise, "pipeline": pipeline, "decoding": decoding,
+    "objects": inpaint, "denoising": denoise, "enlarging": enlarge, "pipeline": pipeline,
+    "decoding": decoding,
 }  # fmt: skip
 
 # ---------------------------------------------------------------- the table of rows

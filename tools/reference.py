@@ -79,11 +79,14 @@ def rgb_psnr(header: VideoHeader, source: list[Planes], decoded: list[Planes]) -
     return total / len(source)
 
 
-def compare(header: VideoHeader, source: list[Planes], decoded: list[Planes]) -> PlaneError:
-    """Distortion of a whole clip."""
+def compare(
+    header: VideoHeader, source: list[Planes], decoded: list[Planes],
+    hidden: list[Planes] | None = None,
+) -> PlaneError:  # fmt: skip
+    """Distortion of a whole clip, but for the samples where `hidden` (bool planes) is True."""
     error = PlaneError(header.max_sample)
-    for ours, theirs in zip(source, decoded, strict=True):
-        error.add(ours, theirs)
+    for n, (ours, theirs) in enumerate(zip(source, decoded, strict=True)):
+        error.add(ours, theirs, hidden[n] if hidden else None)
     return error
 
 
