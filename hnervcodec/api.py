@@ -19,7 +19,7 @@ from hnervcodec.files import open_complete_or_absent
 from hnervcodec.footage import Footage
 from hnervcodec.given import GivenFrames, RgbFrames
 from hnervcodec.kernels import use_threads
-from hnervcodec.plan import DEFAULT_SEGMENT_FRAMES, Settings
+from hnervcodec.plan import DEFAULT_SEGMENT_FRAMES
 from hnervcodec.planes import Planes
 from hnervcodec.rate import Rate
 from hnervcodec.syntax import VideoHeader
@@ -104,11 +104,8 @@ def encode(
         rate.check(header)
         scan = footage.scan(segment, scenecut, lambda frames: None)
         extras, notes = footage.extras(header, scan)
-        lengths, count, beside = None, None, 0
-        if scan and extras:
-            lengths, count, beside = scan.lengths, sum(scan.lengths), extras.size(scan.lengths)
-        settings = Settings(**options, **rate.settings(header, count, beside), lengths=lengths)
-        footage.check_masks(header, count)
+        settings = rate.settings(header, scan, extras, **options)
+        notes += footage.check_masks(header, scan)
         result = encoder.encode(
             header, opened.frames(), file, settings, masks=footage.masks(header), extras=extras,
             folder=folder, report=on_progress,

@@ -368,8 +368,10 @@ def retimed(
     times = times or ConstantTimes(video.frame_rate, video.frame_count)
     rate = video.frame_rate if frame_rate is None else frame_rate
     asked = frame_rate is None or (0 < rate <= 1 << 20 and rate.denominator < 1 << 20)
-    if not asked or slow_motion <= 0:
-        raise UsageError(f"{rate} frames per second, {slow_motion} times as slow, is out of range")
+    if not asked:
+        raise UsageError(f"{rate} frames per second is out of range: more than 0, up to {1 << 20}")
+    if slow_motion <= 0:
+        raise UsageError(f"slow motion by {slow_motion} is out of range: it must be more than 0")
     count, seconds = times.frame_count, 1 / rate / slow_motion
     step = count * seconds / (times.end - times.begin)
     if not Fraction(1, MOST_MADE) <= step <= count:

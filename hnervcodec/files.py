@@ -21,7 +21,12 @@ def complete_or_absent(path: str | Path, folder: Path | None = None) -> Iterator
     if path.exists() and not path.is_file():
         if path.is_dir():
             raise OutputError(f"cannot write {path}: it is a folder")
-        yield path
+        try:
+            yield path
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
         return
     partial = (folder or path.parent) / f".{path.name}.{token_hex(4)}.part"
     try:

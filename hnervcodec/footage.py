@@ -95,15 +95,13 @@ class Footage:
             return None
         return read_masks(self.mask, video, skip=self.skip, every=self.every)
 
-    def check_masks(self, video: VideoHeader, frames: int | None) -> None:
-        """That there are enough of them is to be found out now and not after hours. `frames`: None
-        where nobody knows."""
+    def check_masks(self, video: VideoHeader, scan: Scan | None) -> list[str]:
+        """That there are enough of them is to be found out now, not after hours. Returns notes."""
         if self.mask is None:
-            return
+            return []
         if not can_be_reread(self.mask):
             raise UsageError("MASK is read twice and cannot be a pipe")
-        for _ in islice(self.masks(video) or (), frames or 1):
-            pass
+        return missed_masks(self.mask, self.masks(video), scan)
 
     def scan(self, wanted: int, scenecut: float, report: Callable[[int], None]) -> Scan | None:
         """Segments by `scenes.scan`, and what else a look at all frames finds; nobody looks ahead
@@ -141,6 +139,15 @@ class Footage:
         """What tells these frames from others, in JSON's types."""
         mask = [self.mask, identity(self.mask)] if self.mask else None
         return asdict(self) | {"source": identity(self.source), "mask": mask}
+
+
+def missed_masks(name: str | None, masks: Iterator[Planes] | None, scan: Scan | None) -> list[str]:
+    """Notes, after a look at the masks of all frames, or of the first where nobody knows how many
+    there are."""
+    if masks is None:
+        return []
+    covered = [bool(luma.any()) for luma, *_ in islice(masks, sum(scan.lengths) if scan else 1)]
+    return [] if scan is None or any(covered) else [f"{name} masks nothing in these frames"]
 
 
 def identity(path: str) -> list[int] | None:

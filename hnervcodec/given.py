@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from fractions import Fraction
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +13,7 @@ import numpy as np
 from hnervcodec.ancillary import Display
 from hnervcodec.errors import UsageError
 from hnervcodec.extras import Extras
-from hnervcodec.footage import Scan
+from hnervcodec.footage import Scan, missed_masks
 from hnervcodec.libav import PlaneConverter
 from hnervcodec.masks import read_masks
 from hnervcodec.planes import Planes, plane_shapes
@@ -54,9 +53,8 @@ class GivenFrames:
     def masks(self, video: VideoHeader) -> Iterator[Planes] | None:
         return None if self._mask is None else read_masks(self._mask, video)
 
-    def check_masks(self, video: VideoHeader, frames: int | None) -> None:
-        for _ in islice(self.masks(video) or (), frames or 1):
-            pass
+    def check_masks(self, video: VideoHeader, scan: Scan | None) -> list[str]:
+        return missed_masks(self._mask, self.masks(video), scan)
 
     def scan(self, wanted: int, scenecut: float, report: Callable[[int], None]) -> Scan | None:
         if not isinstance(self._frames, Sequence):

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any
 from hnervcodec.errors import UsageError
 
 if TYPE_CHECKING:
+    from hnervcodec.extras import Extras
+    from hnervcodec.footage import Scan
+    from hnervcodec.plan import Settings
     from hnervcodec.syntax import VideoHeader
 
 
@@ -29,9 +32,22 @@ class Rate:
                 "or the quality by --psnr or --quality, or take --denoise"
             )
 
-    def settings(self, video: VideoHeader, frames: int | None, beside: int = 0) -> dict[str, Any]:
-        """What that means for `Settings`; `frames`: None where nobody knows; `beside`: bytes of the
-        file that are not for them."""
+    def settings(
+        self, video: VideoHeader, scan: Scan | None, extras: Extras | None, **others: Any
+    ) -> Settings:
+        """What that means for the frames of the `scan`, with `extras` beside them; both None where
+        nobody knows the frames beforehand. `others`: of `Settings`."""
+        from hnervcodec.plan import Settings
+
+        if scan is None or extras is None:
+            return Settings(**others, **self._choice(video))
+        chosen = self._choice(video, sum(scan.lengths), extras.size(scan.lengths))
+        return Settings(**others, **chosen, lengths=scan.lengths)
+
+    def _choice(
+        self, video: VideoHeader, frames: int | None = None, beside: int = 0
+    ) -> dict[str, Any]:
+        """`frames`: None where nobody knows; `beside`: bytes of the file that are not for them."""
         from hnervcodec.ratecontrol import ConstantPsnr, ConstantQuality
 
         if self.denoise:
@@ -59,5 +75,5 @@ class Rate:
         """What can be refused before the source is read."""
         from hnervcodec.plan import check_rate
 
-        if self.size is None and (rate := self.settings(video, None).get("bytes_per_frame")):
+        if self.size is None and (rate := self._choice(video).get("bytes_per_frame")):
             check_rate(video, rate)

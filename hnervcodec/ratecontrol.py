@@ -13,7 +13,7 @@ from hnervcodec import profiles
 from hnervcodec.architecture import ModelConfig, StageConfig, macs_per_frame, weight_count
 from hnervcodec.errors import UsageError
 from hnervcodec.network import Quantizers, SynthesisNetwork
-from hnervcodec.planes import packed_size
+from hnervcodec.planes import packed_size, plane_shapes
 from hnervcodec.syntax import VideoHeader
 
 # Bits a weight costs in the networks we choose (range-coded levels of about 5 bits).
@@ -226,6 +226,13 @@ def choose_model(
         return chosen
     pixels = video.width * video.height
     need = smallest_budget(video, frames, limits)
+    samples = sum(map(math.prod, plane_shapes(video.width, video.height, video.chroma_format)))
+    whole = math.ceil(frames * samples * video.bit_depth / 8)
+    if need >= whole:
+        raise UsageError(
+            f"{frames} frames of {video.width}x{video.height} are too little to code: the smallest "
+            f"network needs about {need} bytes, uncompressed they take {whole}"
+        )
     raise UsageError(
         f"{max(budget, 0)} bytes for {frames} frames of {video.width}x{video.height} are too few: "
         f"the smallest network needs about {need} bytes ({8 * need / pixels / frames:.4f} bpp)"

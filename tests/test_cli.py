@@ -306,7 +306,7 @@ def test_a_full_disk(real_file: Path) -> None:
     )  # fmt: skip
     assert "No space left" in error_of(run, 7)
     run = hnv("decode", real_file, "-o", "/dev/full", "--format", "y4m", check=False)
-    assert "No space left" in error_of(run, 7)
+    assert "cannot write /dev/full: No space left" in error_of(run, 7)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

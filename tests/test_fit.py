@@ -258,6 +258,8 @@ def test_choose_model_spends_the_budget_within_the_limits() -> None:
     choose_model(video, 132, need, limits, LEVELS[10])
     with pytest.raises(UsageError):
         choose_model(video, 132, need - 10, limits, LEVELS[10])
+    with pytest.raises(UsageError, match=r"12 frames of 3x5 are too little .* they take 324$"):
+        choose_model(VideoHeader(3, 5, 1, Fraction(25)), 12, 100, limits, LEVELS[10])
 
 
 def test_embeddings_grow_with_the_budget_unless_bytes_would_lie_idle() -> None:

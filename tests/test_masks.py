@@ -143,6 +143,17 @@ def test_inpaint_refuses(damaged: list[Path], tmp_path: Path) -> None:
     assert not list(tmp_path.glob("*x.mkv*"))
 
 
+def test_a_mask_that_masks_nothing_is_noted(damaged: list[Path], tmp_path: Path) -> None:
+    boxes = tmp_path / "late.json"
+    boxes.write_text(json.dumps([{"x": 2, "y": 2, "width": 8, "height": 8, "first": 20}]))
+    for limit, noted in ((6, True), (None, False)):
+        if not noted:
+            boxes.write_text(boxes.read_text().replace("20", "19"))
+        run = hnv("encode", damaged[0], "--mask", boxes, "--dry-run", "--bpp", 0.9,
+                  "--preset", "ultrafast", *(["--limit", limit] if limit else []))  # fmt: skip
+        assert (f"note: {boxes} masks nothing in these frames" in run.stderr.decode()) is noted
+
+
 def test_inpaint_to_pictures(damaged: list[Path], tmp_path: Path) -> None:
     mask = picture(tmp_path / "m.png", (63, 47), (20, 12, 32, 22), "L")
     options = ("--mask", mask, "--preset", "ultrafast", "--bpp", 0.9, "-q")

@@ -206,7 +206,7 @@ def encode(
     ):
         from hnervcodec import encoder
         from hnervcodec.kernels import resolve_device, use_threads
-        from hnervcodec.plan import Plan, Settings
+        from hnervcodec.plan import Plan
 
         use_threads(where.fit_threads)
         if not where.is_elsewhere:
@@ -216,13 +216,10 @@ def encode(
         progress = EncodeProgress(header, preset, quiet)
         scan = scanned(footage, segment, scenecut, folder, progress)
         extras, notes = footage.extras(header, scan)
+        settings = rate.settings(header, scan, extras, **options)
+        notes += footage.check_masks(header, scan)
         for note in [] if quiet else dict.fromkeys([*video.notes, *notes]):
             click.echo(f"note: {note}", err=True)
-        lengths, count, beside = None, None, 0
-        if scan and extras:
-            lengths, count, beside = scan.lengths, sum(scan.lengths), extras.size(scan.lengths)
-        settings = Settings(**options, **rate.settings(header, count, beside), lengths=lengths)
-        footage.check_masks(header, count)
         if file is None:
             prediction = predicted(header, video, footage, settings, where, progress)
             print_prediction(prediction, settings.bytes_per_frame is None)

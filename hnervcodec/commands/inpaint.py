@@ -98,10 +98,10 @@ def inpaint(
         if not is_file:
             is_asked = os.path.exists(sinks.png_name(output, 0))  # above
             check_files(source, output, name, range(count), yes or is_asked, no)
-        footage.check_masks(header, count)
+        masking = footage.check_masks(header, scan)
         extras, notes = footage.extras(header, scan)
         assert extras is not None
-        for note in [] if quiet else dict.fromkeys([*frames.notes, *notes]):
+        for note in [] if quiet else dict.fromkeys([*frames.notes, *notes, *masking]):
             click.echo(f"note: {note}", err=True)
         settings = Settings(
             bytes_per_frame=rate, preset=preset, seed=seed, device=device, lengths=scan.lengths

@@ -57,7 +57,7 @@ class Where:
         if not parts:
             raise UsageError(
                 f"--segments {number}/{count}: nothing falls to this share, as the video has only "
-                f"{total} segments"
+                f"{total} segment{'s' * (total > 1)}"
             )
         return parts
 
