@@ -80,7 +80,7 @@ def test_retimed() -> None:
     for fps, slow_motion in ((rate * 101, 1), (rate / 5, 1), (None, 101), (None, 0)):
         with pytest.raises(UsageError):
             retimed(video, fps, Fraction(slow_motion))
-    with pytest.raises(UsageError, match="^0 frames per second is out of range"):
+    with pytest.raises(UsageError, match=r"^0 frames per second is out of range"):
         retimed(video, Fraction(0), Fraction(1))
 
 
