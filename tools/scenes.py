@@ -6,12 +6,16 @@ import io
 import sys
 from dataclasses import replace
 from itertools import accumulate
+from pathlib import Path
+from typing import Any
+from unittest import mock
 
-from reference import ROOT, Filters, read_clip
+import torch
+from reference import BUNNY_320, ROOT, Filters, read_clip
 
-from hnervcodec import presets
+from hnervcodec import fitting, presets
 from hnervcodec.commands.options import SCENECUT
-from hnervcodec.encoder import encode
+from hnervcodec.encoder import EncodeResult, encode
 from hnervcodec.libav import SceneDetector
 from hnervcodec.plan import Settings
 from hnervcodec.planes import Planes
@@ -127,7 +131,75 @@ def measure_segments() -> list[str]:
     return lines
 
 
-STUDIES = {"cuts": (measure_cuts, "scenes.md"), "segments": (measure_segments, "segments.md")}
+# ---------------------------------------------------------------- does a segment help the next?
+
+CONTINUED = (("bigbuckbunny.mp4", BUNNY_320, 0.06), ("carphone_pristine.mp4", (), 0.05))
+
+
+Networks = list[dict[str, torch.Tensor]]
+
+
+def coded(
+    header: VideoHeader, frames: list[Planes], bits: float, preset: str, start: Networks | None
+) -> tuple[EncodeResult, Networks]:
+    """An encode of one segment, whose fit begins with the networks `start`, and those it ends
+    with."""
+    begin, run = fitting._Fit.__init__, fitting._Fit.run
+    ended: list[fitting._Fit] = []
+
+    def begin_with(fit: fitting._Fit, *args: Any) -> None:
+        begin(fit, *args)
+        for network, state in zip((fit.synthesis, fit.analysis), start or (), strict=False):
+            network.load_state_dict(state)
+
+    def remembered(fit: fitting._Fit, checkpoint: Path | None = None) -> Any:
+        ended.append(fit)
+        return run(fit, checkpoint)
+
+    settings = Settings(preset=preset, bytes_per_frame=bits * header.width * header.height / 8)
+    with (
+        mock.patch.object(fitting._Fit, "__init__", begin_with),
+        mock.patch.object(fitting._Fit, "run", remembered),
+    ):
+        made = encode(header, frames, io.BytesIO(), settings)
+    return made, [network.state_dict() for network in (ended[-1].synthesis, ended[-1].analysis)]
+
+
+def measure_warm() -> list[str]:
+    lines = [
+        "# Does a segment help the next?",
+        "",
+        "Made by `tools/scenes warm`: the second half of a clip without changes of scene, fitted "
+        "from random weights (cold) and from the networks that the fit to the first half ended "
+        "with (warm). PSNR of all samples; seconds of both on "
+        f"{torch.get_num_threads()} thread(s).",
+        "",
+        "| clip, preset, steps per frame | cold: bytes | PSNR | warm: bytes | PSNR | seconds |",
+        "|---|---|---|---|---|---|",
+    ]
+    for file, filters, bits in CONTINUED:
+        header, frames = read_clip(ROOT / "clips" / file, filters)
+        first, second = frames[: len(frames) // 2], frames[len(frames) // 2 :]
+        for name in ("ultrafast", "faster"):
+            whole = presets.PRESETS[name]
+            _, networks = coded(header, first, bits, name, None)
+            for share in (1.0, 0.5, 0.25):
+                updates = whole.fit.updates_per_frame * share
+                fit = replace(whole.fit, updates_per_frame=updates)
+                presets.PRESETS["tried"] = replace(whole, fit=fit)
+                cold, _ = coded(header, second, bits, "tried", None)
+                warm, _ = coded(header, second, bits, "tried", networks)
+                lines.append(
+                    f"| {file.partition('.')[0]}, {name}, {updates:g} | {cold.bytes:,} "
+                    f"| {cold.error.average:.2f} | {warm.bytes:,} | {warm.error.average:.2f} "
+                    f"| {cold.seconds:.0f}, {warm.seconds:.0f} |"
+                )
+                print(lines[-1], flush=True)
+    return lines
+
+
+STUDIES = {"cuts": (measure_cuts, "scenes.md"), "segments": (measure_segments, "segments.md"),
+           "warm": (measure_warm, "warm.md")}  # fmt: skip
 
 
 def main() -> None:
