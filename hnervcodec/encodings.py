@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import av
@@ -13,6 +13,7 @@ import numpy as np
 from av.codec.codec import find_best_pix_fmt_of_list
 from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
+from av.video.reformatter import ColorRange, Colorspace
 
 from hnervcodec.errors import OutputError, UsageError
 from hnervcodec.libav import RgbConverter, frame_format
@@ -40,6 +41,7 @@ _DEFAULTS: dict[str, tuple[str, str, dict[str, str]]] = {
 }
 CONTAINERS = tuple(_DEFAULTS)
 MOST_GIF_RATE = 50  # its times are hundredths of a second, and players hold single ones for longer
+_SMPTE170M = 6  # H.273's matrix code of BT.601: what untagged video is taken for
 _CODEC_OPTIONS = {"c", "codec", "vcodec", "c:v", "codec:v", "c:v:0", "codec:v:0"}
 _NOT_ENCODERS = {
     "vf": "filters", "filter": "filters", "filter_complex": "filters", "r": "the frame rate",
@@ -159,3 +161,17 @@ class Paletted:
         made = self._graph.pull()
         assert isinstance(made, VideoFrame)  # as video was pushed
         return made
+
+
+def to_yuv(frame: VideoFrame, form: str) -> VideoFrame:
+    """RGB for a carrier that has none."""
+    return frame.reformat(
+        format=form, dst_colorspace=Colorspace.ITU601, dst_color_range=ColorRange.MPEG
+    )
+
+
+def yuv_header(header: VideoHeader) -> VideoHeader:
+    """What `to_yuv` makes of frames."""
+    if not header.is_rgb:
+        return header
+    return replace(header, matrix_coefficients=_SMPTE170M, full_range=False)

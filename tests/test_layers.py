@@ -33,7 +33,8 @@ ROWS = (
         "classical",
     },
     {"synthesis", "masks", "presentation"},
-    {"sinks"},
+    {"sinks", "libav_sink"},
+    {"carriers"},
     {"network", "analysis", "losses", "decoder", "landing", "vmaf"},
     {"ratecontrol", "dataset", "quality", "imageio_plugin", "footage"},
     {"fitting"},
@@ -71,6 +72,7 @@ def modules() -> list[str]:
 WITHOUT_TORCH = {
     "errors", "bitstream", "planes", "entropy", "architecture", "files", "profiles", "syntax",
     "container", "segment", "requantization", "metrics", "libav", "video", "encodings", "sinks",
+    "libav_sink", "carriers",
     "ancillary", "timing", "reader", "matroska", "packets", "extras", "presentation",
     "quantization", "cli",
     "native", "synthesis", "decoder", "masks", "vmaf", "scenes", "checkpoints", "export", "frame",
@@ -79,7 +81,7 @@ WITHOUT_TORCH = {
 }  # fmt: skip
 ONLY_IN = {
     "constriction": {"entropy"},
-    "av": {"libav", "video", "encodings", "sinks", "classical", "packets"},
+    "av": {"libav", "video", "encodings", "sinks", "libav_sink", "classical", "packets"},
     "onnx": {"export"},
     "imageio": {"imageio_plugin"},
 }

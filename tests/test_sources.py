@@ -37,12 +37,12 @@ from hnervcodec.decoder import Decoder, retimed
 from hnervcodec.encodings import choose
 from hnervcodec.errors import FileError
 from hnervcodec.extras import Extras
+from hnervcodec.libav_sink import LibavSink
 from hnervcodec.matroska import read_header, write_header
 from hnervcodec.packets import coarsened, read_streams
 from hnervcodec.planes import plane_bytes
 from hnervcodec.presentation import constant
 from hnervcodec.reader import Reader
-from hnervcodec.sinks import LibavSink
 from hnervcodec.timing import VariableTimes, times_of
 from hnervcodec.video import VideoSource
 

@@ -92,6 +92,7 @@ def decode(
         open_decoder(source, recover, max_level, arithmetic, device, threads) as decoder,
     ):
         from hnervcodec import sinks
+        from hnervcodec.carriers import losses
         from hnervcodec.decoder import parse_frames, retimed
 
         name = name or ("y4m" if output == "-" else sinks.format_of(output))
@@ -108,7 +109,7 @@ def decode(
         shown, notes = presented(decoder, header, wanted, is_retimed, is_as_long)
         header = replace(header, frame_count=len(wanted))
         with open_sink(output, name, header, shown, words) as sink:
-            notes += [*sinks.losses(name, header, shown), *getattr(sink, "notes", ())]
+            notes += [*losses(name, header, shown), *getattr(sink, "notes", ())]
             for note in [] if quiet else notes:
                 click.echo(f"note: {note}", err=True)
             decoded = decoder.frames([positions[n] for n in wanted])

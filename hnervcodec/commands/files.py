@@ -175,6 +175,7 @@ def open_sink(
     formats that hold it; `words`: options of an encoder."""
     from hnervcodec import encodings, sinks
     from hnervcodec.files import complete_or_absent, open_complete_or_absent
+    from hnervcodec.libav_sink import LibavSink
 
     if output == "-" and name not in sinks.STREAMED:
         raise UsageError(f"{name} cannot be written to a pipe: use {', '.join(sinks.STREAMED)}")
@@ -197,6 +198,6 @@ def open_sink(
     else:
         encoding = encodings.choose(name, header, words)
         with complete_or_absent(output) as path:
-            sink = sinks.LibavSink(path, header, encoding, shown)
+            sink = LibavSink(path, header, encoding, shown)
             yield sink
             sink.close()
