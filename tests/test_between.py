@@ -14,9 +14,9 @@ from vectors import make_file, make_video, random_segment
 
 from hnervcodec import Decoder
 from hnervcodec import segment as segments
-from hnervcodec.decoder import retimed
 from hnervcodec.errors import UsageError
 from hnervcodec.planes import unpack
+from hnervcodec.selection import retimed
 from hnervcodec.synthesis import PATHS, Synthesis
 
 

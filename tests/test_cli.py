@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from conftest import EXCERPT, ROOT, heed_interrupts, hnv
 
-from hnervcodec.decoder import parse_frames
 from hnervcodec.errors import UsageError
+from hnervcodec.selection import parse_frames
 
 
 def error_of(run: subprocess.CompletedProcess[bytes], code: int) -> str:

@@ -18,7 +18,7 @@ ROWS = (
     {"profiles", "checkpoints"},
     {"syntax", "ancillary"},
     {"timing"},
-    {"container", "segment", "requantization", "metrics", "libav", "matroska"},
+    {"container", "segment", "requantization", "metrics", "libav", "matroska", "selection"},
     {"reader"},
     {
         "native",
@@ -72,7 +72,7 @@ def modules() -> list[str]:
 WITHOUT_TORCH = {
     "errors", "bitstream", "planes", "entropy", "architecture", "files", "profiles", "syntax",
     "container", "segment", "requantization", "metrics", "libav", "video", "encodings", "sinks",
-    "libav_sink", "carriers",
+    "libav_sink", "carriers", "selection",
     "ancillary", "timing", "reader", "matroska", "packets", "extras", "presentation",
     "quantization", "cli",
     "native", "synthesis", "decoder", "masks", "vmaf", "scenes", "checkpoints", "export", "frame",

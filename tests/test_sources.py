@@ -33,7 +33,7 @@ from hnervcodec.ancillary import (
     write_times,
 )
 from hnervcodec.bitstream import ByteReader
-from hnervcodec.decoder import Decoder, retimed
+from hnervcodec.decoder import Decoder
 from hnervcodec.encodings import choose
 from hnervcodec.errors import FileError
 from hnervcodec.extras import Extras
@@ -43,6 +43,7 @@ from hnervcodec.packets import coarsened, read_streams
 from hnervcodec.planes import plane_bytes
 from hnervcodec.presentation import constant
 from hnervcodec.reader import Reader
+from hnervcodec.selection import retimed
 from hnervcodec.timing import VariableTimes, times_of
 from hnervcodec.video import VideoSource
 

@@ -93,7 +93,7 @@ def decode(
     ):
         from hnervcodec import sinks
         from hnervcodec.carriers import losses
-        from hnervcodec.decoder import parse_frames, retimed
+        from hnervcodec.selection import parse_frames, retimed
 
         name = name or ("y4m" if output == "-" else sinks.format_of(output))
         header, positions = retimed(decoder.video, fps, slow_motion, decoder.times)

@@ -73,9 +73,9 @@ def play(
         named(source),
         open_decoder(source, False, max_level, arithmetic, device, threads) as decoder,
     ):
-        from hnervcodec.decoder import parse_frames, retimed
+        from hnervcodec.selection import parse_frames, retimed
 
-        header, positions = retimed(decoder.video, fps, slow_motion)
+        header, positions = retimed(decoder.video, fps, slow_motion, decoder.times)
         if selection:
             positions = [positions[n] for n in parse_frames(selection, len(positions))]
         if not quiet:
