@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -25,6 +25,7 @@ from hnervcodec.kernels import use_threads
 from hnervcodec.plan import Part, Plan, Settings
 from hnervcodec.segment_encoder import EncodedSegment, encode_segment
 from hnervcodec.syntax import VideoHeader
+from hnervcodec.video import Entry
 
 REPORT_INTERVAL = 1.0  # seconds between two reports of one fit
 CONNECT_TIMEOUT = 10.0  # seconds
@@ -32,8 +33,9 @@ CONNECT_TIMEOUT = 10.0  # seconds
 
 @dataclass(frozen=True)
 class Task:
-    """A segment's fit as it travels to a worker. `folder`: of unfinished work, `described`: what
-    its job.json says, by which a worker knows that it sees it; `threads`: of the fit."""
+    """A segment's fit as it travels to a worker. `footage`: its frames; `folder`: of unfinished
+    work, `described`: what its job.json says, by which a worker knows that it sees it; `threads`:
+    of the fit."""
 
     video: VideoHeader
     settings: Settings
@@ -67,12 +69,11 @@ class Task:
                 worker.log_event(self.topic, {"number": number, "progress": asdict(progress)})
 
         plan, part = Plan.of(self.video, self.settings), self.part
-        footage = self.footage.part(part.first_frame, part.frame_count)
-        with footage.open() as source:
-            seen = masked(source.frames(), footage.masks(self.video))
+        with self.footage.open() as source:
+            seen = masked(source.frames(), self.footage.masks(self.video))
             group = list(islice(seen, part.frame_count))
             if source.header != self.video or len(group) < part.frame_count:
-                raise SourceError(f"{footage.source} is another video on {worker.address}")
+                raise SourceError(f"{self.footage.source} is another video on {worker.address}")
         return encode_segment(
             segment_job(plan, part, group, self.shared_folder(), report)
         ).to_bytes()
@@ -106,12 +107,14 @@ def encode_parts(
     plan: Plan,
     parts: list[Part],
     footage: Footage,
+    entries: Sequence[Entry],
     threads: int,
     folder: Path | None,
     report: Report,
 ) -> Iterator[EncodedSegment]:
-    """The segments, in order. What a worker that dies was at goes to another one, which goes on
-    from its checkpoint if it sees `folder`, where this machine keeps what is finished."""
+    """The segments, in order. `entries`: as in `Scan`. What a worker that dies was at goes to
+    another one, which goes on from its checkpoint if it sees `folder`, where this machine keeps
+    what is finished."""
     topic = f"hnv-{uuid4()}"
 
     def heard(event: tuple[float, dict[str, Any]]) -> None:
@@ -126,12 +129,18 @@ def encode_parts(
         encoded = EncodedSegment.from_bytes(made)
         report(part.number, encoded.progress)
     task = partial(
-        Task, plan.video, plan.settings, footage=footage.absolute(), described=described,
+        Task, plan.video, plan.settings, described=described,
         folder=folder and folder.absolute(), threads=threads, topic=topic,
     )  # fmt: skip
+
+    def frames_of(part: Part) -> Footage:
+        entry = entries[part.number] if entries else None
+        return footage.absolute().part(part.first_frame, part.frame_count, entry)
+
     futures = {
         client.submit(
-            _run, task(part=part), pure=False, resources=resources, priority=-part.number
+            _run, task(part=part, footage=frames_of(part)), pure=False, resources=resources,
+            priority=-part.number,
         ): part
         for part in parts if part not in ready
     }  # fmt: skip

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
-from itertools import islice
+from itertools import accumulate, islice, pairwise
 from typing import Any
 
 from hnervcodec.ancillary import (
@@ -26,16 +26,17 @@ from hnervcodec.packets import read_streams
 from hnervcodec.planes import Planes
 from hnervcodec.scenes import scan
 from hnervcodec.syntax import VideoHeader
-from hnervcodec.video import VideoSource, count_until
+from hnervcodec.video import Entry, VideoSource, count_until
 
 
 @dataclass(frozen=True)
 class Scan:
-    """What a look at all frames has found: the segments' lengths, when the frames are shown (None:
-    at a constant rate), the source's time they take (see `VideoSource.window`), how they are to be
-    shown, and notes."""
+    """What a look at all frames has found: the segments' lengths, where their first frames are
+    (if all are to be found again), when the frames are shown (None: at a constant rate), the
+    source's time they take (see `VideoSource.window`), how they are to be shown, and notes."""
 
     lengths: tuple[int, ...]
+    entries: tuple[Entry, ...]
     times: SegmentTimes | None
     window: tuple[Fraction, Fraction | None, Fraction | None]
     display: Display
@@ -46,15 +47,15 @@ class Scan:
                                 self.times.durations]  # fmt: skip
         window = [None if at is None else str(at) for at in self.window]
         display = write_display(self.display).hex()
-        return json.dumps([self.lengths, times, window, display, self.notes]).encode()
+        return json.dumps([self.lengths, self.entries, times, window, display, self.notes]).encode()
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Scan:
-        lengths, times, (zero, begin, end), display, notes = json.loads(data)
+        lengths, entries, times, (zero, begin, end), display, notes = json.loads(data)
         if times:
             times = SegmentTimes(Fraction(times[0]), times[1], tuple(times[2]))
         return cls(
-            tuple(lengths), times or None,
+            tuple(lengths), tuple((pts, crc) for pts, crc in entries), times or None,
             (Fraction(zero), begin and Fraction(begin), end and Fraction(end)),
             read_display(ByteReader(bytes.fromhex(display))), tuple(notes),
         )  # fmt: skip
@@ -62,8 +63,8 @@ class Scan:
 
 @dataclass(frozen=True)
 class Footage:
-    """source, skip, limit, every: as `VideoSource` takes them; mask: as `read_masks` does; sound:
-    whether sound and subtitles go with the frames."""
+    """source, skip, limit, every, entry: as `VideoSource` takes them; mask: as `read_masks` does;
+    sound: whether sound and subtitles go with the frames."""
 
     source: str
     skip: int = 0
@@ -71,9 +72,12 @@ class Footage:
     every: int = 1
     mask: str | None = None
     sound: bool = True
+    entry: Entry | None = None
 
     def open(self) -> VideoSource:
-        return VideoSource(self.source, skip=self.skip, limit=self.limit, every=self.every)
+        return VideoSource(
+            self.source, skip=self.skip, limit=self.limit, every=self.every, entry=self.entry
+        )
 
     def absolute(self) -> Footage:
         """The same for a process that works in another folder."""
@@ -84,10 +88,10 @@ class Footage:
         assert source is not None
         return replace(self, source=source, mask=mask)
 
-    def part(self, first_frame: int, frame_count: int) -> Footage:
-        """Some of these frames."""
+    def part(self, first_frame: int, frame_count: int, entry: Entry | None) -> Footage:
+        """Some of these frames; `entry`: of the first, if that is known."""
         skip = self.skip + first_frame * self.every
-        return replace(self, skip=skip, limit=frame_count)
+        return replace(self, skip=skip, limit=frame_count, entry=entry)
 
     def masks(self, video: VideoHeader) -> Iterator[Planes] | None:
         """The mask of each of the frames."""
@@ -109,17 +113,24 @@ class Footage:
         if not can_be_reread(self.source):
             return None
 
-        def counted(frames: Iterator[Planes]) -> Iterator[Planes]:
-            for n, planes in enumerate(frames, 1):
+        found: list[Entry | None] = []
+
+        def counted(video: VideoSource) -> Iterator[Planes]:
+            for n, planes in enumerate(video.frames()):
+                found.append(video.entry(n, planes))
                 yield planes
-                report(n)
+                report(n + 1)
 
         with self.open() as video:
-            lengths = scan(video.header, counted(video.frames()), wanted, scenecut)
+            lengths = scan(video.header, counted(video), wanted, scenecut)
             if not lengths:
                 raise SourceError("the source holds no frames in the selected range")
             times, window = video.times(), video.window()
-            return Scan(tuple(lengths), times, window, video.display, tuple(video.notes))
+            first = accumulate(lengths[:-1], initial=0)
+            return Scan(
+                tuple(lengths), _entries(found, first), times, window, video.display,
+                tuple(video.notes),
+            )  # fmt: skip
 
     def extras(self, video: VideoHeader, scan: Scan | None) -> tuple[Extras | None, list[str]]:
         """What goes beside these frames, and notes of what does not."""
@@ -139,6 +150,14 @@ class Footage:
         """What tells these frames from others, in JSON's types."""
         mask = [self.mask, identity(self.mask)] if self.mask else None
         return asdict(self) | {"source": identity(self.source), "mask": mask}
+
+
+def _entries(found: list[Entry | None], wanted: Iterable[int]) -> tuple[Entry, ...]:
+    """Those wanted, if timestamps tell the frames apart."""
+    known = [entry for entry in found if entry is not None]
+    if len(known) < len(found) or any(b[0] <= a[0] for a, b in pairwise(known)):
+        return ()
+    return tuple(known[n] for n in wanted)
 
 
 def missed_masks(name: str | None, masks: Iterator[Planes] | None, scan: Scan | None) -> list[str]:

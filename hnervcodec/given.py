@@ -62,7 +62,7 @@ class GivenFrames:
         lengths = scan(self.header, self.frames(), wanted, scenecut)
         if not lengths:
             raise UsageError("there are no frames")
-        return Scan(tuple(lengths), None, (Fraction(0), None, None), Display(), ())
+        return Scan(tuple(lengths), (), None, (Fraction(0), None, None), Display(), ())
 
     def extras(self, video: VideoHeader, scan: Scan | None) -> tuple[Extras | None, list[str]]:
         """Nothing goes beside them."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 
 import av
@@ -13,6 +15,7 @@ from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
 
 from hnervcodec.ancillary import Display, SegmentTimes
+from hnervcodec.bitstream import crc32
 from hnervcodec.errors import SourceError
 from hnervcodec.libav import (
     chroma_siting,
@@ -21,12 +24,14 @@ from hnervcodec.libav import (
     from_frame,
     reason,
 )
-from hnervcodec.planes import Planes
+from hnervcodec.planes import Planes, plane_bytes
 from hnervcodec.syntax import IDENTITY, UNSPECIFIED, VideoHeader
 from hnervcodec.timing import times_of
 
 _JPEG_RANGE = 2  # libav's AVCOL_RANGE_JPEG
 MAX_DIMENSION = 65535
+EARLIER = 2  # seconds
+Entry = tuple[int, int]  # a frame's pts, in its stream's time base, and the CRC-32 of its planes
 
 
 def _native_format(name: str) -> tuple[int, int]:
@@ -49,30 +54,20 @@ class VideoSource:
 
     `skip` frames of it are left out, then each `every`-th is taken, at most `limit` of them.
     `header` describes these (its `frame_count` is 0), `display` how they are to be shown;
-    `frames()` yields their planes once, and then `times()` is known.
+    `frames()` yields their planes once, and then `times()` and `entry()` are known.
+    `entry`: of the first of these frames, found there without decoding all that it follows.
     `notes`: what of the source is lost.
     """
 
     def __init__(
-        self, source: str | Path, *, skip: int = 0, limit: int | None = None, every: int = 1
-    ):
+        self, source: str | Path, *, skip: int = 0, limit: int | None = None, every: int = 1,
+        entry: Entry | None = None,
+    ):  # fmt: skip
         self.name = "standard input" if str(source) == "-" else str(source)
+        self._source, self._entry = str(source), entry
         self._skip, self._limit, self._every = skip, limit, every
-        try:
-            if str(source) == "-":
-                self._container = av.open(sys.stdin.buffer, "r", format="yuv4mpegpipe")
-            else:
-                self._container = av.open(str(source), "r")
-        except (av.error.FFmpegError, OSError, ValueError) as error:
-            raise SourceError(f"cannot open {self.name}: {reason(error)}") from error
-        # libav "plays" text files as terminal art.
-        if not self._container.streams.video or self._container.format.name == "tty":
-            self.close()
-            raise SourceError(f"{self.name} holds no video stream")
-        self._stream = self._container.streams.video[0]
-        self._stream.thread_type = "AUTO"
         self._stamps: list[tuple[int, int] | None] = []  # pts and duration of selected frames
-        self._decoded = self._decode()
+        self._open()
         try:
             first = next(self._decoded, None)
             if first is None:
@@ -86,6 +81,22 @@ class VideoSource:
         except BaseException:
             self.close()
             raise
+
+    def _open(self) -> None:
+        try:
+            if self._source == "-":
+                self._container = av.open(sys.stdin.buffer, "r", format="yuv4mpegpipe")
+            else:
+                self._container = av.open(self._source, "r")
+        except (av.error.FFmpegError, OSError, ValueError) as error:
+            raise SourceError(f"cannot open {self.name}: {reason(error)}") from error
+        # libav "plays" text files as terminal art.
+        if not self._container.streams.video or self._container.format.name == "tty":
+            self.close()
+            raise SourceError(f"{self.name} holds no video stream")
+        self._stream = self._container.streams.video[0]
+        self._stream.thread_type = "AUTO"
+        self._decoded = self._decode()
 
     def __enter__(self) -> VideoSource:
         return self
@@ -181,9 +192,42 @@ class VideoSource:
             return 0
         return round(Fraction(start, 1_000_000) / base)
 
+    def entry(self, number: int, planes: Planes) -> Entry | None:
+        """Where the frame is, the `number`-th that `frames()` has yielded and the newest."""
+        stamp = self._stamps[number]
+        return stamp and (stamp[0], crc32(plane_bytes(planes)))
+
+    def _from_entry(self, entry: Entry) -> Iterator[VideoFrame] | None:
+        """The frames from there on, if the one there is the same when decoding begins at a key
+        frame before it: some streams have none that deserve the name."""
+        base = self._stream.time_base or Fraction(1)
+        for back in (0, round(EARLIER / base)):  # as some indices order frames as they are coded
+            with suppress(av.error.FFmpegError, SourceError):
+                self._container.seek(entry[0] - back, stream=self._stream)
+                self._decoded = self._decode()
+                for frame in self._decoded:
+                    if frame.pts == entry[0]:
+                        planes = from_frame(self._to_native(frame), self.header)
+                        is_same = crc32(plane_bytes(planes)) == entry[1]
+                        return chain([frame], self._decoded) if is_same else None
+                    if frame.pts is None or frame.pts > entry[0]:
+                        break
+        return None
+
+    def _numbered(self) -> Iterator[tuple[int, VideoFrame]]:
+        """The source's frames with their numbers, at the latest from the first selected one on."""
+        if self._entry:
+            found = self._from_entry(self._entry)
+            if found:
+                return enumerate(found, self._skip)
+            self.close()
+            self._open()
+            self._first = None
+        return enumerate(self._all_frames())
+
     def frames(self) -> Iterator[Planes]:
         """Planes of each selected frame."""
-        for index, frame in enumerate(self._all_frames()):
+        for index, frame in self._numbered():
             if index < self._skip or (index - self._skip) % self._every:
                 continue
             if self._limit is not None and index >= self._skip + self._limit * self._every:

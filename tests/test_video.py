@@ -121,6 +121,46 @@ def test_skip_and_limit() -> None:
     assert len(last) == 2 and (last[0][0] == everything[130][0]).all()
 
 
+CODED = {  # encoder options and suffix; whether any frame can be found without all before it
+    "h264.mp4": (("-c:v", "libx264", "-g", "15", "-bf", "3"), True),
+    "open.mp4": (("-c:v", "libx264", "-g", "15", "-bf", "3", "-x264-params", "open-gop=1"), True),
+    "hevc.mkv": (("-c:v", "libx265", "-g", "15", "-x265-params", "log-level=none"), True),
+    "h264.ts": (("-c:v", "libx264", "-g", "15", "-bf", "2"), True),
+    "refresh.mkv": (("-c:v", "libx264", "-x264-params", "intra-refresh=1:keyint=15"), False),
+    "ffv1.mkv": (("-c:v", "ffv1"), True),
+    "mpeg4.avi": (("-c:v", "mpeg4", "-g", "15"), False),
+    "x.gif": ((), False),
+    "%02d.png": ((), False),
+}
+
+
+@pytest.mark.parametrize("name", CODED)
+def test_a_part_is_found_where_it_is(name: str, tmp_path: Path, ffmpeg: str) -> None:
+    """Frames from an entry on are those of a decode from the beginning."""
+    options, quick = CODED[name]
+    path = tmp_path / name
+    command = [ffmpeg, "-v", "error", "-i", EXCERPT, "-vf", "scale=64:48", "-frames:v", "60"]
+    subprocess.run([*command, *options, path], check=True)
+    entries, digests = [], []
+    with VideoSource(path) as source:
+        for n, planes in enumerate(source.frames()):
+            entries.append(source.entry(n, planes))
+            digests.append(hashlib.md5(plane_bytes(planes)).digest())
+    assert len(entries) == 60
+    found = 0
+    for n in range(1, 60, 7):
+        with VideoSource(path, skip=n, limit=5, entry=entries[n]) as source:
+            assert entries[n] is not None
+            found += source._from_entry(entries[n]) is not None
+        with VideoSource(path, skip=n, limit=5, entry=entries[n]) as source:
+            part = [hashlib.md5(plane_bytes(planes)).digest() for planes in source.frames()]
+        assert part == digests[n : n + 5], n
+    assert found == 9 or not quick
+    wrong = (entries[20][0], entries[21][1])  # type: ignore[index]
+    with VideoSource(path, skip=20, limit=1, entry=wrong) as source:
+        assert [hashlib.md5(plane_bytes(p)).digest() for p in source.frames()] == digests[20:21]
+
+
 def test_changed_geometry_is_refused(tmp_path: Path, ffmpeg: str) -> None:
     parts = []
     for size in ("64x48", "32x24"):

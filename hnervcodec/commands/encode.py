@@ -225,7 +225,8 @@ def encode(
             print_prediction(prediction, settings.bytes_per_frame is None)
             return
         plan = Plan.of(header, settings)
-        with fitted(plan, footage, where, folder, progress, video) as segments:
+        entries = scan.entries if scan else ()
+        with fitted(plan, footage, where, folder, progress, video, entries) as segments:
             result = encoder.assemble(plan, segments, file, extras, where.first_frame(plan))
     assert output is not None
     progress.done(output, result)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from hnervcodec.footage import Footage, Scan
     from hnervcodec.plan import Part, Plan
     from hnervcodec.segment_encoder import EncodedSegment
-    from hnervcodec.video import VideoSource
+    from hnervcodec.video import Entry, VideoSource
 
 
 @dataclass(frozen=True)
@@ -69,9 +69,10 @@ class Where:
 @contextmanager
 def fitted(
     plan: Plan, footage: Footage, where: Where, folder: Path | None, report: EncodeProgress,
-    source: VideoSource,
+    source: VideoSource, entries: Sequence[Entry],
 ) -> Iterator[Iterator[EncodedSegment]]:  # fmt: skip
-    """The segments, in order, from wherever they are fitted. `source`: the footage, opened."""
+    """The segments, in order, from wherever they are fitted. `source`: the footage, opened;
+    `entries`: as in `Scan`."""
     from hnervcodec.encoder import masked, segment_jobs
     from hnervcodec.segment_encoder import encode_segment
 
@@ -86,7 +87,7 @@ def fitted(
             ) from error
         with cluster.connected(where.workers, where.cluster) as client:
             yield cluster.encode_parts(
-                client, plan, parts, footage, where.fit_threads, folder, report
+                client, plan, parts, footage, entries, where.fit_threads, folder, report
             )
         return
     if len(parts) == len(plan.parts):
@@ -94,7 +95,8 @@ def fitted(
         yield map(encode_segment, segment_jobs(plan, frames, folder, report))
         return
     first, last = parts[0], parts[-1]
-    some = footage.part(first.first_frame, last.first_frame + last.frame_count - first.first_frame)
+    count = last.first_frame + last.frame_count - first.first_frame
+    some = footage.part(first.first_frame, count, entries[first.number] if entries else None)
     with some.open() as opened:
         frames = masked(opened.frames(), some.masks(plan.video))
         yield map(encode_segment, segment_jobs(plan, frames, folder, report, parts))
