@@ -155,7 +155,8 @@ def encode(
     short trial fits find out what that takes.
 
     With --denoise the fits hide some samples from themselves, and the size is the one at which
-    they predict these best: what cannot be predicted is noise. PSNRs are to the noisy source.
+    they predict these best: what cannot be predicted is noise. PSNRs are to the noisy source. Of
+    noise that is hardly seen, this removes less than it loses of the picture.
 
     With --mask the network need not resemble what is masked, and fills it from what the rest of
     the frame and the other frames show; hnv inpaint puts that into the source. A video of masks

@@ -25,7 +25,8 @@ counts them. With --psnr and --quality short trial fits find out what that
 takes.
 
 1280x640 at 25 frames/s and 0.02 bpp are 410 kbit/s. hnv is at its best at low
-rates; above about 0.1 bpp x264 and x265 win by far.
+rates and with slow presets; above about 0.1 bpp a quick one loses to x264 and
+x265 by far.
 
   hnv encode in.mp4 --bpp 0.05 --dry-run    what it would fit, and how long
   hnv metrics in.mp4 out.hnv                what came out
