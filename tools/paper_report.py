@@ -59,14 +59,14 @@ PUBLISHED = {
     "denoising": [
         "The first 60 frames, and noise that differs from sample to sample. PSNR here is over all",
         "samples of the planes, to the frames without noise. The size is chosen by `--denoise`.",
-        "As filmed: a real camera's noise, where nobody walks, to the scene's median over time; it is",
-        "faint, and strong filters and `--denoise` lose more of the scene than they remove of it.",
+        "As filmed: a real camera's noise, where nobody walks, to the scene's median over time. It",
+        "is faint, and strong filters and `--denoise` lose more of the scene than they remove.",
     ],
     "enlarging": [
         "From frames of half the size. The network's frames, halved, are fitted to these; nothing",
-        "tells it what lies within each 2x2 samples, and its pixel shuffle, which makes each of the",
-        "four by weights of its own, has no reason to make them alike. Hence hnv does not enlarge:",
-        "a filter after decoding is better by far.",
+        "tells it what lies within each 2x2 samples, and its pixel shuffle, which makes each of",
+        "the four by weights of its own, has no reason to make them alike. Hence hnv does not",
+        "enlarge: a filter after decoding is better by far.",
     ],
     "pipeline": [
         "Published for HNeRV of 3 M (bunny, 640x1280), share pruned, PSNR, size: 0, 37.61, 100 %;",
