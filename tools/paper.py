@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from functools import cache
+from itertools import islice
 from pathlib import Path
 
 import cv2
@@ -183,7 +184,7 @@ def masks(name: str) -> list[Planes]:
         else:
             path = Path(folder) / "boxes.json"
             path.write_text(json.dumps(boxes(name)))
-        return [mask for mask, _ in zip(read_masks(path, header), frames, strict=False)]
+        return list(islice(read_masks(path, header), len(frames)))
 
 
 def holes(name: str) -> Tensor:
