@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import pickle
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
-from typing import ParamSpec, TypeVar, cast
+from typing import Any, BinaryIO, ParamSpec, TypeVar, cast
 
 from hnervcodec.errors import HnervError
 
@@ -29,7 +30,7 @@ def apart(name: str, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs
             pickle.dump((function, args, kwargs), worker.stdin)
             worker.stdin.flush()
             result = pickle.load(worker.stdout)
-        except (EOFError, BrokenPipeError):  # it died
+        except (EOFError, BrokenPipeError, pickle.UnpicklingError):  # it died
             _forget(worker)
             continue
         except BaseException:  # interrupted: nobody waits for the result
@@ -38,17 +39,22 @@ def apart(name: str, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs
         if isinstance(result, Exception):
             raise result
         return cast(R, result)
-    raise HnervError(f"{name} crashed twice")
+    raise HnervError(f"{name} crashed twice (exit code {worker.returncode})")
 
 
 @cache
 def _worker() -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-c", "from hnervcodec.apart import _serve; _serve()"]
-    return subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-        start_new_session=True,  # so that Ctrl-C at a terminal reaches us alone
-    )  # fmt: skip
+    # Modules come from where we have them, not (-P) from the folder we happen to be in.
+    command = [sys.executable, "-P", "-c", "from hnervcodec.apart import _serve; _serve()"]
+    # Ctrl-C at a terminal reaches every process, but is ours to handle: the worker inherits this.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        return subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        )  # fmt: skip
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def _forget(worker: subprocess.Popen[bytes]) -> None:
@@ -64,10 +70,18 @@ def _serve() -> None:
     os.dup2(2, 1)  # nothing that a library prints may come among the results
     with suppress(EOFError, BrokenPipeError):
         while True:
-            function, args, kwargs = pickle.load(sys.stdin.buffer)
-            try:
-                result = function(*args, **kwargs)
-            except Exception as error:
-                result = error
-            pickle.dump(result, results)
-            results.flush()
+            _answer(pickle.load(sys.stdin.buffer), results)
+
+
+def _answer(request: tuple[Callable[..., object], Any, Any], results: BinaryIO) -> None:
+    function, args, kwargs = request
+    try:
+        result = function(*args, **kwargs)
+    except Exception as error:
+        result = error
+        try:
+            pickle.loads(pickle.dumps(error))
+        except Exception:  # not every exception travels
+            result = HnervError(f"{type(error).__name__}: {error}")
+    pickle.dump(result, results)
+    results.flush()

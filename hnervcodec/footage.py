@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
-from itertools import accumulate, islice, pairwise
+from itertools import accumulate, islice
 from typing import Any
 
 from hnervcodec.ancillary import (
@@ -116,10 +116,10 @@ class Footage:
         found: list[Entry | None] = []
 
         def counted(video: VideoSource) -> Iterator[Planes]:
-            for n, planes in enumerate(video.frames()):
-                found.append(video.entry(n, planes))
+            for n, planes in enumerate(video.frames(), 1):
+                found.append(video.entry(planes))
                 yield planes
-                report(n + 1)
+                report(n)
 
         with self.open() as video:
             lengths = scan(video.header, counted(video), wanted, scenecut)
@@ -127,8 +127,9 @@ class Footage:
                 raise SourceError("the source holds no frames in the selected range")
             times, window = video.times(), video.window()
             first = accumulate(lengths[:-1], initial=0)
+            entries = [found[n] for n in first] if video.tells_frames_apart else []
             return Scan(
-                tuple(lengths), _entries(found, first), times, window, video.display,
+                tuple(lengths), tuple(filter(None, entries)), times, window, video.display,
                 tuple(video.notes),
             )  # fmt: skip
 
@@ -150,14 +151,6 @@ class Footage:
         """What tells these frames from others, in JSON's types."""
         mask = [self.mask, identity(self.mask)] if self.mask else None
         return asdict(self) | {"source": identity(self.source), "mask": mask}
-
-
-def _entries(found: list[Entry | None], wanted: Iterable[int]) -> tuple[Entry, ...]:
-    """Those wanted, if timestamps tell the frames apart."""
-    known = [entry for entry in found if entry is not None]
-    if len(known) < len(found) or any(b[0] <= a[0] for a, b in pairwise(known)):
-        return ()
-    return tuple(known[n] for n in wanted)
 
 
 def missed_masks(name: str | None, masks: Iterator[Planes] | None, scan: Scan | None) -> list[str]:

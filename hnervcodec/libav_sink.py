@@ -112,6 +112,8 @@ class LibavSink:
         try:
             self._write_packets((pts + duration) * self._shown.time_base)
             self._mux(frame)
+        except BrokenPipeError:  # also one of libav's errors
+            raise
         except (av.error.FFmpegError, OverflowError, ValueError) as error:
             raise OutputError(f"cannot encode frame {index}: {reason(error)}") from error
 
@@ -139,6 +141,8 @@ class LibavSink:
                     self._path, self._header.width, self._header.height,
                     self._header.sample_aspect, self._shown.display,
                 )  # fmt: skip
+        except BrokenPipeError:
+            raise
         except (av.error.FFmpegError, OverflowError, ValueError) as error:
             raise OutputError(f"cannot finish the file: {reason(error)}") from error
 

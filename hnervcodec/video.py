@@ -30,7 +30,7 @@ from hnervcodec.timing import times_of
 
 _JPEG_RANGE = 2  # libav's AVCOL_RANGE_JPEG
 MAX_DIMENSION = 65535
-EARLIER = 2  # seconds
+EARLIER, MUCH_LATER = 2, 10  # seconds
 Entry = tuple[int, int]  # a frame's pts, in its stream's time base, and the CRC-32 of its planes
 
 
@@ -54,7 +54,7 @@ class VideoSource:
 
     `skip` frames of it are left out, then each `every`-th is taken, at most `limit` of them.
     `header` describes these (its `frame_count` is 0), `display` how they are to be shown;
-    `frames()` yields their planes once, and then `times()` and `entry()` are known.
+    `frames()` yields their planes once, and then `times()` is known.
     `entry`: of the first of these frames, found there without decoding all that it follows.
     `notes`: what of the source is lost.
     """
@@ -67,6 +67,7 @@ class VideoSource:
         self._source, self._entry = str(source), entry
         self._skip, self._limit, self._every = skip, limit, every
         self._stamps: list[tuple[int, int] | None] = []  # pts and duration of selected frames
+        self._is_ordered = True
         self._open()
         try:
             first = next(self._decoded, None)
@@ -107,9 +108,16 @@ class VideoSource:
     def close(self) -> None:
         self._container.close()
 
-    def _decode(self) -> Iterator[VideoFrame]:
+    def _decode(self, latest: int | None = None) -> Iterator[VideoFrame]:
+        """`latest`: the decoding time after which no first frame is waited for."""
+        is_begun = False
         try:
-            yield from self._container.decode(self._stream)
+            for packet in self._container.demux(self._stream):
+                if latest is not None and not is_begun and (packet.dts or 0) > latest:
+                    return
+                for frame in packet.decode():
+                    is_begun = True
+                    yield frame
         except av.error.FFmpegError as error:
             raise SourceError(f"cannot decode {self.name}: {reason(error)}") from error
 
@@ -192,10 +200,15 @@ class VideoSource:
             return 0
         return round(Fraction(start, 1_000_000) / base)
 
-    def entry(self, number: int, planes: Planes) -> Entry | None:
-        """Where the frame is, the `number`-th that `frames()` has yielded and the newest."""
-        stamp = self._stamps[number]
+    def entry(self, planes: Planes) -> Entry | None:
+        """Where the frame is that `frames()` has just yielded."""
+        stamp = self._stamps[-1]
         return stamp and (stamp[0], crc32(plane_bytes(planes)))
+
+    @property
+    def tells_frames_apart(self) -> bool:
+        """Whether all of the source's frames have been seen, and their timestamps increase."""
+        return self._is_ordered and (self._limit is None or len(self._stamps) < self._limit)
 
     def _from_entry(self, entry: Entry) -> Iterator[VideoFrame] | None:
         """The frames from there on, if the one there is the same when decoding begins at a key
@@ -204,7 +217,7 @@ class VideoSource:
         for back in (0, round(EARLIER / base)):  # as some indices order frames as they are coded
             with suppress(av.error.FFmpegError, SourceError):
                 self._container.seek(entry[0] - back, stream=self._stream)
-                self._decoded = self._decode()
+                self._decoded = self._decode(entry[0] + round(MUCH_LATER / base))
                 for frame in self._decoded:
                     if frame.pts == entry[0]:
                         planes = from_frame(self._to_native(frame), self.header)
@@ -227,7 +240,10 @@ class VideoSource:
 
     def frames(self) -> Iterator[Planes]:
         """Planes of each selected frame."""
+        newest = None
         for index, frame in self._numbered():
+            is_later = frame.pts is not None and (newest is None or frame.pts > newest)
+            self._is_ordered, newest = self._is_ordered and is_later, frame.pts
             if index < self._skip or (index - self._skip) % self._every:
                 continue
             if self._limit is not None and index >= self._skip + self._limit * self._every:

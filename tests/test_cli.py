@@ -309,6 +309,15 @@ def test_a_full_disk(real_file: Path) -> None:
     assert "cannot write /dev/full: No space left" in error_of(run, 7)
 
 
+@pytest.mark.parametrize("name", ["y4m", "mkv"])
+def test_a_closed_pipe_under_a_name(name: str, real_file: Path) -> None:
+    much = "0-19," * 9 + "0"  # more than a pipe holds
+    command = f"{sys.executable} -m hnervcodec decode {real_file} -q --frames {much}"
+    script = f"{command} -o /dev/stdout --format {name} | head -c 10 >/dev/null"
+    run = subprocess.run(["bash", "-c", f"{script}; exit ${{PIPESTATUS[0]}}"], capture_output=True)
+    assert (run.returncode, run.stderr) == (141, b"")
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_interrupting_an_encode_leaves_nothing(tmp_path: Path, number: int, code: int) -> None:
     out = tmp_path / "x.hnv"

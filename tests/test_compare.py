@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -94,11 +95,27 @@ def dies(marker: Path, *, always: bool) -> str:
     return "alive"
 
 
+def dies_while_it_answers() -> bytes:
+    threading.Timer(0.02, os.kill, (os.getpid(), signal.SIGSEGV)).start()
+    return bytes(1 << 28)
+
+
+def fails() -> None:
+    class Local(Exception):
+        pass
+
+    raise Local("nobody else knows this class")
+
+
 def test_a_crash_of_an_encoder_is_not_ours(tmp_path: Path) -> None:
     marker = tmp_path / "marker"
     assert apart("x265", dies, marker, always=False) == "alive"
     with pytest.raises(HnervError, match="x265 crashed twice"):
         apart("x265", dies, marker, always=True)
+    with pytest.raises(HnervError, match="x265 crashed twice"):
+        apart("x265", dies_while_it_answers)
+    with pytest.raises(HnervError, match="Local: nobody else knows this class"):
+        apart("x265", fails)
     assert apart("x265", dies, marker, always=False) == "alive"
 
 

@@ -13,6 +13,7 @@ from vectors import make_file, make_video, random_segment
 
 from hnervcodec.decoder import Decoder
 from hnervcodec.errors import SourceError
+from hnervcodec.footage import Footage
 from hnervcodec.libav import pixel_format
 from hnervcodec.metrics import PlaneError
 from hnervcodec.planes import pack, packed_channels, packed_size, plane_bytes, unpack
@@ -143,8 +144,8 @@ def test_a_part_is_found_where_it_is(name: str, tmp_path: Path, ffmpeg: str) -> 
     subprocess.run([*command, *options, path], check=True)
     entries, digests = [], []
     with VideoSource(path) as source:
-        for n, planes in enumerate(source.frames()):
-            entries.append(source.entry(n, planes))
+        for planes in source.frames():
+            entries.append(source.entry(planes))
             digests.append(hashlib.md5(plane_bytes(planes)).digest())
     assert len(entries) == 60
     found = 0
@@ -157,8 +158,29 @@ def test_a_part_is_found_where_it_is(name: str, tmp_path: Path, ffmpeg: str) -> 
         assert part == digests[n : n + 5], n
     assert found == 9 or not quick
     wrong = (entries[20][0], entries[21][1])  # type: ignore[index]
+    with VideoSource(path) as source:
+        assert source._from_entry(wrong) is None
     with VideoSource(path, skip=20, limit=1, entry=wrong) as source:
         assert [hashlib.md5(plane_bytes(p)).digest() for p in source.frames()] == digests[20:21]
+
+
+def test_repeated_timestamps_are_no_way_to_find_frames(tmp_path: Path, ffmpeg: str) -> None:
+    """Two recordings one after the other, both of which begin with black frames."""
+    joined = tmp_path / "joined.ts"
+    with open(joined, "wb") as file:
+        for start in (0, 40):
+            part = tmp_path / f"{start}.ts"
+            graph = f"[0]trim=start_frame={start},setpts=PTS-STARTPTS,scale=64:48[a];[1][a]concat"
+            black = "color=black:size=64x48:rate=25:duration=1,format=yuv420p"
+            command = [ffmpeg, "-v", "error", "-i", EXCERPT, "-f", "lavfi", "-i", black]
+            options = ["-filter_complex", graph, "-frames:v", "50", "-c:v", "libx264", part]
+            subprocess.run([*command, *options], check=True)
+            file.write(part.read_bytes())
+    for limit, known in ((None, 0), (10, 0)):
+        scan = Footage(str(joined), skip=60, limit=limit).scan(20, 0, lambda frames: None)
+        assert scan is not None and len(scan.entries) == known
+    scan = Footage(str(EXCERPT), skip=60).scan(20, 0, lambda frames: None)
+    assert scan is not None and len(scan.entries) == len(scan.lengths) > 1
 
 
 def test_changed_geometry_is_refused(tmp_path: Path, ffmpeg: str) -> None:

@@ -78,7 +78,7 @@ HNV = ("hnv ultrafast", "hnv faster", "hnv fast")
 
 
 def studies() -> dict[str, list[Job]]:
-    return {
+    made = {
         "convergence": [
             Job("convergence", "bunny320", model, epochs=epochs)
             for epochs in (30, 75, 150) for model in NETWORKS
@@ -115,6 +115,10 @@ def studies() -> dict[str, list[Job]]:
             for model in (*NETWORKS, "hnv faster", "libx264", "libx265")
         ],
     }  # fmt: skip
+    if walkers.CLIP.exists():
+        return made
+    absent = (WALKERS, FILMED)
+    return {name: [job for job in jobs if job.clip not in absent] for name, jobs in made.items()}
 
 
 # ---------------------------------------------------------------- frames

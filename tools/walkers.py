@@ -17,6 +17,7 @@ from reference import ROOT, Filters, read_clip
 from hnervcodec.planes import Planes
 from hnervcodec.syntax import VideoHeader
 
+CLIP = ROOT / "clips/vtest.avi"
 SCENE: Filters = (("scale", "320:240:flags=area"),)
 DETAIL: Filters = (("crop", "320:240:200:120"),)  # with the camera's noise, as nothing is averaged
 FIRST, FRAMES = 300, 100
@@ -29,7 +30,7 @@ LEAST = 25  # pixels that move together, of a person
 def walkers(filters: Filters) -> tuple[VideoHeader, list[Planes], Planes]:
     """Header, frames, and the scene without people: the median of each sample over time."""
     last = FIRST + FRAMES
-    header, frames = read_clip(ROOT / "clips/vtest.avi", filters, last + AROUND)
+    header, frames = read_clip(CLIP, filters, last + AROUND)
     known = frames[FIRST - AROUND :]
     background = tuple(
         np.median(np.stack(planes), 0).astype(np.uint8) for planes in zip(*known, strict=True)
