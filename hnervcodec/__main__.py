@@ -1,4 +1,10 @@
-"""`python -m hnervcodec` is `hnv`."""
+"""`hnv`, and `python -m hnervcodec`."""
+
+import signal
+
+if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it is ignored
+    # Until `main` heeds it: an interrupt during the imports ends all, without a traceback.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 from hnervcodec.cli import main
 

@@ -33,7 +33,9 @@ from hnervcodec.errors import HnervError, OutputError, Terminated
 
 def main() -> NoReturn:
     """Entry point of `hnv`: runs a command and maps every failure to an exit code."""
-    signal.signal(signal.SIGTERM, _terminate)
+    signal.signal(signal.SIGTERM, _heed)
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, _heed)
     try:
         code = cli.main(prog_name="hnv", standalone_mode=False)
         sys.stdout.flush()
@@ -69,8 +71,15 @@ def main() -> NoReturn:
         _fail(f"{name}{error.strerror or error}", OutputError.exit_code)
 
 
-def _terminate(*_: object) -> NoReturn:
-    raise Terminated
+def _heed(number: int, _: object) -> None:
+    """Raises what the signal means. While torch is imported that would abort the process, as an
+    exception that its C++ code does not expect: then a moment later."""
+    spec = getattr(sys.modules.get("torch"), "__spec__", None)
+    if getattr(spec, "_initializing", False):
+        signal.signal(signal.SIGALRM, lambda *_: _heed(number, None))
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        return
+    raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
 
 
 class _ClosedPipe(Exception):

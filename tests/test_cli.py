@@ -7,12 +7,15 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from conftest import EXCERPT, ROOT, heed_interrupts, hnv
 
-from hnervcodec.errors import UsageError
+from hnervcodec import cli
+from hnervcodec.errors import Terminated, UsageError
 from hnervcodec.selection import parse_frames
 
 
@@ -336,6 +339,23 @@ def test_interrupting_an_encode_leaves_nothing(tmp_path: Path, number: int, code
     assert process.returncode == code
     assert "Traceback" not in rest
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_waits_for_the_import_of_torch(
+    number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    importing = ModuleType("torch")
+    importing.__spec__ = ModuleSpec("torch", None)
+    importing.__spec__._initializing = True  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "torch", importing)
+    cli._heed(number, None)
+    time.sleep(0.2)
+    importing.__spec__._initializing = False  # type: ignore[attr-defined]
+    expected = Terminated if number == signal.SIGTERM else KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt) as caught:
+        time.sleep(5)
+    assert caught.type is expected
 
 
 def test_interrupted_within_exec(tmp_path: Path) -> None:
