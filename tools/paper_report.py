@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from paper import Row
 
 FOLDER = ROOT / "tools/results/paper"
+TICKS = {"seconds": (20, 50, 100, 200, 500), "bytes": (25_000, 50_000, 100_000, 200_000)}
 COLOURS = {"NeRV": "#9ecae1", "E-NeRV": "#3182bd", "HNeRV": "#e6550d", "hnv ultrafast": "#cccccc",
            "hnv faster": "#bcbddc", "hnv fast": "#756bb1"}  # fmt: skip
 
@@ -66,7 +67,7 @@ PUBLISHED = {
         "From frames of half the size. The network's frames, halved, are fitted to these; nothing",
         "tells it what lies within each 2x2 samples, and its pixel shuffle, which makes each of",
         "the four by weights of its own, has no reason to make them alike. Hence hnv does not",
-        "enlarge: a filter after decoding is better by far.",
+        "enlarge: a filter after decoding is better by far. (Other work shared the core.)",
     ],
     "pipeline": [
         "Published for HNeRV of 3 M (bunny, 640x1280), share pruned, PSNR, size: 0, 37.61, 100 %;",
@@ -107,12 +108,15 @@ def plot(rows: list[Row], study: str, x: str, label: str) -> None:
     with picture(FOLDER / f"{study}.png", (7, 4.5)) as axes:
         for model, colour in COLOURS.items():
             points = sorted((getattr(r, x), r.value) for r in rows if r.model == model)
+            if not points:
+                continue
             axes.plot(
                 [p[0] for p in points], [p[1] for p in points], "o-", color=colour, label=model
             )
         axes.set(xscale="log", xlabel=label, ylabel="PSNR in RGB, dB")
         axes.xaxis.set_minor_formatter(NullFormatter())
-        axes.xaxis.set_major_formatter("{x:g}")
+        axes.set_xticks(TICKS[x])
+        axes.xaxis.set_major_formatter("{x:,g}")
 
 
 def table(rows: Iterable[Row]) -> list[str]:
