@@ -20,9 +20,8 @@ R = TypeVar("R")
 
 def apart(name: str, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     """`function(*args, **kwargs)` in a process of its own, where a crash of `name` does no harm.
-    x265 was seen to die of a segmentation fault on a short clip that it coded thousands of times
-    before and after (see its issue 684, a race): what crashed is done once more. HnervError if it
-    crashes again."""
+    x265 was seen to die of a segmentation fault on a short clip that it codes well otherwise (a
+    race, see its issue 684): what crashed is done once more. HnervError if it crashes again."""
     for _ in range(2):
         worker = _worker()
         assert worker.stdin is not None and worker.stdout is not None
@@ -33,7 +32,9 @@ def apart(name: str, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs
         except (EOFError, BrokenPipeError, pickle.UnpicklingError):  # it died
             _forget(worker)
             continue
-        except BaseException:  # interrupted: nobody waits for the result
+        except (
+            BaseException
+        ):  # as an interrupt: its answer would be taken for that of the next call
             _forget(worker)
             raise
         if isinstance(result, Exception):

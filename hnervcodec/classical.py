@@ -61,7 +61,8 @@ def write_libav(
         stream: Any = container.add_stream(library, rate=header.frame_rate, options=options)
         stream.width, stream.height = header.width, header.height
         stream.pix_fmt = frame_format(header)
-        # As ffmpeg does: slices, which PyAV would ask for, cost x264 up to 15 % more bytes.
+        # As ffmpeg does: slices, which PyAV would ask for, cost x264 bytes
+        # (tools/results/rate_distortion.md says how many).
         stream.codec_context.thread_type = "FRAME"
         for n, planes in enumerate(frames):
             frame = to_frame(header, planes)

@@ -187,9 +187,8 @@ class VideoSource:
         base = self._stream.time_base or Fraction(1)
         first, last = self._stamps[0] or (0, 0), self._stamps[-1] or (0, 0)
         begin = None if self._skip == 0 else first[0] * base
-        is_whole = self._limit is None or len(self._stamps) < self._limit
         duration = max(last[1] * base, 1 / self.header.frame_rate)
-        end = None if is_whole else last[0] * base + duration
+        end = None if self._is_read_out else last[0] * base + duration
         return self._origin * base if begin is None else begin, begin, end
 
     @property
@@ -208,7 +207,12 @@ class VideoSource:
     @property
     def tells_frames_apart(self) -> bool:
         """Whether all of the source's frames have been seen, and their timestamps increase."""
-        return self._is_ordered and (self._limit is None or len(self._stamps) < self._limit)
+        return self._is_ordered and self._is_read_out
+
+    @property
+    def _is_read_out(self) -> bool:
+        """Whether `frames()` went on to the source's end."""
+        return self._limit is None or len(self._stamps) < self._limit
 
     def _from_entry(self, entry: Entry) -> Iterator[VideoFrame] | None:
         """The frames from there on, if the one there is the same when decoding begins at a key

@@ -66,7 +66,9 @@ def bd(anchor: list[Point], test: list[Point]) -> float:
 def plot(points: list[Point], clip: str) -> None:
     with picture(FOLDER / f"{clip}.png") as axes:
         for (name, key), colour in zip(ANCHORS.items(), COLOURS, strict=True):
-            draw(axes, curve(points, clip, *key), ".-", color=colour, label=name)
+            line = curve(points, clip, *key)
+            if line:
+                draw(axes, line, ".-", color=colour, label=name)
         for preset, colour in HNV_COLOURS.items():
             line = curve(points, clip, "hnv", preset, "")
             if line:

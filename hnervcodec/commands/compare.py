@@ -78,7 +78,7 @@ def compare(
 
     hnv is measured by its whole file and at --preset; x264 (veryslow), x265 (slow) and SVT-AV1 (5)
     by their elementary streams, at the constant rate factor that comes nearest to the rate from
-    below. All frames are held in memory, some times over while one of these encodes.
+    below. All frames are held in memory, several times over while one of these encodes.
 
     FOLDER gets points.csv, compare.json and compare.png (needs matplotlib; BD-rates need
     bjontegaard: pip install hnervcodec[compare]). What points.csv has of these frames is not
