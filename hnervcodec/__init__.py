@@ -8,27 +8,32 @@
     register_imageio   makes imageio read .hnv files
     HnervError     base of every error raised on purpose
 
-Names are imported on first use: reading headers (`hnervcodec.reader`) never loads torch.
+Names are imported on first use: reading headers (`hnervcodec.bitstream.reader`) never loads torch.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from hnervcodec._version import __version__ as __version__
 
 if TYPE_CHECKING:
     from hnervcodec.api import encode as encode
-    from hnervcodec.dataset import FrameDataset as FrameDataset
-    from hnervcodec.decoder import Decoder as Decoder
-    from hnervcodec.encoder import EncodeResult as EncodeResult
+    from hnervcodec.bitstream.headers import VideoHeader as VideoHeader
+    from hnervcodec.decoding.dataset import FrameDataset as FrameDataset
+    from hnervcodec.decoding.decoder import Decoder as Decoder
+    from hnervcodec.decoding.imageio_plugin import register_imageio as register_imageio
+    from hnervcodec.encoding.encoder import EncodeResult as EncodeResult
     from hnervcodec.errors import HnervError as HnervError
-    from hnervcodec.imageio_plugin import register_imageio as register_imageio
-    from hnervcodec.syntax import VideoHeader as VideoHeader
 
 _HOME = {
-    "Decoder": "decoder", "FrameDataset": "dataset", "encode": "api", "EncodeResult": "encoder",
-    "HnervError": "errors", "VideoHeader": "syntax", "register_imageio": "imageio_plugin",
-}  # fmt: skip
+    "Decoder": "decoding.decoder",
+    "FrameDataset": "decoding.dataset",
+    "encode": "api",
+    "EncodeResult": "encoding.encoder",
+    "HnervError": "errors",
+    "VideoHeader": "bitstream.headers",
+    "register_imageio": "decoding.imageio_plugin",
+}
 __all__ = [*_HOME, "__version__"]
 
 

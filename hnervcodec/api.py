@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 import torch
 
-from hnervcodec import encoder
-from hnervcodec.encoder import EncodeResult, Report, silent
+from hnervcodec.bitstream.headers import VideoHeader
+from hnervcodec.encoding import encoder
+from hnervcodec.encoding.encoder import EncodeResult, Report, silent
+from hnervcodec.encoding.file_input import Footage
+from hnervcodec.encoding.job_folder import unfinished
+from hnervcodec.encoding.memory_input import GivenFrames, RgbFrames
+from hnervcodec.encoding.plan import DEFAULT_SEGMENT_FRAMES
+from hnervcodec.encoding.rate import Rate
 from hnervcodec.errors import UsageError
-from hnervcodec.files import open_complete_or_absent
-from hnervcodec.footage import Footage
-from hnervcodec.given import GivenFrames, RgbFrames
-from hnervcodec.kernels import use_threads
-from hnervcodec.plan import DEFAULT_SEGMENT_FRAMES
 from hnervcodec.planes import Planes
-from hnervcodec.rate import Rate
-from hnervcodec.syntax import VideoHeader
-from hnervcodec.work import unfinished
+from hnervcodec.system.atomic_files import open_complete_or_absent
+from hnervcodec.system.devices import use_threads
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -82,9 +82,13 @@ def encode(
     """
     rate = Rate(bpp, bitrate, size, psnr, quality, denoise or None)
     options: dict[str, Any] = {
-        "preset": preset, "tune": tune, "segment_frames": segment, "prune": prune,
-        "device": device, "seed": seed,
-    }  # fmt: skip
+        "preset": preset,
+        "tune": tune,
+        "segment_frames": segment,
+        "prune": prune,
+        "device": device,
+        "seed": seed,
+    }
     masked_by = None if mask is None else str(mask)
     footage: Footage | GivenFrames
     if isinstance(source, str | Path):
@@ -97,8 +101,13 @@ def encode(
         footage = _given(source, frame_rate, video, masked_by)
     if threads:
         use_threads(threads)
-    facts = {**options, **asdict(rate), **footage.facts(), "scenecut": scenecut,
-             "threads": torch.get_num_threads()}  # fmt: skip
+    facts = {
+        **options,
+        **asdict(rate),
+        **footage.facts(),
+        "scenecut": scenecut,
+        "threads": torch.get_num_threads(),
+    }
     with _opened(source, output, resume, facts) as (file, folder), footage.open() as opened:
         header = opened.header
         rate.check(header)
@@ -107,9 +116,15 @@ def encode(
         settings = rate.settings(header, scan, extras, **options)
         notes += footage.check_masks(header, scan)
         result = encoder.encode(
-            header, opened.frames(), file, settings, masks=footage.masks(header), extras=extras,
-            folder=folder, report=on_progress,
-        )  # fmt: skip
+            header,
+            opened.frames(),
+            file,
+            settings,
+            masks=footage.masks(header),
+            extras=extras,
+            folder=folder,
+            report=on_progress,
+        )
         result.notes = tuple(dict.fromkeys([*opened.notes, *notes]))
         return result
 

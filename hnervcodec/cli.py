@@ -13,7 +13,8 @@ from typing import Any, NoReturn
 
 import click
 
-import hnervcodec
+from hnervcodec._version import __version__
+from hnervcodec.bitstream.container import MAJOR, MINOR
 from hnervcodec.commands import (
     compare,
     completion,
@@ -27,7 +28,6 @@ from hnervcodec.commands import (
     metrics,
     play,
 )
-from hnervcodec.container import MAJOR, MINOR
 from hnervcodec.errors import HnervError, OutputError, Terminated
 
 
@@ -109,11 +109,11 @@ def _version(context: click.Context, _: click.Parameter, value: bool) -> None:
         return
     from importlib.metadata import version
 
-    from hnervcodec.libav import library_versions
-    from hnervcodec.synthesis import fastest_path
+    from hnervcodec.media.libav import library_versions
+    from hnervcodec.synthesis.network import fastest_path
 
     click.echo(
-        f"hnv {hnervcodec.__version__}, format {MAJOR}.{MINOR}, torch {version('torch')}, "
+        f"hnv {__version__}, format {MAJOR}.{MINOR}, torch {version('torch')}, "
         f"{library_versions()}, constriction {version('constriction')}, "
         f"arithmetic {fastest_path()}"
     )
@@ -124,9 +124,13 @@ def _version(context: click.Context, _: click.Parameter, value: bool) -> None:
     cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
 )
 @click.option(
-    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_version,
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_version,
     help="Versions of the program, the format and the libraries, and the arithmetic in use.",
-)  # fmt: skip
+)
 def cli() -> None:
     """A neural video codec: one small network per video, any frame in one forward pass.
 
@@ -145,7 +149,17 @@ def cli() -> None:
 
 
 for command in (
-    encode.encode, decode.decode, play.play, info.info, decode.verify, metrics.metrics,
-    compare.compare, inpaint.inpaint, export.export, join.join, help.help, completion.completion,
-):  # fmt: skip
+    encode.encode,
+    decode.decode,
+    play.play,
+    info.info,
+    decode.verify,
+    metrics.metrics,
+    compare.compare,
+    inpaint.inpaint,
+    export.export,
+    join.join,
+    help.help,
+    completion.completion,
+):
     cli.add_command(command)

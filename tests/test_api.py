@@ -12,10 +12,10 @@ import torch
 from conftest import EXCERPT, hnv
 
 from hnervcodec import Decoder, EncodeResult, encode
+from hnervcodec.bitstream.headers import VideoHeader
 from hnervcodec.errors import HnervError, SourceError, UsageError
-from hnervcodec.libav import PlaneConverter, RgbConverter
-from hnervcodec.syntax import VideoHeader
-from hnervcodec.video import VideoSource
+from hnervcodec.media.libav import PlaneConverter, RgbConverter
+from hnervcodec.media.source import VideoSource
 
 FAST = {"preset": "ultrafast", "threads": 1}
 
@@ -38,11 +38,26 @@ def test_a_path_gives_the_commands_file(real_source: Path, tmp_path: Path) -> No
         seen.append(report)
         files.update(path.name for path in tmp_path.iterdir())
 
-    result = encode(real_source, tmp_path / "x.hnv", bpp=4, limit=4, segment=2,
-                    on_progress=watch, **FAST)  # fmt: skip
+    result = encode(
+        real_source, tmp_path / "x.hnv", bpp=4, limit=4, segment=2, on_progress=watch, **FAST
+    )
     assert files == {"x.hnv.job"} and result.notes == ()
-    hnv("encode", real_source, "-o", tmp_path / "y.hnv", "--bpp", "4", "--limit", "4",
-        "--segment", "2", "--preset", "ultrafast", "--threads", "1")  # fmt: skip
+    hnv(
+        "encode",
+        real_source,
+        "-o",
+        tmp_path / "y.hnv",
+        "--bpp",
+        "4",
+        "--limit",
+        "4",
+        "--segment",
+        "2",
+        "--preset",
+        "ultrafast",
+        "--threads",
+        "1",
+    )
     assert (tmp_path / "x.hnv").read_bytes() == (tmp_path / "y.hnv").read_bytes()
     assert isinstance(result, EncodeResult) and result.bytes == (tmp_path / "x.hnv").stat().st_size
     assert (result.frames, result.segments) == (4, 2) and result.error.average > 10
@@ -143,9 +158,12 @@ PLANES = (np.zeros((16, 16), np.uint8), *[np.zeros((8, 8), np.uint8)] * 2)
     ],
 )
 def test_wrong_arguments(
-    source: object, options: dict[str, object], error: type[HnervError], message: str,
+    source: object,
+    options: dict[str, object],
+    error: type[HnervError],
+    message: str,
     tmp_path: Path,
-) -> None:  # fmt: skip
+) -> None:
     with pytest.raises(error, match=message):
         encode(source, tmp_path / "x.hnv", **{**FAST, **options})  # type: ignore[arg-type]
     assert not list(tmp_path.iterdir())
@@ -163,8 +181,13 @@ def test_an_interrupted_encode_goes_on(real_source: Path, tmp_path: Path) -> Non
     with pytest.raises(UsageError, match="unfinished"):
         encode(real_source, tmp_path / "x.hnv", **options)
     fitted = set()
-    encode(real_source, tmp_path / "x.hnv", resume=True,
-           on_progress=lambda n, p: fitted.add((n, p.phase)), **options)  # fmt: skip
+    encode(
+        real_source,
+        tmp_path / "x.hnv",
+        resume=True,
+        on_progress=lambda n, p: fitted.add((n, p.phase)),
+        **options,
+    )
     assert (1, "fit") in fitted and (0, "fit") not in fitted
     encode(real_source, tmp_path / "y.hnv", **options)
     assert (tmp_path / "x.hnv").read_bytes() == (tmp_path / "y.hnv").read_bytes()

@@ -13,11 +13,11 @@ from test_cli import error_of
 from vectors import make_file, make_video, random_segment
 
 from hnervcodec import Decoder
-from hnervcodec import segment as segments
+from hnervcodec.bitstream import segment as segments
+from hnervcodec.decoding.selection import retimed
 from hnervcodec.errors import UsageError
 from hnervcodec.planes import unpack
-from hnervcodec.selection import retimed
-from hnervcodec.synthesis import PATHS, Synthesis
+from hnervcodec.synthesis.network import PATHS, Synthesis
 
 
 @pytest.mark.parametrize("depth", [8, 12])
@@ -28,14 +28,16 @@ def test_all_paths_equal_the_reference(depth: int) -> None:
         segments.write(segment), refdec.Video(22, 14, 1, depth, 0), refdec.LEVELS[LEVEL.number]
     )
     moments = [Fraction(1, 2), Fraction(4, 3), Fraction((1 << 32) - 2, (1 << 32) - 1)]
-    expected = np.stack([
-        refdec.synthesize(
-            read,
-            refdec.between(read, int(at), (at - int(at)).numerator, at.denominator),
-            depth,
-        )
-        for at in moments
-    ])  # fmt: skip
+    expected = np.stack(
+        [
+            refdec.synthesize(
+                read,
+                refdec.between(read, int(at), (at - int(at)).numerator, at.denominator),
+                depth,
+            )
+            for at in moments
+        ]
+    )
     for path in PATHS:
         assert (Synthesis(segment, video, path=path).packed(moments) == expected).all(), path
     coded = Synthesis(segment, video).packed(range(3))
@@ -95,16 +97,36 @@ def test_command(real_file: Path, tmp_path: Path) -> None:
     )
     y4m = hnv("decode", real_file, "--fps", "60000/1001", "--frames", "0:3").stdout
     assert b" F60000:1001 " in y4m and y4m.count(b"FRAME\n") == 3
-    for options in (("--fps", "1e9"), ("--fps", 0), ("--fps", 3000), ("--slow-motion", "1/0"),
-                    ("--slow-motion", 101), ("--fps", 25, "--frames", 20)):  # fmt: skip
+    for options in (
+        ("--fps", "1e9"),
+        ("--fps", 0),
+        ("--fps", 3000),
+        ("--slow-motion", "1/0"),
+        ("--slow-motion", 101),
+        ("--fps", 25, "--frames", 20),
+    ):
         error_of(hnv("decode", real_file, "-o", tmp_path / "x.y4m", *options, check=False), 2)
     assert not list(tmp_path.iterdir())
 
 
 def test_every_second_frame(real_source: Path, tmp_path: Path) -> None:
     output = tmp_path / "x.hnv"
-    run = hnv("encode", real_source, "-o", output, "--every", 2, "--skip", 1, "--limit", 8,
-              "--preset", "ultrafast", "--bpp", 1)  # fmt: skip
+    run = hnv(
+        "encode",
+        real_source,
+        "-o",
+        output,
+        "--every",
+        2,
+        "--skip",
+        1,
+        "--limit",
+        8,
+        "--preset",
+        "ultrafast",
+        "--bpp",
+        1,
+    )
     match = re.search(r"made frames: PSNR (\d+\.\d\d) dB", run.stderr.decode())
     assert match and 15 < float(match[1]) < 45
     with Decoder(output) as decoder:
@@ -125,5 +147,16 @@ def test_rates_that_would_overflow_and_rates_of_phones() -> None:
 
 def test_every_so_many_that_nothing_lies_between(real_source: Path, tmp_path: Path) -> None:
     for every in (20, 19):
-        hnv("encode", real_source, "-o", tmp_path / "x.hnv", "--every", every, "--bpp", 9, "-y",
-            "--preset", "ultrafast")  # fmt: skip
+        hnv(
+            "encode",
+            real_source,
+            "-o",
+            tmp_path / "x.hnv",
+            "--every",
+            every,
+            "--bpp",
+            9,
+            "-y",
+            "--preset",
+            "ultrafast",
+        )

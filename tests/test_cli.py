@@ -15,8 +15,8 @@ import pytest
 from conftest import EXCERPT, ROOT, heed_interrupts, hnv
 
 from hnervcodec import cli
+from hnervcodec.decoding.selection import parse_frames
 from hnervcodec.errors import Terminated, UsageError
-from hnervcodec.selection import parse_frames
 
 
 def error_of(run: subprocess.CompletedProcess[bytes], code: int) -> str:
@@ -38,9 +38,13 @@ def test_real_frames_there_and_back(real_file: Path, real_source: Path, tmp_path
     whole = hnv("decode", real_file, "--format", "framemd5", "-o", "-").stdout.splitlines()
     assert [line.split(b", ")[0] for line in whole] == [b"%d" % n for n in range(20)]
     for selection, picked in (
-        ("10-13", range(10, 14)), ("7", [7]), ("2:20:5", range(2, 20, 5)), ("15,3,3", [15, 3, 3]),
-        ("::-1", range(19, -1, -1)), ("-2:", [18, 19]),
-    ):  # fmt: skip
+        ("10-13", range(10, 14)),
+        ("7", [7]),
+        ("2:20:5", range(2, 20, 5)),
+        ("15,3,3", [15, 3, 3]),
+        ("::-1", range(19, -1, -1)),
+        ("-2:", [18, 19]),
+    ):
         part = hnv("decode", real_file, "--frames", selection, "--format", "framemd5").stdout
         assert part.splitlines() == [whole[n] for n in picked], selection
 
@@ -57,8 +61,19 @@ def test_dry_run_writes_nothing(
     rate: tuple[object, ...], real_source: Path, tmp_path: Path
 ) -> None:
     output = tmp_path / "x.hnv"
-    run = hnv("encode", real_source, *rate, "--preset", "ultrafast", "--segment", 8, "-o", output,
-              "--dry-run", "-q")  # fmt: skip
+    run = hnv(
+        "encode",
+        real_source,
+        *rate,
+        "--preset",
+        "ultrafast",
+        "--segment",
+        8,
+        "-o",
+        output,
+        "--dry-run",
+        "-q",
+    )
     frames, network, size, seconds = run.stdout.decode().splitlines()
     assert frames == "20 frames in 2 segments" and not list(tmp_path.iterdir())
     assert re.fullmatch(r"network: [\d,]+ weights, [\d.]+ kMAC per pixel", network)
@@ -86,8 +101,20 @@ def test_encode_reads_y4m_from_stdin_and_writes_to_stdout(
 ) -> None:
     command = [ffmpeg, "-v", "error", "-i", real_source, "-f", "yuv4mpegpipe", "-"]
     y4m = subprocess.run(command, capture_output=True, check=True).stdout
-    run = hnv("encode", "-", "-o", "-", "--bpp", "1", "--preset", "ultrafast", "--limit", "4",
-              "-q", input=y4m)  # fmt: skip
+    run = hnv(
+        "encode",
+        "-",
+        "-o",
+        "-",
+        "--bpp",
+        "1",
+        "--preset",
+        "ultrafast",
+        "--limit",
+        "4",
+        "-q",
+        input=y4m,
+    )
     assert run.stderr == b""
     path = tmp_path / "x.hnv"
     path.write_bytes(run.stdout)
@@ -116,7 +143,7 @@ def test_info_accounts_for_every_byte(real_file: Path) -> None:
 
 
 def test_outputs_by_name(real_file: Path, tmp_path: Path) -> None:
-    from hnervcodec.video import VideoSource
+    from hnervcodec.media.source import VideoSource
 
     for name in ("x.y4m", "x.mkv", "x.mp4"):
         hnv("decode", real_file, "-o", tmp_path / name, "--frames", "5-9")
@@ -161,7 +188,7 @@ def test_help_teaches() -> None:
 
 def test_presets_are_those_of_the_table() -> None:
     from hnervcodec.commands.options import PRESET_NAMES
-    from hnervcodec.presets import PRESETS
+    from hnervcodec.fitting.presets import PRESETS
 
     assert tuple(PRESETS) == PRESET_NAMES
 
@@ -305,8 +332,9 @@ def test_a_closed_pipe_is_quiet(real_file: Path) -> None:
 def test_a_full_disk(real_file: Path) -> None:
     run = subprocess.run(
         f"{sys.executable} -m hnervcodec decode {real_file} -o - > /dev/full",
-        shell=True, capture_output=True,
-    )  # fmt: skip
+        shell=True,
+        capture_output=True,
+    )
     assert "No space left" in error_of(run, 7)
     run = hnv("decode", real_file, "-o", "/dev/full", "--format", "y4m", check=False)
     assert "cannot write /dev/full: No space left" in error_of(run, 7)
@@ -324,12 +352,15 @@ def test_a_closed_pipe_under_a_name(name: str, real_file: Path) -> None:
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_interrupting_an_encode_leaves_nothing(tmp_path: Path, number: int, code: int) -> None:
     out = tmp_path / "x.hnv"
-    rarely = "from hnervcodec import checkpoints, cli; checkpoints.INTERVAL = 60; cli.main()"
+    rarely = (
+        "from hnervcodec import cli; from hnervcodec.fitting import fit_state; "
+        "fit_state.INTERVAL = 60; cli.main()"
+    )
     process = subprocess.Popen(
         [sys.executable, "-c", rarely, "encode", EXCERPT, "-o", out, "--bpp", "0.08"],
         stderr=subprocess.PIPE,
         preexec_fn=heed_interrupts,
-    )  # fmt: skip
+    )
     assert process.stderr is not None
     while b"fit" not in process.stderr.readline():
         assert process.poll() is None
@@ -404,7 +435,7 @@ def test_parse_frames() -> None:
 
 def test_topics() -> None:
     from hnervcodec.commands.help import TOPICS
-    from hnervcodec.presets import PRESETS
+    from hnervcodec.fitting.presets import PRESETS
 
     listed = hnv("help").stdout.decode()
     for name, text in TOPICS.items():

@@ -43,8 +43,19 @@ def test_shares_that_are_none(real_source: Path, tmp_path: Path) -> None:
         command = ("encode", real_source, "-o", tmp_path / "x.hnv", *OPTIONS, "--segments", share)
         run = hnv(*command, "--limit", "4", check=False)
         assert run.returncode == 0 if not reason else reason in error_of(run, 2)
-    run = hnv("encode", real_source, "-o", tmp_path / "y.hnv", *OPTIONS, "--segments", "1/9",
-              "--limit", "4", "-q", check=False)  # fmt: skip
+    run = hnv(
+        "encode",
+        real_source,
+        "-o",
+        tmp_path / "y.hnv",
+        *OPTIONS,
+        "--segments",
+        "1/9",
+        "--limit",
+        "4",
+        "-q",
+        check=False,
+    )
     assert "only 1 segment" in error_of(run, 2)
     run = hnv("encode", "-", "-o", tmp_path / "y.hnv", *OPTIONS, "--workers", "2", check=False)
     assert "pipe" in error_of(run, 2)
@@ -73,8 +84,9 @@ def test_a_finished_encode_is_not_done_again(
     made = output.stat()
     again = hnv("encode", real_source, "-o", output, *OPTIONS, env=cache)
     assert b"finished already" in again.stderr and output.stat() == made
-    other = hnv("encode", real_source, "-o", output, *OPTIONS, "--seed", "1", check=False,
-                env=cache)  # fmt: skip
+    other = hnv(
+        "encode", real_source, "-o", output, *OPTIONS, "--seed", "1", check=False, env=cache
+    )
     assert "exists" in error_of(other, 2)
     output.write_bytes(alone + b"more")
     changed = hnv("encode", real_source, "-o", output, *OPTIONS, check=False, env=cache)
@@ -91,10 +103,10 @@ def test_another_mask_is_another_encode(real_source: Path, tmp_path: Path) -> No
 
 
 def test_another_copy_of_the_source(real_source: Path) -> None:
-    from hnervcodec.cluster import Task
+    from hnervcodec.encoding.cluster import Task
+    from hnervcodec.encoding.file_input import Footage
+    from hnervcodec.encoding.plan import Part, Settings
     from hnervcodec.errors import SourceError
-    from hnervcodec.footage import Footage
-    from hnervcodec.plan import Part, Settings
 
     footage = Footage(str(real_source))
     with footage.open() as source:
@@ -102,8 +114,8 @@ def test_another_copy_of_the_source(real_source: Path) -> None:
     settings = Settings(bytes_per_frame=500, lengths=(8, 30))
     task = Task(video, settings, Part(1, 8, 30), footage, None, b"", 1, "topic")
     with (
-        mock.patch("hnervcodec.cluster.get_worker"),
-        mock.patch("hnervcodec.cluster.use_threads"),
+        mock.patch("hnervcodec.encoding.cluster.get_worker"),
+        mock.patch("hnervcodec.encoding.cluster.use_threads"),
         pytest.raises(SourceError, match="another video"),
     ):
         task()
@@ -144,10 +156,19 @@ def wait(condition, *running: subprocess.Popen[bytes]) -> None:  # type: ignore[
 def test_a_worker_dies(real_source: Path, alone: bytes, scheduler: Path, tmp_path: Path) -> None:
     output = tmp_path / "x.hnv"
     workers = [
-        dask("dask_worker", "--scheduler-file", scheduler, "--no-nanny", "--nthreads", "1",
-             "--no-dashboard", "--name", name)
+        dask(
+            "dask_worker",
+            "--scheduler-file",
+            scheduler,
+            "--no-nanny",
+            "--nthreads",
+            "1",
+            "--no-dashboard",
+            "--name",
+            name,
+        )
         for name in "abc"
-    ]  # fmt: skip
+    ]
     address = json.loads(scheduler.read_text())["address"]
     wait(lambda: count_workers(address) == 3, *workers)
     command = [sys.executable, "-m", "hnervcodec", "encode", real_source, "-o", output, *OPTIONS]

@@ -15,12 +15,12 @@ import pytest
 from conftest import EXCERPT, heed_interrupts, hnv
 from test_cli import error_of
 
-from hnervcodec import classical
-from hnervcodec.apart import apart
-from hnervcodec.comparison import bd_rate
+from hnervcodec.benchmark import other_codecs
+from hnervcodec.benchmark.study import bd_rate
 from hnervcodec.errors import HnervError, UsageError
-from hnervcodec.metrics import PlaneError
-from hnervcodec.video import VideoSource
+from hnervcodec.media.source import VideoSource
+from hnervcodec.metrics.psnr import PlaneError
+from hnervcodec.system.isolated import run_isolated
 
 RATES = (0.6, 0.9, 1.4)
 OPTIONS = ("--bpp", "0.6,0.9,1.4", "--preset", "ultrafast")
@@ -50,10 +50,10 @@ def folder(clip: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_every_rate_is_kept(folder: Path) -> None:
     rows = list(csv.DictReader((folder / "points.csv").open()))
-    assert len(rows) == 12 and {row["codec"] for row in rows} == {"hnv", *classical.CODECS}
+    assert len(rows) == 12 and {row["codec"] for row in rows} == {"hnv", *other_codecs.CODECS}
     for row in rows:
         assert 8 * int(row["bytes"]) / (12 * 64 * 48) <= float(row["rate"])
-    for codec in ("hnv", *classical.CODECS):
+    for codec in ("hnv", *other_codecs.CODECS):
         line = sorted((r for r in rows if r["codec"] == codec), key=lambda r: float(r["rate"]))
         assert [float(row["rate"]) for row in line] == list(RATES)
         qualities = [float(row["psnr_611"]) for row in line]
@@ -67,14 +67,14 @@ def test_results_are_the_codecs(clip: Path, folder: Path) -> None:
         header, frames = source.header, list(source.frames())
     for row in (row for row in rows if row["codec"] == "x264"):
         options = {"crf": row["crf"], "preset": "veryslow"}
-        coded = classical.code("libx264", header, frames, options)
+        coded = other_codecs.code("libx264", header, frames, options)
         assert coded.bytes == int(row["bytes"])
         error = PlaneError(255)
         for pair in zip(frames, coded.decoded, strict=True):
             error.add(*pair)
         assert error.weighted == pytest.approx(float(row["psnr_611"]), abs=1e-3)
-        options["crf"] = f"{float(row['crf']) - classical.CODECS['x264'].step:.3f}"
-        finer = classical.code("libx264", header, frames, options)
+        options["crf"] = f"{float(row['crf']) - other_codecs.CODECS['x264'].step:.3f}"
+        finer = other_codecs.code("libx264", header, frames, options)
         assert 8 * finer.bytes / (12 * 64 * 48) > float(row["rate"])
 
 
@@ -82,7 +82,7 @@ def test_threads_cost_no_bytes() -> None:
     with VideoSource(EXCERPT, limit=12) as source:
         header, frames = source.header, list(source.frames())
     one, three = (
-        classical.code("libx264", header, frames, {"crf": "33", "threads": threads}).bytes
+        other_codecs.code("libx264", header, frames, {"crf": "33", "threads": threads}).bytes
         for threads in ("1", "3")
     )
     assert three < 1.01 * one
@@ -109,14 +109,14 @@ def fails() -> None:
 
 def test_a_crash_of_an_encoder_is_not_ours(tmp_path: Path) -> None:
     marker = tmp_path / "marker"
-    assert apart("x265", dies, marker, always=False) == "alive"
+    assert run_isolated("x265", dies, marker, always=False) == "alive"
     with pytest.raises(HnervError, match="x265 crashed twice"):
-        apart("x265", dies, marker, always=True)
+        run_isolated("x265", dies, marker, always=True)
     with pytest.raises(HnervError, match="x265 crashed twice"):
-        apart("x265", dies_while_it_answers)
+        run_isolated("x265", dies_while_it_answers)
     with pytest.raises(HnervError, match="Local: nobody else knows this class"):
-        apart("x265", fails)
-    assert apart("x265", dies, marker, always=False) == "alive"
+        run_isolated("x265", fails)
+    assert run_isolated("x265", dies, marker, always=False) == "alive"
 
 
 def test_facts_and_picture(folder: Path) -> None:
@@ -149,9 +149,10 @@ def test_interrupted_it_goes_on(clip: Path, tmp_path: Path) -> None:
     rates = "0.5,0.6,0.7,0.8,0.9,1"
     arguments = ["compare", clip, "-o", folder, "--codecs", "x264,x265", "--bpp", rates]
     run = subprocess.Popen(
-        [sys.executable, "-m", "hnervcodec", *map(str, arguments)], stderr=subprocess.PIPE,
+        [sys.executable, "-m", "hnervcodec", *map(str, arguments)],
+        stderr=subprocess.PIPE,
         preexec_fn=heed_interrupts,
-    )  # fmt: skip
+    )
     deadline = time.monotonic() + 120
     while not (folder / "points.csv").exists():
         assert run.poll() is None and time.monotonic() < deadline
@@ -194,7 +195,7 @@ def test_rgb_is_refused(rgb_source: Path, tmp_path: Path) -> None:
     with VideoSource(rgb_source) as source:
         header, frames = source.header, list(source.frames())
     with pytest.raises(UsageError, match="libx264 cannot code 64x48 gbrp"):
-        classical.code("libx264", header, frames, {"crf": "20"})
+        other_codecs.code("libx264", header, frames, {"crf": "20"})
 
 
 def test_frames_that_a_codec_cannot_code(real_source: Path, tmp_path: Path) -> None:
@@ -206,10 +207,10 @@ def test_frames_that_a_codec_cannot_code(real_source: Path, tmp_path: Path) -> N
 def test_a_codec_that_is_not_there(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with VideoSource(clip) as source:
         header, frame = source.header, next(source.frames())
-    monkeypatch.setattr(classical.av, "codecs_available", {"libx264"})
-    classical.check("x264", header, frame)
+    monkeypatch.setattr(other_codecs.av, "codecs_available", {"libx264"})
+    other_codecs.check("x264", header, frame)
     with pytest.raises(UsageError, match="PyAV has no libsvtav1 here"):
-        classical.check("svtav1", header, frame)
+        other_codecs.check("svtav1", header, frame)
 
 
 def test_without_the_optional_packages(folder: Path, clip: Path, tmp_path: Path) -> None:

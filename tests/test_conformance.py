@@ -14,7 +14,7 @@ import pytest
 import refdec
 from conftest import ROOT, hnv
 
-from hnervcodec.decoder import Decoder
+from hnervcodec.decoding.decoder import Decoder
 from hnervcodec.errors import FileError, HnervError, LimitError, UnsupportedError
 from hnervcodec.planes import plane_bytes
 
@@ -141,10 +141,12 @@ def test_reference_decoder_shares_no_code() -> None:
     tree = ast.parse((ROOT / "spec/refdec.py").read_text())
     imported = {
         name.split(".")[0]
-        for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)
-        for name in ([a.name for a in node.names] if isinstance(node, ast.Import)
-                     else [node.module or ""])
-    }  # fmt: skip
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for name in (
+            [a.name for a in node.names] if isinstance(node, ast.Import) else [node.module or ""]
+        )
+    }
     assert imported <= sys.stdlib_module_names | {"numpy"}
 
 

@@ -11,13 +11,13 @@ import pytest
 from conftest import LEVEL
 from vectors import make_file, make_video, random_segment, repair
 
-from hnervcodec import container, profiles, segment
-from hnervcodec.architecture import ModelConfig, StageConfig
-from hnervcodec.bitstream import ByteReader, ByteWriter
-from hnervcodec.decoder import Decoder
+from hnervcodec.bitstream import container, levels, segment
+from hnervcodec.bitstream.architecture import ModelConfig, StageConfig
+from hnervcodec.bitstream.fields import ByteReader, ByteWriter
+from hnervcodec.bitstream.headers import VideoHeader, read_video_header, write_video_header
+from hnervcodec.bitstream.reader import Reader
+from hnervcodec.decoding.decoder import Decoder
 from hnervcodec.errors import FileError, HnervError, LimitError, TruncatedError, UnsupportedError
-from hnervcodec.reader import Reader
-from hnervcodec.syntax import VideoHeader, read_video_header, write_video_header
 
 
 def patched(data: bytes, offset: int, new: bytes) -> bytes:
@@ -95,8 +95,9 @@ def test_pruned_and_constant_tensors_round_trip() -> None:
     video = make_video()
     before = random_segment(video, 2)
     before.layers[1].weight[...] = 0
-    before.layers[2].weight[...] = np.where(np.arange(before.layers[2].weight.size) % 50, 0, 1
-                                            ).reshape(before.layers[2].weight.shape)  # fmt: skip
+    before.layers[2].weight[...] = np.where(
+        np.arange(before.layers[2].weight.size) % 50, 0, 1
+    ).reshape(before.layers[2].weight.shape)
     before.layers[3].bias[...] = 0
     after = segment.read(segment.write(before), video, LEVEL)
     for a, b in zip(after.layers, before.layers, strict=True):
@@ -208,14 +209,14 @@ def test_max_level_bounds_what_is_accepted() -> None:
 
 
 def test_limits_are_inclusive() -> None:
-    level = profiles.LEVELS[10]
-    profiles.check_frame(level, 256, 256)
+    level = levels.LEVELS[10]
+    levels.check_frame(level, 256, 256)
     with pytest.raises(LimitError, match="luma samples per frame 65792"):
-        profiles.check_frame(level, 257, 256)
-    assert profiles.lowest_level(256, 256).number == 10
-    assert profiles.lowest_level(257, 256).number == 20
-    assert profiles.lowest_level(1920, 1080).number == 40
-    assert profiles.lowest_level(7680, 4320).number == 60
+        levels.check_frame(level, 257, 256)
+    assert levels.lowest_level(256, 256).number == 10
+    assert levels.lowest_level(257, 256).number == 20
+    assert levels.lowest_level(1920, 1080).number == 40
+    assert levels.lowest_level(7680, 4320).number == 60
 
 
 def test_unknown_chunks(small_file: Path) -> None:

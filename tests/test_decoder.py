@@ -23,12 +23,12 @@ from torch.utils.data import DataLoader
 from vectors import make_file, make_video, random_segment
 
 from hnervcodec import Decoder, FrameDataset
-from hnervcodec import segment as segments
+from hnervcodec.bitstream import segment as segments
+from hnervcodec.bitstream.headers import VideoHeader
 from hnervcodec.errors import UsageError
-from hnervcodec.libav import RgbConverter, from_frame, pixel_format, to_frame
+from hnervcodec.media.libav import RgbConverter, from_frame, pixel_format, to_frame
+from hnervcodec.media.source import VideoSource
 from hnervcodec.planes import plane_bytes
-from hnervcodec.syntax import VideoHeader
-from hnervcodec.video import VideoSource
 
 
 @pytest.fixture(scope="module")
@@ -146,14 +146,36 @@ def test_rgb_is_ffmpegs(ffmpeg: str) -> None:
         name = pixel_format(chroma, depth)
         planes = from_frame(real.reformat(width=width, height=34, format=name), header)
         scale = (
-            f"scale=in_color_matrix={ {1: 'bt709', 9: 'bt2020'}.get(matrix, 'bt601')}"
+            f"scale=in_color_matrix={ {1: 'bt709', 9: 'bt2020'}.get(matrix, 'bt601') }"
             f":in_range={'full' if full else 'limited'}:out_range=full"
             ":flags=bicubic+accurate_rnd+full_chroma_int"
-            + {255: "", 0: ":in_chroma_loc=left", 1: ":in_chroma_loc=center",
-               2: ":in_chroma_loc=topleft"}[siting]
-        )  # fmt: skip
-        command = [ffmpeg, "-v", "error", "-f", "rawvideo", "-pix_fmt", name, "-s", f"{width}x34",
-                   "-i", "-", "-vf", scale, "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]  # fmt: skip
+            + {
+                255: "",
+                0: ":in_chroma_loc=left",
+                1: ":in_chroma_loc=center",
+                2: ":in_chroma_loc=topleft",
+            }[siting]
+        )
+        command = [
+            ffmpeg,
+            "-v",
+            "error",
+            "-f",
+            "rawvideo",
+            "-pix_fmt",
+            name,
+            "-s",
+            f"{width}x34",
+            "-i",
+            "-",
+            "-vf",
+            scale,
+            "-f",
+            "rawvideo",
+            "-pix_fmt",
+            "rgb24",
+            "-",
+        ]
         made = subprocess.run(command, input=plane_bytes(planes), capture_output=True, check=True)
         theirs = np.frombuffer(made.stdout, np.uint8).reshape(34, width, 3).astype(int)
         difference = np.abs(RgbConverter(header)(planes) - theirs)

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hnervcodec import entropy
-from hnervcodec.entropy import MAX_DECAY, MAX_LEVEL, LevelDecoder, Table
+from hnervcodec.bitstream import range_coding
+from hnervcodec.bitstream.range_coding import MAX_DECAY, MAX_LEVEL, LevelDecoder, Table
 from hnervcodec.errors import FileError
 
 # The specification gives the same two examples.
@@ -48,7 +48,7 @@ def spec_decode(data: bytes, symbols: list[np.ndarray]) -> tuple[list[int], bool
 
 @given(tables)
 def test_frequencies_are_a_distribution(table: Table) -> None:
-    frequencies = entropy.frequencies(table)
+    frequencies = range_coding.frequencies(table)
     assert len(frequencies) == 2 * table.max_level + 1
     assert frequencies.min() >= 1
     assert frequencies.sum() == 2**24
@@ -56,13 +56,13 @@ def test_frequencies_are_a_distribution(table: Table) -> None:
 
 
 def test_golden_frequencies() -> None:
-    assert entropy.frequencies(Table(3, 63, 40)).tolist() == GOLDEN_FREQUENCIES
+    assert range_coding.frequencies(Table(3, 63, 40)).tolist() == GOLDEN_FREQUENCIES
 
 
 def test_golden_stream() -> None:
     levels = np.array([0, 1, -1, 3, 0, 0, -3, 2, 1, 0, 0, -2], np.int32)
     wide = np.array([-8191, 0, 8191], np.int32)
-    data = entropy.encode([(Table(3, 63, 40), levels), (Table(8191, 0, 191), wide)])
+    data = range_coding.encode([(Table(3, 63, 40), levels), (Table(8191, 0, 191), wide)])
     assert data.hex() == GOLDEN_STREAM
 
 
@@ -70,13 +70,13 @@ def test_golden_stream() -> None:
 def test_round_trip_agrees_with_the_specification(scale: float) -> None:
     rng = np.random.default_rng(7)
     levels = np.clip(np.rint(rng.laplace(0, scale, 400)), -MAX_LEVEL, MAX_LEVEL).astype(np.int32)
-    table = entropy.fit_table(levels)
-    data = entropy.encode([(table, levels)])
+    table = range_coding.fit_table(levels)
+    data = range_coding.encode([(table, levels)])
     decoder = LevelDecoder(data)
     assert (decoder.decode(table, levels.size) == levels).all()
     decoder.end()
     if table.max_level:
-        symbols, at_end = spec_decode(data, [entropy.frequencies(table)] * levels.size)
+        symbols, at_end = spec_decode(data, [range_coding.frequencies(table)] * levels.size)
         assert at_end and (np.array(symbols) - table.max_level == levels).all()
 
 
@@ -86,22 +86,22 @@ def test_fitted_table_is_close_to_the_entropy() -> None:
         levels = np.rint(rng.laplace(0, scale, 20_000)).astype(np.int32)
         counts = np.unique(levels, return_counts=True)[1] / levels.size
         ideal = -(counts * np.log2(counts)).sum()
-        cost = entropy.cost_bits(entropy.fit_table(levels), levels) / levels.size
+        cost = range_coding.cost_bits(range_coding.fit_table(levels), levels) / levels.size
         assert ideal <= cost < 1.01 * ideal + 0.01
 
 
 def test_fitted_table_beats_its_neighbours() -> None:
     levels = np.rint(np.random.default_rng(5).laplace(0, 6, 5000)).astype(np.int32)
-    best = entropy.fit_table(levels)
+    best = range_coding.fit_table(levels)
     for decay in range(MAX_DECAY + 1):
         other = Table(best.max_level, best.zero, decay)
-        assert entropy.cost_bits(best, levels) <= entropy.cost_bits(other, levels)
+        assert range_coding.cost_bits(best, levels) <= range_coding.cost_bits(other, levels)
 
 
 def test_all_zero_levels_cost_nothing() -> None:
-    table = entropy.fit_table(np.zeros(1000, np.int32))
+    table = range_coding.fit_table(np.zeros(1000, np.int32))
     assert table.max_level == 0
-    assert entropy.encode([(table, np.zeros(1000, np.int32))]) == b""
+    assert range_coding.encode([(table, np.zeros(1000, np.int32))]) == b""
     assert (LevelDecoder(b"").decode(table, 5) == 0).all()
 
 
@@ -115,7 +115,7 @@ def test_the_end_of_the_data_is_where_the_specification_says() -> None:
     for _ in range(300):
         levels = np.rint(rng.laplace(0, 3, rng.integers(0, 12))).astype(np.int32)
         table = Table(max(1, int(np.abs(levels).max(initial=0))), 40, 30)
-        data = entropy.encode([(table, levels)])
+        data = range_coding.encode([(table, levels)])
         for tail in (b"", bytes(4), bytes(8), b"\1\2\3\4"):
             decoder = LevelDecoder(data + tail)
             decoder.decode(table, levels.size)
@@ -124,7 +124,7 @@ def test_the_end_of_the_data_is_where_the_specification_says() -> None:
                 ours = True
             except FileError:
                 ours = False
-            _, theirs = spec_decode(data + tail, [entropy.frequencies(table)] * levels.size)
+            _, theirs = spec_decode(data + tail, [range_coding.frequencies(table)] * levels.size)
             assert ours == theirs
             assert ours or tail
             seen.add((ours, len(data), len(tail)))
@@ -133,8 +133,8 @@ def test_the_end_of_the_data_is_where_the_specification_says() -> None:
 
 def test_surplus_words_are_refused() -> None:
     levels = np.array([1, -1, 0, 1] * 20, np.int32)
-    table = entropy.fit_table(levels)
-    decoder = LevelDecoder(entropy.encode([(table, levels)]) + bytes(8))
+    table = range_coding.fit_table(levels)
+    decoder = LevelDecoder(range_coding.encode([(table, levels)]) + bytes(8))
     decoder.decode(table, levels.size)
     with pytest.raises(FileError, match="longer"):
         decoder.end()

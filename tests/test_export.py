@@ -10,9 +10,9 @@ from test_cli import error_of
 from vectors import make_video, random_segment
 
 from hnervcodec import Decoder
-from hnervcodec.export import to_onnx
 from hnervcodec.planes import Planes, unpack
-from hnervcodec.synthesis import Synthesis
+from hnervcodec.synthesis.network import Synthesis
+from hnervcodec.synthesis.onnx_graph import to_onnx
 
 
 def run(model: bytes, embedding: np.ndarray) -> list[Planes]:

@@ -9,19 +9,20 @@ import pytest
 import torch
 from conftest import EXCERPT, LEVEL
 
-from hnervcodec import Decoder, segment
-from hnervcodec.encoder import EncodeResult, encode
+from hnervcodec import Decoder
+from hnervcodec.bitstream import segment
+from hnervcodec.bitstream.headers import VideoHeader
+from hnervcodec.bitstream.levels import LEVELS
+from hnervcodec.bitstream.segment import QuantizedSegment
+from hnervcodec.encoding.encoder import EncodeResult, encode
+from hnervcodec.encoding.plan import Settings, divide_evenly
 from hnervcodec.errors import LimitError, UsageError
-from hnervcodec.fitting import FitConfig, Progress, fit
-from hnervcodec.landing import Landing
-from hnervcodec.losses import ms_ssim
-from hnervcodec.metrics import PlaneError, psnr
-from hnervcodec.plan import Settings, divide_evenly
-from hnervcodec.planes import Planes, pack, unpack
-from hnervcodec.presets import PRESETS
-from hnervcodec.profiles import LEVELS
-from hnervcodec.quantization import FittedSegment, quantize
-from hnervcodec.ratecontrol import (
+from hnervcodec.fitting.final_rounding import Landing
+from hnervcodec.fitting.fit import FitConfig, Progress, fit
+from hnervcodec.fitting.loss import ms_ssim
+from hnervcodec.fitting.presets import PRESETS
+from hnervcodec.fitting.quantization import FittedSegment, quantize
+from hnervcodec.fitting.ratecontrol import (
     LATE_CHANNELS,
     Aim,
     ConstantPsnr,
@@ -30,10 +31,10 @@ from hnervcodec.ratecontrol import (
     embedding_bits,
     tensor_bits,
 )
-from hnervcodec.segment import QuantizedSegment
-from hnervcodec.syntax import VideoHeader
-from hnervcodec.synthesis import Synthesis
-from hnervcodec.video import VideoSource
+from hnervcodec.media.source import VideoSource
+from hnervcodec.metrics.psnr import PlaneError, psnr
+from hnervcodec.planes import Planes, pack, unpack
+from hnervcodec.synthesis.network import Synthesis
 
 CPU = torch.device("cpu")
 VIDEO = VideoHeader(64, 48, 1, Fraction(25))
@@ -217,15 +218,15 @@ def test_landing_fills_the_budget_and_costs_little(frames: np.ndarray) -> None:
 
 
 def test_estimated_bits_match_the_range_coder() -> None:
-    from hnervcodec import entropy
+    from hnervcodec.bitstream import range_coding
 
     rng = np.random.default_rng(1)
     for scale in (0.2, 1, 5, 30):
         levels = rng.laplace(0, scale, 5000)
         estimate = float(tensor_bits(torch.tensor(levels).view(1, -1)))
         rounded = np.rint(levels).astype(np.int32)
-        table = entropy.fit_table(rounded)
-        actual = 8 * len(entropy.encode([(table, rounded)]))
+        table = range_coding.fit_table(rounded)
+        actual = 8 * len(range_coding.encode([(table, rounded)]))
         assert estimate == pytest.approx(actual, rel=0.01, abs=64)
 
 
@@ -278,7 +279,7 @@ def test_embeddings_grow_with_the_budget_unless_bytes_would_lie_idle() -> None:
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 2), (17, 3), (63, 47), (1280, 720), (4096, 2160)])
 def test_every_frame_size_has_a_network(size: tuple[int, int]) -> None:
-    from hnervcodec.profiles import check_segment, lowest_level
+    from hnervcodec.bitstream.levels import check_segment, lowest_level
 
     video = VideoHeader(*size, 1, Fraction(25))
     level = lowest_level(*size)
@@ -302,7 +303,7 @@ def test_split_leaves_no_short_rest() -> None:
 
 
 def test_levels_limit_the_encoder_too() -> None:
-    from hnervcodec.profiles import lowest_level
+    from hnervcodec.bitstream.levels import lowest_level
 
     with pytest.raises(LimitError):
         lowest_level(60_000, 60_000)

@@ -14,19 +14,23 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from vectors import join, make_file, make_video, random_segment, repair, split
 
-from hnervcodec.architecture import ModelConfig, StageConfig
-from hnervcodec.entropy import LevelDecoder, Table
+from hnervcodec.bitstream.architecture import ModelConfig, StageConfig
+from hnervcodec.bitstream.range_coding import LevelDecoder, Table
 from hnervcodec.errors import FileError
 
 EXAMPLES = int(os.environ.get("HNV_FUZZ_EXAMPLES", "150"))
 fuzz = settings(
-    max_examples=EXAMPLES, deadline=None, derandomize="HNV_FUZZ_EXAMPLES" not in os.environ,
-    suppress_health_check=list(HealthCheck), database=None,
-)  # fmt: skip
+    max_examples=EXAMPLES,
+    deadline=None,
+    derandomize="HNV_FUZZ_EXAMPLES" not in os.environ,
+    suppress_health_check=list(HealthCheck),
+    database=None,
+)
 SEEDS = [
-    path.read_bytes() for path in sorted((ROOT / "spec/vectors/valid").glob("*.hnv"))
+    path.read_bytes()
+    for path in sorted((ROOT / "spec/vectors/valid").glob("*.hnv"))
     if path.stat().st_size < 3000 and path.stem not in ("limit-weights", "level-60")
-]  # fmt: skip
+]
 outcomes: Counter[str] = Counter()
 
 
@@ -85,8 +89,12 @@ def test_mutated_structure(seed: bytes, data: st.DataObject) -> None:
 
 
 @fuzz
-@given(st.sampled_from(SEEDS), st.lists(st.tuples(st.integers(0, 2999), st.binary(max_size=4))),
-       st.integers(0, 3000), st.booleans())  # fmt: skip
+@given(
+    st.sampled_from(SEEDS),
+    st.lists(st.tuples(st.integers(0, 2999), st.binary(max_size=4))),
+    st.integers(0, 3000),
+    st.booleans(),
+)
 def test_damaged_bytes(
     seed: bytes, edits: list[tuple[int, bytes]], cut: int, repaired: bool
 ) -> None:
@@ -110,17 +118,21 @@ def test_random_files_decode_alike(data: st.DataObject) -> None:
     small = st.integers(1, 4)
     stages = tuple(
         StageConfig(
-            data.draw(small), data.draw(st.sampled_from((1, 3, 5, 7))), data.draw(small),
+            data.draw(small),
+            data.draw(st.sampled_from((1, 3, 5, 7))),
+            data.draw(small),
             data.draw(st.integers(0, 2)),
         )
         for _ in range(data.draw(st.integers(1, 3)))
-    )  # fmt: skip
+    )
     head_kernel = data.draw(st.sampled_from((1, 3, 5, 7)))
     model = ModelConfig(data.draw(small), data.draw(small), stages, head_kernel)
     video = make_video(
-        data.draw(st.integers(1, 40)), data.draw(st.integers(1, 40)),
-        data.draw(st.integers(0, 3)), data.draw(st.integers(8, 12)),
-    )  # fmt: skip
+        data.draw(st.integers(1, 40)),
+        data.draw(st.integers(1, 40)),
+        data.draw(st.integers(0, 3)),
+        data.draw(st.integers(8, 12)),
+    )
     weight = data.draw(st.sampled_from((1, 20, 127, 2000)))
     frames, seed = data.draw(small), data.draw(st.integers(0, 2**32 - 1))
     file = make_file(video, [random_segment(video, frames, seed, model, weight=weight)])
@@ -131,10 +143,14 @@ def test_random_files_decode_alike(data: st.DataObject) -> None:
 
 @fuzz
 @given(
-    st.lists(st.tuples(st.integers(0, 8191), st.integers(0, 255), st.integers(0, 191),
-                       st.integers(0, 30)), max_size=4),
+    st.lists(
+        st.tuples(
+            st.integers(0, 8191), st.integers(0, 255), st.integers(0, 191), st.integers(0, 30)
+        ),
+        max_size=4,
+    ),
     st.binary(max_size=64),
-)  # fmt: skip
+)
 def test_range_decoder(pieces: list[tuple[int, int, int, int]], words: bytes) -> None:
     """Any words under any tables: the same levels, or refused by both."""
     words = words[: len(words) // 4 * 4]

@@ -16,9 +16,9 @@ from test_cli import error_of
 from vectors import make_video
 
 from hnervcodec.errors import SourceError
-from hnervcodec.masks import fill, read_masks
+from hnervcodec.media.masks import fill, read_masks
+from hnervcodec.media.source import VideoSource
 from hnervcodec.planes import Planes
-from hnervcodec.video import VideoSource
 
 
 def picture(path: Path, size: tuple[int, int], box: tuple[int, int, int, int], mode: str) -> Path:
@@ -44,16 +44,27 @@ def test_picture(mode: str, tmp_path: Path) -> None:
 
 def test_boxes(tmp_path: Path) -> None:
     path = tmp_path / "m.json"
-    path.write_text(json.dumps([
-        {"x": 0, "y": 0, "width": 2, "height": 2},
-        {"x": 20, "y": 10, "width": 500, "height": 2, "first": 4, "last": 5},
-    ]))  # fmt: skip
+    path.write_text(
+        json.dumps(
+            [
+                {"x": 0, "y": 0, "width": 2, "height": 2},
+                {"x": 20, "y": 10, "width": 500, "height": 2, "first": 4, "last": 5},
+            ]
+        )
+    )
     counts = [int(m[0].sum()) for m in islice(read_masks(path, make_video(), skip=1, every=3), 3)]
     assert counts == [4, 8, 4]  # of frames 1, 4 and 7
-    for text in ("[", "{}", "[3]", '[{"x": 0}]', '[{"x": 0, "y": 0, "width": 1.5, "height": 2}]',
-                 '[{"x": 0, "y": 0, "width": 0, "height": 2}]', "[" * 100_000,
-                 '[{"x": -1, "y": 0, "width": 1, "height": 2}]',
-                 '[{"x": 0, "y": 0, "width": 1, "height": 2, "depth": 1}]'):  # fmt: skip
+    for text in (
+        "[",
+        "{}",
+        "[3]",
+        '[{"x": 0}]',
+        '[{"x": 0, "y": 0, "width": 1.5, "height": 2}]',
+        '[{"x": 0, "y": 0, "width": 0, "height": 2}]',
+        "[" * 100_000,
+        '[{"x": -1, "y": 0, "width": 1, "height": 2}]',
+        '[{"x": 0, "y": 0, "width": 1, "height": 2, "depth": 1}]',
+    ):
         path.write_text(text)
         with pytest.raises(SourceError, match=r"m\.json"):
             next(read_masks(path, make_video()))
@@ -106,8 +117,21 @@ def test_nothing_of_what_is_masked_is_coded(damaged: list[Path], tmp_path: Path)
     mask = picture(tmp_path / "m.png", (63, 47), (20, 12, 32, 22), "L")
     coded = []
     for path in damaged:
-        run = hnv("encode", path, "-o", "-", "--mask", mask, "--bpp", 0.9, "--limit", 6, "-q",
-                  "--preset", "ultrafast")  # fmt: skip
+        run = hnv(
+            "encode",
+            path,
+            "-o",
+            "-",
+            "--mask",
+            mask,
+            "--bpp",
+            0.9,
+            "--limit",
+            6,
+            "-q",
+            "--preset",
+            "ultrafast",
+        )
         coded.append(run.stdout)
     assert coded[0] == coded[1]
 
@@ -117,9 +141,10 @@ def test_inpaint(damaged: list[Path], real_source: Path, tmp_path: Path) -> None
     output = tmp_path / "out.mkv"
     hnv("inpaint", damaged[1], "--mask", mask, "-o", output, "--bpp", 0.9, "--preset", "ultrafast")
     with (
-        VideoSource(output) as restored, VideoSource(damaged[1]) as white,
+        VideoSource(output) as restored,
+        VideoSource(damaged[1]) as white,
         VideoSource(real_source) as clean,
-    ):  # fmt: skip
+    ):
         errors = []
         for a, b, c in zip(restored.frames(), white.frames(), clean.frames(), strict=True):
             hole = next(read_masks(mask, clean.header))
@@ -136,8 +161,20 @@ def test_inpaint_refuses(damaged: list[Path], tmp_path: Path) -> None:
     small = picture(tmp_path / "m.png", (20, 20), (0, 0, 3, 3), "L")
     everything = picture(tmp_path / "all.png", (63, 47), (0, 0, 63, 47), "L")
     for mask, code in ((small, 6), (everything, 6), (tmp_path / "none.png", 6)):
-        run = hnv("inpaint", damaged[0], "--mask", mask, "-o", tmp_path / "x.mkv", "-q",
-                  "--bpp", 0.9, "--preset", "ultrafast", check=False)  # fmt: skip
+        run = hnv(
+            "inpaint",
+            damaged[0],
+            "--mask",
+            mask,
+            "-o",
+            tmp_path / "x.mkv",
+            "-q",
+            "--bpp",
+            0.9,
+            "--preset",
+            "ultrafast",
+            check=False,
+        )
         error_of(run, code)
     error_of(hnv("inpaint", "-", "--mask", small, "-o", tmp_path / "x.mkv", check=False), 2)
     assert not list(tmp_path.glob("*x.mkv*"))
@@ -149,8 +186,18 @@ def test_a_mask_that_masks_nothing_is_noted(damaged: list[Path], tmp_path: Path)
     for limit, noted in ((6, True), (None, False)):
         if not noted:
             boxes.write_text(boxes.read_text().replace("20", "19"))
-        run = hnv("encode", damaged[0], "--mask", boxes, "--dry-run", "--bpp", 0.9,
-                  "--preset", "ultrafast", *(["--limit", limit] if limit else []))  # fmt: skip
+        run = hnv(
+            "encode",
+            damaged[0],
+            "--mask",
+            boxes,
+            "--dry-run",
+            "--bpp",
+            0.9,
+            "--preset",
+            "ultrafast",
+            *(["--limit", limit] if limit else []),
+        )
         assert (f"note: {boxes} masks nothing in these frames" in run.stderr.decode()) is noted
 
 
@@ -174,8 +221,22 @@ def test_inpaint_asks_once(name: str, damaged: list[Path], tmp_path: Path) -> No
     existing = tmp_path / name.replace("%05d", "00000")
     existing.write_text("mine")
     terminal, side = pty.openpty()
-    command = [sys.executable, "-m", "hnervcodec", "inpaint", damaged[0], "-o", tmp_path / name,
-               "--mask", mask, "--preset", "ultrafast", "--bpp", "0.9", "-q"]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "hnervcodec",
+        "inpaint",
+        damaged[0],
+        "-o",
+        tmp_path / name,
+        "--mask",
+        mask,
+        "--preset",
+        "ultrafast",
+        "--bpp",
+        "0.9",
+        "-q",
+    ]
     run = subprocess.Popen(command, stdin=side, stderr=side)
     os.close(side)
     os.write(terminal, b"y\nn\n")
@@ -200,5 +261,18 @@ def test_frames_that_are_wholly_masked(real_source: Path, tmp_path: Path) -> Non
     path = tmp_path / "m.json"
     path.write_text('[{"x": 0, "y": 0, "width": 63, "height": 47, "first": 3, "last": 9}]')
     for tune in ("psnr", "ssim"):
-        hnv("encode", real_source, "-o", tmp_path / "x.hnv", "--mask", path, "--bpp", 0.9, "-y",
-            "--preset", "ultrafast", "--tune", tune)  # fmt: skip
+        hnv(
+            "encode",
+            real_source,
+            "-o",
+            tmp_path / "x.hnv",
+            "--mask",
+            path,
+            "--bpp",
+            0.9,
+            "-y",
+            "--preset",
+            "ultrafast",
+            "--tune",
+            tune,
+        )

@@ -12,10 +12,10 @@ from test_cli import error_of
 from vectors import make_file, random_segment
 
 from hnervcodec import Decoder
-from hnervcodec.encodings import choose
+from hnervcodec.bitstream.headers import VideoHeader
 from hnervcodec.errors import UsageError
-from hnervcodec.metrics import psnr
-from hnervcodec.syntax import VideoHeader
+from hnervcodec.media.output_codecs import choose
+from hnervcodec.metrics.psnr import psnr
 
 
 def rgb_frames(path: Path) -> list[np.ndarray]:
@@ -35,9 +35,10 @@ def test_others_play_it(name: str, least: float, real_file: Path, tmp_path: Path
         mse = np.square(frame[:47, :63].astype(float) - own).mean()
         assert psnr(mse, 255) > least
     with av.open(str(tmp_path / name)) as container:
-        assert container.streams.video[0].codec.canonical_name == {
-            "x.webm": "av1", "x.gif": "gif", "x.mp4": "h264"
-        }[name]  # fmt: skip
+        assert (
+            container.streams.video[0].codec.canonical_name
+            == {"x.webm": "av1", "x.gif": "gif", "x.mp4": "h264"}[name]
+        )
         assert float(container.duration) / av.time_base == pytest.approx(0.2, abs=0.011)
 
 

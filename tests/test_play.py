@@ -13,7 +13,7 @@ from conftest import hnv
 from test_cli import error_of
 
 from hnervcodec import Decoder
-from hnervcodec.sinks import Y4mSink
+from hnervcodec.media.sinks import Y4mSink
 
 KEEPS = "cat > {folder}/shown; echo $0 $@ > {folder}/called"
 
@@ -54,9 +54,10 @@ def test_interrupted(small_file: Path, tmp_path: Path) -> None:
     env = player(tmp_path, "ffplay", "echo $$ > {folder}/number; exec sleep 60")
     process = subprocess.Popen(
         [sys.executable, "-m", "hnervcodec", "play", small_file, "--frames", "0-4," * 500 + "0"],
-        stderr=subprocess.PIPE, env={**os.environ, **env},
+        stderr=subprocess.PIPE,
+        env={**os.environ, **env},
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )  # fmt: skip
+    )
     number = tmp_path / "number"
     while not (number.exists() and number.read_text()):
         assert process.poll() is None

@@ -12,9 +12,9 @@ import pytest
 from conftest import EXCERPT, hnv
 from test_cli import error_of
 
-from hnervcodec.quality import Comparison
-from hnervcodec.video import VideoSource
-from hnervcodec.vmaf import find
+from hnervcodec.benchmark.frame_quality import Comparison
+from hnervcodec.benchmark.vmaf import find
+from hnervcodec.media.source import VideoSource
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +39,19 @@ def encodes(
 
 
 def ffmpegs(ffmpeg: str, reference: Path, distorted: Path) -> dict[str, float]:
-    command = [ffmpeg, "-hide_banner", "-i", distorted, "-i", reference, "-lavfi",
-               "[0]split[a][b];[a][1]psnr;[b][1]ssim", "-f", "null", "-"]  # fmt: skip
+    command = [
+        ffmpeg,
+        "-hide_banner",
+        "-i",
+        distorted,
+        "-i",
+        reference,
+        "-lavfi",
+        "[0]split[a][b];[a][1]psnr;[b][1]ssim",
+        "-f",
+        "null",
+        "-",
+    ]
     log = subprocess.run(command, capture_output=True, check=True).stderr.decode()
     found = {}
     for kind in ("PSNR", "SSIM"):
@@ -139,8 +150,11 @@ def test_rgb(rgb_source: Path, ffmpeg: str, with_vmaf: dict[str, str], tmp_path:
     ours = json.loads(hnv("metrics", rgb_source, coded, *options, env=with_vmaf).stdout)
     theirs = ffmpegs(ffmpeg, rgb_source, coded)
     frames = ours.pop("frames")
-    assert set(ours) == {*(f"{kind}_{plane}" for kind in ("psnr", "ssim") for plane in "gbr"),
-                         "psnr_average", "ssim_all"}  # fmt: skip
+    assert set(ours) == {
+        *(f"{kind}_{plane}" for kind in ("psnr", "ssim") for plane in "gbr"),
+        "psnr_average",
+        "ssim_all",
+    }
     for plane in "gbr":
         assert ours[f"psnr_{plane}"] == pytest.approx(theirs[f"psnr_{plane}"], abs=0.01)
     assert len(frames) == 8 and set(frames[0]) == {"frame", *ours}

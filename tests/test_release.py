@@ -5,7 +5,7 @@ import re
 from conftest import ROOT
 
 import hnervcodec
-from hnervcodec.container import MAJOR, MINOR
+from hnervcodec.bitstream.container import MAJOR, MINOR
 
 
 def test_the_newest_entry_is_this_version() -> None:

@@ -13,12 +13,16 @@ import torch
 from conftest import heed_interrupts, hnv
 from test_cli import error_of
 
-from hnervcodec import checkpoints
-from hnervcodec.checkpoints import Job
+from hnervcodec.encoding import job_folder
+from hnervcodec.encoding.job_folder import Job
 from hnervcodec.errors import HnervError, UsageError
+from hnervcodec.fitting import fit_state
 
 # Keeps the fit after every step, so that a short one has something to lose.
-OFTEN = "from hnervcodec import checkpoints, cli; checkpoints.INTERVAL = {}; cli.main()"
+OFTEN = (
+    "from hnervcodec import cli; from hnervcodec.fitting import fit_state; "
+    "fit_state.INTERVAL = {}; cli.main()"
+)
 OPTIONS = ("--bpp", "0.9", "--preset", "ultrafast", "--segment", "8", "--threads", "1")
 
 
@@ -111,15 +115,15 @@ def test_job_folder(tmp_path: Path) -> None:
     job = Job.open(output, {"preset": "fast"}, resume=False, anew=False)
     with pytest.raises(UsageError, match="another hnv"):
         Job.open(output, {"preset": "fast"}, True, False)
-    assert checkpoints.kept(job.folder, "0-1.segm", lambda: b"made") == b"made"
+    assert job_folder.kept(job.folder, "0-1.segm", lambda: b"made") == b"made"
     job.close(is_finished=False)
     job = Job.open(output, {"preset": "fast"}, True, False)
-    assert checkpoints.kept(job.folder, "0-1.segm", bytes) == b"made"
-    assert checkpoints.kept(None, "0-1.segm", lambda: b"other") == b"other"
+    assert job_folder.kept(job.folder, "0-1.segm", bytes) == b"made"
+    assert job_folder.kept(None, "0-1.segm", lambda: b"other") == b"other"
     kept = job.folder / "0-1.segm"
     kept.write_bytes(kept.read_bytes().replace(b"made", b"maze"))
     with pytest.raises(HnervError, match=r"0-1\.segm is damaged"):
-        checkpoints.kept(job.folder, "0-1.segm", bytes)
+        job_folder.kept(job.folder, "0-1.segm", bytes)
     job.close(is_finished=False)
     with pytest.raises(UsageError, match=r"another preset \('fast', now 'slow'\)"):
         Job.open(output, {"preset": "slow"}, True, False)
@@ -131,11 +135,11 @@ def test_job_folder(tmp_path: Path) -> None:
     job = Job.open(output, {}, False, True)
     assert not job.is_begun
     path = job.folder / "x.fit"
-    checkpoints.save(path, {"a": torch.ones(3), "b": [1, None]})
-    assert checkpoints.load(path)["b"] == [1, None]
+    fit_state.save(path, {"a": torch.ones(3), "b": [1, None]})
+    assert fit_state.load(path)["b"] == [1, None]
     path.write_bytes(b"no checkpoint")
     with pytest.raises(HnervError, match="damaged"):
-        checkpoints.load(path)
+        fit_state.load(path)
     (job.folder / ".nfs0001").touch()
     job.close(is_finished=True)  # what is not ours stays, and harms nobody
     assert job.folder.exists()
@@ -175,12 +179,13 @@ def test_a_checkpoint_that_cannot_be_written_is_said(
     real_source: Path, undisturbed: bytes, tmp_path: Path
 ) -> None:
     failing = (
-        "import errno, os; from hnervcodec import checkpoints, cli; real = os.fsync\n"
+        "import errno, os; from hnervcodec import cli; from hnervcodec.fitting import fit_state\n"
+        "real = os.fsync\n"
         "def fsync(n):\n"
         "    if '.fit.' in os.readlink(f'/proc/self/fd/{n}'):\n"
         "        raise OSError(errno.ENOSPC, 'No space left on device')\n"
         "    real(n)\n"
-        "os.fsync = fsync; checkpoints.INTERVAL = 0; cli.main()"
+        "os.fsync = fsync; fit_state.INTERVAL = 0; cli.main()"
     )
     output = tmp_path / "x.hnv"
     command = [sys.executable, "-c", failing, "encode", real_source, "-o", output, *OPTIONS]

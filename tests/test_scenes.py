@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 from conftest import EXCERPT
 
-from hnervcodec.encoder import encode
+from hnervcodec.bitstream.headers import VideoHeader
+from hnervcodec.encoding.encoder import encode
+from hnervcodec.encoding.plan import Settings
 from hnervcodec.errors import SourceError
-from hnervcodec.libav import SceneDetector
-from hnervcodec.plan import Settings
+from hnervcodec.media.libav import SceneDetector
+from hnervcodec.media.scenes import MOST_FRAMES, scan
+from hnervcodec.media.source import VideoSource
 from hnervcodec.planes import Planes
-from hnervcodec.scenes import MOST_FRAMES, scan
-from hnervcodec.syntax import VideoHeader
-from hnervcodec.video import VideoSource
 
 CUT = 10.0
 

@@ -20,8 +20,8 @@ from conftest import hnv
 from sources import ROWS, Row, facts, make
 from vectors import join, split
 
-from hnervcodec import joining
-from hnervcodec.ancillary import (
+from hnervcodec.bitstream import joining
+from hnervcodec.bitstream.ancillary import (
     SUBTITLES,
     Display,
     SegmentTimes,
@@ -32,20 +32,20 @@ from hnervcodec.ancillary import (
     write_packets,
     write_times,
 )
-from hnervcodec.bitstream import ByteReader
-from hnervcodec.decoder import Decoder
-from hnervcodec.encodings import choose
+from hnervcodec.bitstream.fields import ByteReader
+from hnervcodec.bitstream.reader import Reader
+from hnervcodec.bitstream.side_data import Extras
+from hnervcodec.bitstream.timing import VariableTimes, times_of
+from hnervcodec.decoding.decoder import Decoder
+from hnervcodec.decoding.selection import retimed
 from hnervcodec.errors import FileError
-from hnervcodec.extras import Extras
-from hnervcodec.libav_sink import LibavSink
-from hnervcodec.matroska import read_header, write_header
-from hnervcodec.packets import coarsened, read_streams
+from hnervcodec.media.matroska import read_header, write_header
+from hnervcodec.media.muxer_sink import LibavSink
+from hnervcodec.media.output_codecs import choose
+from hnervcodec.media.presentation import constant
+from hnervcodec.media.source import VideoSource
+from hnervcodec.media.streams import coarsened, read_streams
 from hnervcodec.planes import plane_bytes
-from hnervcodec.presentation import constant
-from hnervcodec.reader import Reader
-from hnervcodec.selection import retimed
-from hnervcodec.timing import VariableTimes, times_of
-from hnervcodec.video import VideoSource
 
 BY_NAME = {row.name: row for row in ROWS}
 
@@ -61,8 +61,20 @@ def phone(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A source of variable rate with sound, and its `.hnv` of two segments."""
     folder = tmp_path_factory.mktemp("phone")
     source = make(BY_NAME["phone.mp4"], folder, 10)
-    sources.hnv("encode", source, "-o", folder / "x.hnv", "--size", "14k", "--preset", "ultrafast",
-                "--segment", 5, "--threads", 1)  # fmt: skip
+    sources.hnv(
+        "encode",
+        source,
+        "-o",
+        folder / "x.hnv",
+        "--size",
+        "14k",
+        "--preset",
+        "ultrafast",
+        "--segment",
+        5,
+        "--threads",
+        1,
+    )
     return source, folder / "x.hnv"
 
 
@@ -78,8 +90,22 @@ def test_size_counts_the_sound(phone: tuple[Path, Path]) -> None:
 def test_shares_with_sound_are_joined(phone: tuple[Path, Path], tmp_path: Path) -> None:
     parts = [tmp_path / f"{n}.hnv" for n in (1, 2)]
     for n, part in enumerate(parts, 1):
-        hnv("encode", phone[0], "-o", part, "--size", "14k", "--preset", "ultrafast", "--segment",
-            5, "--threads", 1, "--segments", f"{n}/2")  # fmt: skip
+        hnv(
+            "encode",
+            phone[0],
+            "-o",
+            part,
+            "--size",
+            "14k",
+            "--preset",
+            "ultrafast",
+            "--segment",
+            5,
+            "--threads",
+            1,
+            "--segments",
+            f"{n}/2",
+        )
     hnv("join", *parts, "-o", tmp_path / "whole.hnv")
     assert (tmp_path / "whole.hnv").read_bytes() == phone[1].read_bytes()
     # A share is a video of its own, from 0 on, with the sound of its time.
@@ -99,8 +125,20 @@ def test_shares_with_sound_are_joined(phone: tuple[Path, Path], tmp_path: Path) 
         assert len(twice["times"]) == 20 and all(a < b for a, b in pairwise(at))
         assert len(film["sound 0"]) < len(at) < 2 * len(film["sound 0"])
     mute = tmp_path / "mute.hnv"
-    hnv("encode", phone[0], "-o", mute, "--bpp", 3, "--preset", "ultrafast", "--audio", "none",
-        "--limit", 2)  # fmt: skip
+    hnv(
+        "encode",
+        phone[0],
+        "-o",
+        mute,
+        "--bpp",
+        3,
+        "--preset",
+        "ultrafast",
+        "--audio",
+        "none",
+        "--limit",
+        2,
+    )
     run = hnv("join", parts[0], mute, "-o", tmp_path / "x.hnv", check=False)
     assert run.returncode == 2 and b"differ in rotation" in run.stderr
 
@@ -186,22 +224,36 @@ def test_a_cut_file_keeps_what_is_there(phone: tuple[Path, Path], tmp_path: Path
 def test_begin_and_end_in_seconds(phone: tuple[Path, Path], tmp_path: Path) -> None:
     source = facts(phone[0])
     begin = source["times"][3] - source["times"][0]
-    sources.hnv("encode", phone[0], "-o", tmp_path / "x.hnv", "--bpp", 6, "--preset", "ultrafast",
-                "--ss", f"00:00:{float(begin) - 0.001:06.3f}", "--to", "0.5")  # fmt: skip
+    sources.hnv(
+        "encode",
+        phone[0],
+        "-o",
+        tmp_path / "x.hnv",
+        "--bpp",
+        6,
+        "--preset",
+        "ultrafast",
+        "--ss",
+        f"00:00:{float(begin) - 0.001:06.3f}",
+        "--to",
+        "0.5",
+    )
     sources.hnv("decode", tmp_path / "x.hnv", "-o", tmp_path / "x.mp4")
     part = facts(tmp_path / "x.mp4")
     wanted = [at for at in source["times"][3:] if at - source["times"][0] < Fraction(1, 2)]
     assert part["times"] == [at - wanted[0] for at in wanted]
     assert part["sound 0"][0] == next(
-        data for data, at in zip(source["sound 0"], source["sound times 0"], strict=True)
+        data
+        for data, at in zip(source["sound 0"], source["sound times 0"], strict=True)
         if at >= wanted[0]
-    )  # fmt: skip
+    )
 
 
 def encoded(source: Path, *options: object) -> Path:
     coded = source.with_suffix(".hnv")
-    sources.hnv("encode", source, "-o", coded, "--bpp", 6, "--preset", "ultrafast", "--threads", 1,
-                *options)  # fmt: skip
+    sources.hnv(
+        "encode", source, "-o", coded, "--bpp", 6, "--preset", "ultrafast", "--threads", 1, *options
+    )
     return coded
 
 
@@ -317,8 +369,11 @@ def test_times_beyond_the_format_are_coarsened() -> None:
 def test_packets_beyond_the_format_are_coarsened() -> None:
     second = 10**9
     text = StreamInfo(SUBTITLES, "S_TEXT/UTF8", Fraction(1, second))
-    given = [StreamPacket(0, 0, 1024, b"a"), StreamPacket(1, -second, 0, b"b"),
-             StreamPacket(1, second, 7 * second, b"c")]  # fmt: skip
+    given = [
+        StreamPacket(0, 0, 1024, b"a"),
+        StreamPacket(1, -second, 0, b"b"),
+        StreamPacket(1, second, 7 * second, b"c"),
+    ]
     infos, packets = coarsened([INFO, text], given)
     assert infos[0] == INFO and packets[0] == given[0]
     for before, after in zip(given[1:], packets[1:], strict=True):

@@ -10,15 +10,15 @@ import torch
 from conftest import LEVEL, hnv
 from vectors import make_video, random_segment
 
-from hnervcodec import kernels, native
-from hnervcodec import segment as segments
-from hnervcodec.architecture import ModelConfig, StageConfig
-from hnervcodec.bitstream import crc32
+from hnervcodec.bitstream import segment as segments
+from hnervcodec.bitstream.architecture import ModelConfig, StageConfig
+from hnervcodec.bitstream.fields import crc32
+from hnervcodec.bitstream.headers import VideoHeader
+from hnervcodec.bitstream.segment import QuantizedSegment
 from hnervcodec.errors import FileError
-from hnervcodec.requantization import hidden_table
-from hnervcodec.segment import QuantizedSegment
-from hnervcodec.syntax import VideoHeader
-from hnervcodec.synthesis import PATHS, Synthesis, fastest_path
+from hnervcodec.synthesis import native, torch_kernels
+from hnervcodec.synthesis.network import PATHS, Synthesis, fastest_path
+from hnervcodec.synthesis.tables import hidden_table
 
 
 def reference(segment: QuantizedSegment, video: VideoHeader, frame: int) -> np.ndarray:
@@ -59,7 +59,7 @@ def test_wide_network_with_weights_at_the_limit() -> None:
 def test_vnni_means_int8() -> None:
     """Should a new torch change the operator, this says so instead of a slower program."""
     if getattr(torch.cpu, "_is_vnni_supported", lambda: False)():
-        assert kernels.fastest_path() == "int8"
+        assert torch_kernels.fastest_path() == "int8"
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -113,7 +113,7 @@ def test_known_segment_is_what_the_specification_makes_of_it() -> None:
     segment = native.known_segment()
     segments.check_accumulators(segment)
     found = b"".join(
-        kernels.Network(segment, depth, "float64", "cpu")
+        torch_kernels.Network(segment, depth, "float64", "cpu")
         .run(segment.embedding[::-1].copy())
         .tobytes()
         for depth in (8, 12)
@@ -189,15 +189,15 @@ def test_native_work_that_is_broken_off_ends(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_kernel_that_is_not_exact_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    honest = kernels._kernel
+    honest = torch_kernels._kernel
 
-    def rounding(path: str, operands: kernels._Operands) -> kernels.Convolution:
+    def rounding(path: str, operands: torch_kernels._Operands) -> torch_kernels.Convolution:
         kernel = honest(path, operands)
         if path == "float64":
             return kernel
         return lambda levels: kernel(levels).bfloat16().float()
 
-    monkeypatch.setattr(kernels, "_kernel", rounding)
+    monkeypatch.setattr(torch_kernels, "_kernel", rounding)
     video = make_video()
     decoder = Synthesis(random_segment(video, 1), video, path="int8")
     assert set(decoder.paths.values()) == {"float64"}
@@ -221,7 +221,7 @@ def test_accumulator_bound_is_enforced(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_hidden_table_follows_gelu() -> None:
     """The integers approximate what the encoder trains with: GELU in steps of 64 / gain."""
-    from hnervcodec.syntax import Requant
+    from hnervcodec.bitstream.headers import Requant
 
     step = 6 / 2047  # pre-activation per table index
     requant = Requant(0, 0, round(step * 2**20), 2000)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from reference import append
 
-from hnervcodec.tables import load, to_csv
+from hnervcodec.benchmark.csv_rows import load, to_csv
 
 
 @dataclass(frozen=True)

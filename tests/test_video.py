@@ -11,15 +11,15 @@ import pytest
 from conftest import EXCERPT, hnv
 from vectors import make_file, make_video, random_segment
 
-from hnervcodec.decoder import Decoder
+from hnervcodec.bitstream.headers import VideoHeader
+from hnervcodec.decoding.decoder import Decoder
+from hnervcodec.encoding.file_input import Footage
 from hnervcodec.errors import SourceError
-from hnervcodec.footage import Footage
-from hnervcodec.libav import pixel_format
-from hnervcodec.metrics import PlaneError
+from hnervcodec.media.libav import pixel_format
+from hnervcodec.media.sinks import y4m_header
+from hnervcodec.media.source import VideoSource
+from hnervcodec.metrics.psnr import PlaneError
 from hnervcodec.planes import pack, packed_channels, packed_size, plane_bytes, unpack
-from hnervcodec.sinks import y4m_header
-from hnervcodec.syntax import VideoHeader
-from hnervcodec.video import VideoSource
 
 
 @pytest.mark.parametrize("chroma", range(4))
@@ -91,11 +91,18 @@ def test_ffmpeg_reads_every_format(
 @pytest.mark.parametrize(
     ("wanted", "chroma", "depth"),
     [
-        ("yuv420p", 1, 8), ("yuvj420p", 1, 8), ("yuv422p10le", 2, 10), ("yuv444p", 3, 8),
-        ("gray", 0, 8), ("yuv420p10le", 1, 10), ("yuv444p12le", 3, 12), ("rgb24", 3, 8),
-        ("nv12", 1, 8), ("yuv410p", 1, 8),
+        ("yuv420p", 1, 8),
+        ("yuvj420p", 1, 8),
+        ("yuv422p10le", 2, 10),
+        ("yuv444p", 3, 8),
+        ("gray", 0, 8),
+        ("yuv420p10le", 1, 10),
+        ("yuv444p12le", 3, 12),
+        ("rgb24", 3, 8),
+        ("nv12", 1, 8),
+        ("yuv410p", 1, 8),
     ],
-)  # fmt: skip
+)
 def test_sources_of_every_format(
     wanted: str, chroma: int, depth: int, tmp_path: Path, ffmpeg: str
 ) -> None:
@@ -215,9 +222,13 @@ def test_psnr_agrees_with_ffmpeg(tmp_path: Path, ffmpeg: str) -> None:
 
 def test_colour_tags_travel(tmp_path: Path) -> None:
     video = replace(
-        make_video(), full_range=True, colour_primaries=1, transfer_characteristics=1,
-        matrix_coefficients=1, sample_aspect=(4, 3),
-    )  # fmt: skip
+        make_video(),
+        full_range=True,
+        colour_primaries=1,
+        transfer_characteristics=1,
+        matrix_coefficients=1,
+        sample_aspect=(4, 3),
+    )
     path = tmp_path / "x.hnv"
     path.write_bytes(make_file(video, [random_segment(video, 1)]))
     run = hnv("decode", path, "-o", tmp_path / "x.mkv")

@@ -23,14 +23,18 @@ from reference import CLIPS, ROOT, Filters, read_clip
 from torch import Tensor
 from vectors import make_file, random_segment
 
-from hnervcodec import classical, fitting, native, profiles, segment
-from hnervcodec.architecture import ModelConfig, macs_per_frame, weight_count
+from hnervcodec.benchmark import other_codecs
+from hnervcodec.bitstream import levels, segment
+from hnervcodec.bitstream.architecture import ModelConfig, macs_per_frame, weight_count
+from hnervcodec.bitstream.headers import VideoHeader
+from hnervcodec.bitstream.segment import QuantizedSegment
+from hnervcodec.fitting import fit as fitting
+from hnervcodec.fitting.presets import PRESETS
+from hnervcodec.fitting.ratecontrol import choose_model
 from hnervcodec.planes import Planes, pack
-from hnervcodec.presets import PRESETS
-from hnervcodec.ratecontrol import choose_model
-from hnervcodec.segment import QuantizedSegment
-from hnervcodec.syntax import VideoHeader
-from hnervcodec.synthesis import Synthesis, processors
+from hnervcodec.synthesis import native
+from hnervcodec.synthesis.network import Synthesis
+from hnervcodec.system.devices import processors
 
 FRAMES = 132  # of the clip, and of the networks' segments
 REFERENCE_MACS = 28.8e9  # of HNeRV's 1.5 M network, per frame of 1280x640
@@ -136,15 +140,17 @@ def decoding(video: VideoHeader, model: ModelConfig) -> dict[str, float]:
     specs = video.layers(model)
     gmacs = macs_per_frame(specs) / 1e9
     facts: dict[str, float] = {
-        "weights": weight_count(specs), "GMAC per frame": gmacs,
+        "weights": weight_count(specs),
+        "GMAC per frame": gmacs,
         "kMAC per pixel": 1e6 * gmacs / video.width / video.height,
-    }  # fmt: skip
-    level = profiles.lowest_level(video.width, video.height, weight_count(specs))
+    }
+    level = levels.lowest_level(video.width, video.height, weight_count(specs))
     few = random_segment(video, 4, model=model, weight=60)
     part = replace(
-        few, embedding=np.tile(few.embedding, (FRAMES // 4, 1, 1, 1)),
+        few,
+        embedding=np.tile(few.embedding, (FRAMES // 4, 1, 1, 1)),
         frame_crcs=np.tile(few.frame_crcs, FRAMES // 4),
-    )  # fmt: skip
+    )
     payload = segment.write(part)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "x.hnv"
@@ -176,9 +182,16 @@ def fitting_step(
     height, width = (n * model.stride for n in model.embed_size(video.width, video.height))
     packed = np.stack([pack(planes, video.chroma_format, height, width) for planes in frames[:8]])
     fit = fitting._Fit(
-        packed, None, video, model, PRESETS[case.preset].fit, budget(video, case), None,
-        torch.device("cpu"), lambda progress: None,
-    )  # fmt: skip
+        packed,
+        None,
+        video,
+        model,
+        PRESETS[case.preset].fit,
+        budget(video, case),
+        None,
+        torch.device("cpu"),
+        lambda progress: None,
+    )
     index = torch.arange(fit.batch_size)
     fit.distortion = 0.01
 
@@ -232,7 +245,7 @@ def budget(video: VideoHeader, case: Case) -> int:
 
 
 def model_of(video: VideoHeader, case: Case) -> ModelConfig:
-    level = profiles.LEVELS[max(profiles.LEVELS)]
+    level = levels.LEVELS[max(levels.LEVELS)]
     limits = PRESETS[case.preset].limits
     model = choose_model(video, FRAMES, budget(video, case), limits, level)
     while case.heavy and macs_per_frame(video.layers(model)) < REFERENCE_MACS:
@@ -249,7 +262,7 @@ def measure(case: Case) -> dict[str, float]:
         return facts
     facts |= {f"fit: {k}": v for k, v in fitting_step(video, frames, case, model).items()}
     for codec in ("libx264", "libx265"):
-        anchor = classical.code(codec, video, frames, {"crf": "33", "preset": "medium"})
+        anchor = other_codecs.code(codec, video, frames, {"crf": "33", "preset": "medium"})
         facts[f"{codec} decodes, frames/s"] = len(frames) / anchor.decode_seconds
     return facts
 
@@ -273,10 +286,13 @@ def main() -> None:
         print(case.name, "...", file=sys.stderr, flush=True)
         results[case.name] = measure(case)
     lines = [
-        "# Speed, measured", "", f"Made by `tools/bench_speed` on {machine}, in one run.", "",
+        "# Speed, measured",
+        "",
+        f"Made by `tools/bench_speed` on {machine}, in one run.",
+        "",
         "Networks as `hnv encode` would choose them for Big Buck Bunny, 132 frames, with random",
         "levels. Steps of the optimizer are per frame of its batch.",
-    ]  # fmt: skip
+    ]
     for section, facts in results.items():
         lines += ["", f"## {section}", "", "| | |", "|---|---|"]
         lines += [f"| {name} | {shown(value)} |" for name, value in facts.items()]

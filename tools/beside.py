@@ -8,8 +8,8 @@ from fractions import Fraction
 
 from vectors import join, make_video, random_segment, split
 
-from hnervcodec import container, profiles, segment
-from hnervcodec.ancillary import (
+from hnervcodec.bitstream import container, levels, segment
+from hnervcodec.bitstream.ancillary import (
     AUDIO,
     Display,
     MasteringDisplay,
@@ -17,7 +17,7 @@ from hnervcodec.ancillary import (
     StreamInfo,
     StreamPacket,
 )
-from hnervcodec.extras import Extras
+from hnervcodec.bitstream.side_data import Extras
 
 INFO = StreamInfo(AUDIO, "A_AAC", Fraction(1, 48000), "deu", 48000, 2, 16, 21333333, 0, b"\x11\x90")
 MASTERING = MasteringDisplay((13250, 34500, 7500, 3000, 34000, 16000, 15635, 16450), 10000000, 1)
@@ -32,7 +32,7 @@ def file_with(extras: Extras | None) -> bytes:
     """Two segments, 3 + 2 frames."""
     video = make_video()
     file = io.BytesIO()
-    writer = container.Writer(file, video, profiles.LEVELS[10], extras.minor if extras else 0)
+    writer = container.Writer(file, video, levels.LEVELS[10], extras.minor if extras else 0)
     for chunk in extras.before_segments() if extras else ():
         writer.add([chunk])
     for first, count in ((0, 3), (3, 2)):

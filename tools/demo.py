@@ -11,9 +11,10 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 from reference import EXCERPT, compare, read_clip
 
-from hnervcodec import Decoder, VideoHeader, classical
-from hnervcodec.libav import to_frame
-from hnervcodec.metrics import PlaneError
+from hnervcodec import Decoder, VideoHeader
+from hnervcodec.benchmark import other_codecs
+from hnervcodec.media.libav import to_frame
+from hnervcodec.metrics.psnr import PlaneError
 from hnervcodec.planes import Planes
 
 BPP = "0.075"
@@ -77,8 +78,10 @@ def main() -> None:
     part = hnv("decode", str(coded), "--frames", "10-20", "--format", "framemd5")
     whole = hnv("decode", str(coded), "--format", "framemd5")
     assert part.splitlines() == whole.splitlines()[10:21]
-    print(f"frames 10-20 alone are the same bytes as in a full decode "
-          f"(MD5 of their checksums {hashlib.md5(part).hexdigest()})")  # fmt: skip
+    print(
+        f"frames 10-20 alone are the same bytes as in a full decode "
+        f"(MD5 of their checksums {hashlib.md5(part).hexdigest()})"
+    )
     hnv("decode", str(coded), "-o", str(folder / "bunny.mp4"), "-y")
     print(hnv("verify", str(coded)).decode(), end="")
 
@@ -91,13 +94,17 @@ def main() -> None:
     error = compare(header, source, decoded)
     size = coded.stat().st_size
     bpp = 8 * size / (len(source) * header.width * header.height)
-    anchor = classical.code_at("x265", header, source, size)
+    anchor = other_codecs.code_at("x265", header, source, size)
     picture(
-        header, source, decoded,
-        [f"Big Buck Bunny, {header.width}x{header.height}, {len(source)} frames, above; "
-         f"below, decoded from one {size:,}-byte .hnv file ({bpp:.4f} bpp, "
-         f"PSNR {error.average:.2f} dB)"],
-    ).save(folder / "picture.png")  # fmt: skip
+        header,
+        source,
+        decoded,
+        [
+            f"Big Buck Bunny, {header.width}x{header.height}, {len(source)} frames, above; "
+            f"below, decoded from one {size:,}-byte .hnv file ({bpp:.4f} bpp, "
+            f"PSNR {error.average:.2f} dB)"
+        ],
+    ).save(folder / "picture.png")
     print(f"""
 {coded}: {size:,} bytes, {bpp:.4f} bpp
 hnv   PSNR {per_plane(error)}

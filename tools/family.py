@@ -16,8 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hnervcodec.analysis import AnalysisNetwork
-from hnervcodec.architecture import ModelConfig, StageConfig
+from hnervcodec.bitstream.architecture import ModelConfig, StageConfig
+from hnervcodec.fitting.analysis_network import AnalysisNetwork
 
 STRIDES = (5, 4, 2, 2)
 

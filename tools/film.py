@@ -16,7 +16,7 @@ from threading import Thread
 import matplotlib
 from reference import ROOT, Filters, read_clip
 
-from hnervcodec.classical import write_libav
+from hnervcodec.benchmark.other_codecs import write_libav
 from hnervcodec.planes import Planes
 
 matplotlib.use("Agg")
@@ -61,9 +61,11 @@ def watch(arguments: list[str]) -> tuple[list[tuple[int, float]], str, float]:
     """Runs hnv; (segment at work, MiB) twice a second, its output, seconds."""
     start = time.monotonic()
     run = subprocess.Popen(
-        [sys.executable, "-m", "hnervcodec", *arguments], stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
+        [sys.executable, "-m", "hnervcodec", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
     said: list[str] = []
 
     def listen() -> None:
@@ -112,11 +114,13 @@ lines = [
     "",
     "| segment | MiB, mean | MiB, most |",
     "|---|---|---|",
-    *(f"| {'scan' if n == 0 else n} | {sum(m) / len(m):.0f} | {max(m):.0f} |"
-      for n, m in sorted(by_segment.items())),
+    *(
+        f"| {'scan' if n == 0 else n} | {sum(m) / len(m):.0f} | {max(m):.0f} |"
+        for n, m in sorted(by_segment.items())
+    ),
     "",
     "![Memory over time](film.png)",
-]  # fmt: skip
+]
 (RESULTS / "film.md").write_text("\n".join(lines) + "\n")
 figure, axes = plt.subplots(figsize=(8, 3.2), dpi=110)
 axes.plot([n / 2 for n in range(len(samples))], [m for _, m in samples], color="black")

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import refdec
 
-from hnervcodec import segment
-from hnervcodec.bitstream import ByteReader
-from hnervcodec.decoder import Decoder
+from hnervcodec.bitstream import segment
+from hnervcodec.bitstream.fields import ByteReader
+from hnervcodec.bitstream.reader import Reader
+from hnervcodec.decoding.decoder import Decoder
 from hnervcodec.errors import HnervError
 from hnervcodec.planes import plane_bytes
-from hnervcodec.reader import Reader
 
 LEVEL = 10  # inputs are tiny; what a higher level allows is only more of the same
 MAX_SECONDS = 2.0

@@ -33,15 +33,15 @@ from vectors import (
     zero_segment,
 )
 
-from hnervcodec import entropy, segment, syntax
-from hnervcodec.architecture import ModelConfig, StageConfig
-from hnervcodec.bitstream import ByteWriter, crc32
-from hnervcodec.decoder import Decoder
-from hnervcodec.entropy import Table
+from hnervcodec.bitstream import headers, range_coding, segment
+from hnervcodec.bitstream.architecture import ModelConfig, StageConfig
+from hnervcodec.bitstream.fields import ByteWriter, crc32
+from hnervcodec.bitstream.headers import SegmentHeader, VideoHeader
+from hnervcodec.bitstream.range_coding import Table
+from hnervcodec.bitstream.segment import QuantizedSegment
+from hnervcodec.decoding.decoder import Decoder
 from hnervcodec.planes import plane_bytes
-from hnervcodec.requantization import gelu_table
-from hnervcodec.segment import QuantizedSegment
-from hnervcodec.syntax import SegmentHeader, VideoHeader
+from hnervcodec.synthesis.tables import gelu_table
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "spec/vectors"
@@ -77,9 +77,10 @@ def valid() -> Iterator[Vector]:
         yield of(f"one-sample-{word}", "the smallest frame, nearly all of it padding", video, part)
     yield from valid_structure(of)
     yield Vector(
-        "beside", "rotation, light levels, times and sound; the frames are those without them",
+        "beside",
+        "rotation, light levels, times and sound; the frames are those without them",
         beside.file_with(beside.EXTRAS),
-    )  # fmt: skip
+    )
     yield from valid_entropy(of)
     yield from valid_synthesis(of)
     yield from valid_limits(of)
@@ -95,9 +96,12 @@ def example() -> Vector:
     for n, (weight, bias) in enumerate(arrays):
         shape = part.layers[n].weight.shape
         part = with_layer(
-            part, n, weight=np.array(weight, np.int32).reshape(shape),
-            bias=np.array(bias[: len(part.layers[n].bias)], np.int32), bias_shift=n,
-        )  # fmt: skip
+            part,
+            n,
+            weight=np.array(weight, np.int32).reshape(shape),
+            bias=np.array(bias[: len(part.layers[n].bias)], np.int32),
+            bias_shift=n,
+        )
     part = with_layer(part, 0, shift=1, multiplier=20000, gain=3000, zero_point=20)
     part = with_layer(part, 1, shift=2, multiplier=60000, gain=4000, zero_point=16)
     part = with_layer(part, 2, multiplier=30000)
@@ -118,25 +122,32 @@ def valid_structure(of: Callable[..., Vector]) -> Iterator[Vector]:
     yield of("streamed", "VHDR.frame_count is 0, the index has it", video, part, streamed=True)
     yield of("level-60", "a higher level than the file needs", video, part, level=60)
     described = make_video(
-        depth=10, chroma_siting=2, full_range=True, colour_primaries=9,
-        transfer_characteristics=16, matrix_coefficients=9, sample_aspect=(4, 3),
-    )  # fmt: skip
+        depth=10,
+        chroma_siting=2,
+        full_range=True,
+        colour_primaries=9,
+        transfer_characteristics=16,
+        matrix_coefficients=9,
+        sample_aspect=(4, 3),
+    )
     part10 = random_segment(described, 1)
     yield of("described", "siting, range, colours, aspect", described, part10)
     whole = make_file(video, [part])
     prefix, chunks = split(whole)
     flags = poke(poke(prefix, 9, b"\xff"), 16, b"\xff\xff\xff\xff")
     yield Vector(
-        "future-minor", "minor_version and compatible_flags of a later writer are no obstacle",
+        "future-minor",
+        "minor_version and compatible_flags of a later writer are no obstacle",
         join(flags, chunks),
-    )  # fmt: skip
+    )
     note = (b"noTE", b"an ancillary chunk")
     for name, at in (("front", 1), ("middle", 2), ("back", 3)):
         spread = [*chunks[:at], note, (b"zzzz", b""), *chunks[at:]]
         yield Vector(
-            f"ancillary-{name}", "unknown ancillary chunks, one of them empty, are skipped",
+            f"ancillary-{name}",
+            "unknown ancillary chunks, one of them empty, are skipped",
             join(prefix, spread),
-        )  # fmt: skip
+        )
 
 
 def valid_entropy(of: Callable[..., Vector]) -> Iterator[Vector]:
@@ -155,9 +166,11 @@ def valid_entropy(of: Callable[..., Vector]) -> Iterator[Vector]:
     still = with_checksums(still, video)
     yield of("no-symbols-in-a-tensor", "max_level 0: the differences take no symbols", video, still)
     yield of(
-        "nothing-coded", "no symbol at all: the coder is initialized and at its end",
-        video, zero_segment(video, 2, TINY_MODEL),
-    )  # fmt: skip
+        "nothing-coded",
+        "no symbol at all: the coder is initialized and at its end",
+        video,
+        zero_segment(video, 2, TINY_MODEL),
+    )
     signs = with_checksums(
         with_layer(part, 1, weight=np.sign(part.layers[1].weight).astype(np.int32)), video
     )
@@ -167,24 +180,30 @@ def valid_entropy(of: Callable[..., Vector]) -> Iterator[Vector]:
         ("frequent-zeros", lambda t: replace(t, zero=255, decay=0)),
         ("widest-alphabet", lambda t: replace(t, max_level=8191) if t.max_level else t),
         ("steepest-widest", lambda t: Table(8191, 255, 0) if t.max_level else t),
-    ):  # fmt: skip
+    ):
         proves = "tables no encoder would choose: frequencies at the ends of their range"
         yield of(name, proves, video, (write_payload(part, tables=table), 3))
     for decay in range(0, 192, 16):
         yield of(
-            f"decay-{decay}", "the exponent of the ratio", video,
+            f"decay-{decay}",
+            "the exponent of the ratio",
+            video,
             (write_payload(part, tables=partial(replace, decay=decay)), 3),
-        )  # fmt: skip
+        )
     pixel = make_video(2, 2)
     for name, carry in (("carry", True), ("no-carry", False)):
         yield of(
-            f"range-coder-{name}", "a run of words that one later symbol decides", pixel,
+            f"range-coder-{name}",
+            "a run of words that one later symbol decides",
+            pixel,
             (carry_payload(pixel, carry), 1),
-        )  # fmt: skip
+        )
     yield of(
-        "coded-extra-word", "a needless word 0 behind the last level, which decoders cannot see",
-        video, (write_payload(part, extra_words=1), 3),
-    )  # fmt: skip
+        "coded-extra-word",
+        "a needless word 0 behind the last level, which decoders cannot see",
+        video,
+        (write_payload(part, extra_words=1), 3),
+    )
 
 
 def carry_payload(video: VideoHeader, carry: bool) -> bytes:
@@ -200,7 +219,7 @@ def carry_payload(video: VideoHeader, carry: bool) -> bytes:
 def _steered(table: Table, count: int, carry: bool) -> np.ndarray:
     """Levels whose range coder cannot write a word from the 20th to the 150th of them: the interval
     [low, low + width) keeps a multiple of 2^32 inside. Then it ends above it (`carry`) or below."""
-    frequencies = entropy.frequencies(table)
+    frequencies = range_coding.frequencies(table)
     cdf = [0, *np.cumsum(frequencies).tolist()]
     rng = np.random.RandomState(1)
     low, width, target, levels = 0, 2**64 - 1, 0, []  # low: of all words so far
@@ -209,9 +228,10 @@ def _steered(table: Table, count: int, carry: bool) -> np.ndarray:
         if n == 20:
             target = (low + width // 2) >> 32 << 32
         around = [
-            i for i in range(len(frequencies))
+            i
+            for i in range(len(frequencies))
             if low + scale * cdf[i] < target < low + scale * cdf[i + 1]
-        ]  # fmt: skip
+        ]
         if around and n < 150:
             i = around[0]
         elif around:
@@ -233,19 +253,30 @@ def valid_synthesis(of: Callable[..., Vector]) -> Iterator[Vector]:
         gain = {} if part.specs[n].kind == "head" else {"gain": 65535}
         steep = with_layer(steep, n, shift=0, multiplier=65535, weight=3 * layer.weight, **gain)
     yield of(
-        "clamped", "every clip is reached: table indices, GELU's table, output levels, samples",
-        video, with_checksums(steep, video),
-    )  # fmt: skip
+        "clamped",
+        "every clip is reached: table indices, GELU's table, output levels, samples",
+        video,
+        with_checksums(steep, video),
+    )
     pixel = make_video(2, 2)
-    yield of("clip-hidden", "the first index below -2048 counts as -2048", pixel,
-             clipped_segment(pixel))  # fmt: skip
-    yield of("clip-head", "the first index above 8191 counts as 8191", pixel,
-             clipped_segment(pixel, head=True))  # fmt: skip
+    yield of(
+        "clip-hidden", "the first index below -2048 counts as -2048", pixel, clipped_segment(pixel)
+    )
+    yield of(
+        "clip-head",
+        "the first index above 8191 counts as 8191",
+        pixel,
+        clipped_segment(pixel, head=True),
+    )
     flat = part
     for n, layer in enumerate(part.layers):
         flat = with_layer(flat, n, shift=23, bias_shift=0, bias=np.sign(layer.bias))
-    yield of("shift-23", "the largest shift: every index is -1, 0 or 1", video,
-             with_checksums(flat, video))  # fmt: skip
+    yield of(
+        "shift-23",
+        "the largest shift: every index is -1, 0 or 1",
+        video,
+        with_checksums(flat, video),
+    )
     coarse = part
     for n, layer in enumerate(part.layers):
         bias = np.sign(layer.bias).astype(np.int32)
@@ -256,31 +287,56 @@ def valid_synthesis(of: Callable[..., Vector]) -> Iterator[Vector]:
         for n, spec in enumerate(part.specs):
             if spec.kind in ("stem", "up"):
                 moved = with_layer(moved, n, zero_point=zero)
-        yield of(f"zero-point-{zero}", "every zero point at an end of its range", video,
-                 with_checksums(moved, video))  # fmt: skip
+        yield of(
+            f"zero-point-{zero}",
+            "every zero point at an end of its range",
+            video,
+            with_checksums(moved, video),
+        )
     for sign in (1, -1):
         yield of(
             f"accumulator-bound-{'high' if sign > 0 else 'low'}",
             "a sum reaches 2^24 - 1, the largest allowed" if sign > 0 else "a sum reaches 1 - 2^24",
-            make_video(2, 2), bounded_segment(make_video(2, 2), sign, 0),
-        )  # fmt: skip
+            make_video(2, 2),
+            bounded_segment(make_video(2, 2), sign, 0),
+        )
     wide = ModelConfig(24, 40, (StageConfig(2, 3, 33, 0), StageConfig(2, 3, 17, 3)), 3)
-    yield of("wide", "long sums of weights up to 127", make_video(40, 24),
-             random_segment(make_video(40, 24), 1, model=wide, weight=127))  # fmt: skip
+    yield of(
+        "wide",
+        "long sums of weights up to 127",
+        make_video(40, 24),
+        random_segment(make_video(40, 24), 1, model=wide, weight=127),
+    )
     for kernel in (1, 3, 5, 7):
         model = ModelConfig(2, 3, (StageConfig(2, kernel, 3, 1),), kernel)
-        yield of(f"kernel-{kernel}", "kernels of this size, larger than their input too", video,
-                 random_segment(video, 1, model=model))  # fmt: skip
+        yield of(
+            f"kernel-{kernel}",
+            "kernels of this size, larger than their input too",
+            video,
+            random_segment(video, 1, model=model),
+        )
     for stride in range(1, 9):
         model = ModelConfig(2, 3, (StageConfig(stride, 3, 3, 0),), 1)
-        yield of(f"stride-{stride}", "the pixel shuffle by this factor", video,
-                 random_segment(video, 1, model=model))  # fmt: skip
+        yield of(
+            f"stride-{stride}",
+            "the pixel shuffle by this factor",
+            video,
+            random_segment(video, 1, model=model),
+        )
     deep = ModelConfig(1, 1, tuple(StageConfig(1, 1, 2, n % 3) for n in range(8)), 1)
-    yield of("eight-stages", "as many stages as there can be", video,
-             random_segment(video, 1, model=deep))  # fmt: skip
+    yield of(
+        "eight-stages",
+        "as many stages as there can be",
+        video,
+        random_segment(video, 1, model=deep),
+    )
     long = ModelConfig(2, 3, (StageConfig(2, 3, 3, 15),), 1)
-    yield of("residuals-15", "as many residual layers as a stage can have", video,
-             random_segment(video, 1, model=long))  # fmt: skip
+    yield of(
+        "residuals-15",
+        "as many residual layers as a stage can have",
+        video,
+        random_segment(video, 1, model=long),
+    )
 
 
 def clipped_segment(video: VideoHeader, head: bool = False) -> QuantizedSegment:
@@ -292,11 +348,13 @@ def clipped_segment(video: VideoHeader, head: bool = False) -> QuantizedSegment:
         return with_checksums(with_layer(part, 2, bias=bias, bias_shift=2, multiplier=4), video)
     table = gelu_table()
     multiplier = next(
-        m for m in range(1024, 2048)
+        m
+        for m in range(1024, 2048)
         if table[-((-2048 * m + 512) >> 10)] != table[-((-2049 * m + 512) >> 10)]
-    )  # fmt: skip
-    part = with_layer(part, 0, bias=np.array([-2049], np.int32), multiplier=multiplier,
-                      gain=65535, zero_point=255)  # fmt: skip
+    )
+    part = with_layer(
+        part, 0, bias=np.array([-2049], np.int32), multiplier=multiplier, gain=65535, zero_point=255
+    )
     one = np.ones((1, 1, 1, 1), np.int32)
     part = with_layer(part, 1, weight=-one, multiplier=4096, gain=65535)
     weight = np.ones((6, 1, 1, 1), np.int32)
@@ -312,30 +370,55 @@ def bounded_segment(video: VideoHeader, sign: int, excess: int) -> QuantizedSegm
     part = with_layer(part, 0, weight=weight, bias=np.array([bias], np.int32))
     part = with_layer(part, 0, shift=12, multiplier=1000, gain=4000, zero_point=100)
     part = with_layer(part, 1, weight=np.full((1, 1, 1, 1), 9, np.int32), gain=500, multiplier=99)
-    part = with_layer(part, 2, weight=np.arange(-2, 4, dtype=np.int32).reshape(6, 1, 1, 1),
-                      bias=np.full(6, 90, np.int32), multiplier=65535)  # fmt: skip
+    part = with_layer(
+        part,
+        2,
+        weight=np.arange(-2, 4, dtype=np.int32).reshape(6, 1, 1, 1),
+        bias=np.full(6, 90, np.int32),
+        multiplier=65535,
+    )
     part = replace(part, embedding=np.full_like(part.embedding, 255))
     return with_checksums(part, video)
 
 
 def valid_limits(of: Callable[..., Vector]) -> Iterator[Vector]:
     video = make_video(2, 2)
-    yield of("limit-weights", "exactly the weights that level 10 allows", video,
-             zero_segment(video, 1, model_of_weights(1 << 18, video)))  # fmt: skip
+    yield of(
+        "limit-weights",
+        "exactly the weights that level 10 allows",
+        video,
+        zero_segment(video, 1, model_of_weights(1 << 18, video)),
+    )
     many = ModelConfig(1024, 1, (StageConfig(1, 1, 1, 0),), 1)
-    yield of("limit-frames-embedding", "exactly level 10's frames and embedding values", video,
-             zero_segment(video, 2048, many))  # fmt: skip
+    yield of(
+        "limit-frames-embedding",
+        "exactly level 10's frames and embedding values",
+        video,
+        zero_segment(video, 2048, many),
+    )
     wide = make_video(4096, 16)
     model = ModelConfig(1, 1, (StageConfig(8, 1, 1, 0),), 1)
-    yield of("limit-frame", "exactly level 10's width and luma samples", wide,
-             zero_segment(wide, 1, model))  # fmt: skip
+    yield of(
+        "limit-frame",
+        "exactly level 10's width and luma samples",
+        wide,
+        zero_segment(wide, 1, model),
+    )
     square = make_video(256, 256)
     model = ModelConfig(1, 1, (StageConfig(8, 1, 64, 0),), 1)
-    yield of("limit-features", "a layer writes exactly what level 10 allows", square,
-             zero_segment(square, 1, model))  # fmt: skip
+    yield of(
+        "limit-features",
+        "a layer writes exactly what level 10 allows",
+        square,
+        zero_segment(square, 1, model),
+    )
     model = ModelConfig(1, 55, (StageConfig(1, 3, 51, 10),), 3)
-    yield of("limit-macs", "exactly level 10's multiplications per frame, and weights", square,
-             zero_segment(square, 1, model))  # fmt: skip
+    yield of(
+        "limit-macs",
+        "exactly level 10's multiplications per frame, and weights",
+        square,
+        zero_segment(square, 1, model),
+    )
 
 
 def model_of_weights(weights: int, video: VideoHeader) -> ModelConfig:
@@ -346,9 +429,7 @@ def model_of_weights(weights: int, video: VideoHeader) -> ModelConfig:
                 left = weights - embed * stem
                 each = stem * kernel**2 + video.packed_channels
                 if 0 < left <= 1024 * each and left % each == 0:
-                    return ModelConfig(
-                        embed, stem, (StageConfig(1, kernel, left // each, 0),), 1
-                    )  # fmt: skip
+                    return ModelConfig(embed, stem, (StageConfig(1, kernel, left // each, 0),), 1)
     raise ValueError(f"no simple network has {weights} weights")
 
 
@@ -384,12 +465,13 @@ def faulty_bytes(data: bytes) -> Iterator[Vector]:
         counts[kind] = counts.get(kind, 0) + 1
         name = f"{kind.decode().lower()}{counts[kind]}"
         places += [
-            (f"{name}-type", position + 4), (f"{name}-header", position + 16),
+            (f"{name}-type", position + 4),
+            (f"{name}-header", position + 16),
             (f"{name}-half", position + 16 + len(payload) // 2),
             (f"{name}-payload", position + 16 + len(payload)),
             (f"{name}-crc", position + 20 + len(payload) - 1),
             (f"{name}", position + 20 + len(payload)),
-        ]  # fmt: skip
+        ]
         for what, at in (
             ("header_crc", position + 12),
             ("payload_crc", position + 16 + len(payload)),
@@ -414,9 +496,11 @@ def faulty_prefix(data: bytes) -> Iterator[Vector]:
     wrong = poke(data, 20, bytes([data[20] ^ 1]))
     yield Vector("prefix_crc", "a wrong prefix_crc", wrong, "damaged")
     for name, offset, new in (
-        ("major_version", 8, b"\x02"), ("profile", 10, b"\x01"), ("level", 11, b"\x0b"),
+        ("major_version", 8, b"\x02"),
+        ("profile", 10, b"\x01"),
+        ("level", 11, b"\x0b"),
         ("incompatible_flags", 12, b"\x00\x00\x00\x80"),
-    ):  # fmt: skip
+    ):
         changed = join(poke(prefix, offset, new), chunks)
         yield Vector(f"unknown-{name}", f"{name} of a later version", changed, "unsupported")
 
@@ -429,10 +513,28 @@ def faulty_chunks(data: bytes) -> Iterator[Vector]:
         return Vector(name, proves, join(prefix, list(changed)), error)
 
     alien = (b"ALIE", b"x")
-    yield of("critical-chunk", "an unknown critical chunk between segments",
-             header, first, alien, second, index, end, error="unsupported")  # fmt: skip
-    yield of("critical-chunk-last", "an unknown critical chunk before HEND",
-             header, first, second, index, alien, end, error="unsupported")  # fmt: skip
+    yield of(
+        "critical-chunk",
+        "an unknown critical chunk between segments",
+        header,
+        first,
+        alien,
+        second,
+        index,
+        end,
+        error="unsupported",
+    )
+    yield of(
+        "critical-chunk-last",
+        "an unknown critical chunk before HEND",
+        header,
+        first,
+        second,
+        index,
+        alien,
+        end,
+        error="unsupported",
+    )
     yield of("no-vhdr", "VHDR is missing", first, second, index, end)
     yield of("vhdr-late", "an ancillary chunk before VHDR", (b"note", b""), *chunks)
     yield of("vhdr-twice", "a second VHDR", header, header, first, second, index, end)
@@ -442,24 +544,40 @@ def faulty_chunks(data: bytes) -> Iterator[Vector]:
     yield of("index-twice", "a second INDX", header, first, second, index, index, end)
     yield of("index-early", "a SEGM after INDX", header, first, index, second, end)
     yield of("segments-swapped", "segments out of order", header, second, first, index, end)
-    yield of("type-not-letters", "a type with a digit in it", header, first, (b"no1e", b""),
-             second, index, end)  # fmt: skip
+    yield of(
+        "type-not-letters",
+        "a type with a digit in it",
+        header,
+        first,
+        (b"no1e", b""),
+        second,
+        index,
+        end,
+    )
     serial = bytearray(data)
     at = 24 + 20 + len(header[1])
     serial[at + 8] = 7
     yield Vector("serial", "a serial number out of order", repair(bytes(serial)), "damaged")
     spoilt = bytearray(join(prefix, [header, first, (b"noTE", b"text"), second, index, end]))
     spoilt[spoilt.index(b"text")] ^= 1
-    yield Vector("ancillary-payload_crc", "an ancillary chunk with a wrong payload_crc",
-                 bytes(spoilt), "damaged")  # fmt: skip
+    yield Vector(
+        "ancillary-payload_crc",
+        "an ancillary chunk with a wrong payload_crc",
+        bytes(spoilt),
+        "damaged",
+    )
     yield of("after-end", "an ancillary chunk follows HEND", *chunks, (b"noTE", b""))
-    for name, length in (("short", len(first[1]) - 4), ("long", len(first[1]) + 4),
-                         ("huge", 0xFFFFFFFF)):  # fmt: skip
+    for name, length in (
+        ("short", len(first[1]) - 4),
+        ("long", len(first[1]) + 4),
+        ("huge", 0xFFFFFFFF),
+    ):
         lying = bytearray(data)
         lying[at + 4 : at + 8] = struct.pack("<I", length)
         lying[at + 12 : at + 16] = struct.pack("<I", crc32(bytes(lying[at : at + 12])))
-        yield Vector(f"length-{name}", "a wrong length, though header_crc is right",
-                     bytes(lying), "damaged")  # fmt: skip
+        yield Vector(
+            f"length-{name}", "a wrong length, though header_crc is right", bytes(lying), "damaged"
+        )
 
 
 def faulty_index(data: bytes) -> Iterator[Vector]:
@@ -481,8 +599,7 @@ def faulty_index(data: bytes) -> Iterator[Vector]:
     yield of("count-huge", "2^32 - 1 segments", struct.pack("<I", 2**32 - 1) + index[4:])
     yield of("trailing", "a byte after the entries", index + b"\0")
     yield of("overlap", "two entries for one segment", entry(1, 0, "<Q", places[0]))
-    yield of("swapped", "entries out of file order",
-             index[:4] + index[22:40] + index[4:22])  # fmt: skip
+    yield of("swapped", "entries out of file order", index[:4] + index[22:40] + index[4:22])
     yield of("out-of-file", "an offset beyond the end", entry(1, 0, "<Q", 1 << 40))
     yield of("into-header", "an offset inside VHDR", entry(0, 0, "<Q", 30))
     yield of("off-by-one", "an offset one byte late", entry(0, 0, "<Q", places[0] + 1))
@@ -504,8 +621,12 @@ def faulty_index(data: bytes) -> Iterator[Vector]:
     unlisted = struct.pack("<I", 1) + index[4:22]
     changed = [*chunks[:3], (b"INDX", unlisted), (b"HEND", poke(end, 8, struct.pack("<I", 2)))]
     headed = poke(chunks[0][1], 24, struct.pack("<I", 2))
-    yield Vector("index-unlisted", "a segment that the index does not list",
-                 join(prefix, [(b"VHDR", headed), *changed[1:]]), "damaged")  # fmt: skip
+    yield Vector(
+        "index-unlisted",
+        "a segment that the index does not list",
+        join(prefix, [(b"VHDR", headed), *changed[1:]]),
+        "damaged",
+    )
 
 
 def faulty_video_header(data: bytes) -> Iterator[Vector]:
@@ -517,12 +638,19 @@ def faulty_video_header(data: bytes) -> Iterator[Vector]:
         return Vector(f"vhdr-{name}", proves, join(prefix, changed), "damaged")
 
     for name, offset, new in (
-        ("width-0", 0, b"\0\0"), ("height-0", 2, b"\0\0"), ("chroma_format", 4, b"\x04"),
-        ("bit_depth-7", 5, b"\x07"), ("bit_depth-13", 5, b"\x0d"), ("chroma_siting", 6, b"\x06"),
-        ("full_range", 7, b"\x02"), ("reserved", 11, b"\x01"), ("sample_aspect-0-1", 14, b"\1\0"),
-        ("sample_aspect-1-0", 12, b"\1\0"), ("frame_rate_num-0", 16, b"\0\0\0\0"),
+        ("width-0", 0, b"\0\0"),
+        ("height-0", 2, b"\0\0"),
+        ("chroma_format", 4, b"\x04"),
+        ("bit_depth-7", 5, b"\x07"),
+        ("bit_depth-13", 5, b"\x0d"),
+        ("chroma_siting", 6, b"\x06"),
+        ("full_range", 7, b"\x02"),
+        ("reserved", 11, b"\x01"),
+        ("sample_aspect-0-1", 14, b"\1\0"),
+        ("sample_aspect-1-0", 12, b"\1\0"),
+        ("frame_rate_num-0", 16, b"\0\0\0\0"),
         ("frame_rate_den-0", 20, b"\0\0\0\0"),
-    ):  # fmt: skip
+    ):
         yield of(name, poke(header, offset, new))
     yield of("frame_count", poke(header, 24, b"\x04"), "VHDR.frame_count is not HEND's")
     yield of("short", header[:-1], "VHDR is a byte short")
@@ -575,8 +703,9 @@ def faulty_segment(video: VideoHeader, part: QuantizedSegment) -> Iterator[Vecto
     yield layer("gain-0", "not >= 1", 1, gain=0)
     yield layer("max_level-8192", "not in 0..8191", 1, weight_table=Table(8192, 0, 0))
     yield layer("decay-192", "not in 0..191", 1, bias_table=Table(1, 0, 192))
-    unused = write_payload(zeroed(part), lambda h: replace(
-        h, embed_tables=(Table(0, 0, 192), *h.embed_tables[1:])))  # fmt: skip
+    unused = write_payload(
+        zeroed(part), lambda h: replace(h, embed_tables=(Table(0, 0, 192), *h.embed_tables[1:]))
+    )
     yield of("unused-decay-192", "not in 0..191, though the table codes nothing", unused)
     first, *later = segment.header_of(part).embed_tables
     tables = replace(first, decay=192), *later
@@ -586,8 +715,11 @@ def faulty_segment(video: VideoHeader, part: QuantizedSegment) -> Iterator[Vecto
     yield header("coded_words-long", "more words than the payload holds", coded_words=2**32 - 1)
     yield header("coded_words-short", "words left over", coded_words=words - 1)
     yield of("coded-extra", "words behind the last level", write_payload(part, extra_words=3))
-    yield of("coded-extra-many", "many words behind the last level",
-             write_payload(part, extra_words=1000))  # fmt: skip
+    yield of(
+        "coded-extra-many",
+        "many words behind the last level",
+        write_payload(part, extra_words=1000),
+    )
     yield of("trailing", "a byte behind frame_crc", payload + b"\0")
     yield of("short", "frame_crc is a byte short", payload[:-1])
     crcs = 4 * part.frame_count
@@ -596,8 +728,11 @@ def faulty_segment(video: VideoHeader, part: QuantizedSegment) -> Iterator[Vecto
     yield of("coded-corrupt", "no level has this code: q >= 2^24", corrupt)
     zeros = payload[:start] + bytes(4 * words) + payload[-crcs:]
     yield of("coded-zeros", "every level is the table's lowest", zeros)
-    yield of("frame_crc", "a frame fails its checksum",
-             poke(payload, len(payload) - 4, bytes([payload[-4] ^ 1])))  # fmt: skip
+    yield of(
+        "frame_crc",
+        "a frame fails its checksum",
+        poke(payload, len(payload) - 4, bytes([payload[-4] ^ 1])),
+    )
     payload = write_payload(part, lambda h: replace(h, embed_zero_point=0))
     yield of("embedding-below-0", "an embedding level below 0", payload)
     payload = write_payload(part, lambda h: replace(h, embed_zero_point=255))
@@ -605,8 +740,12 @@ def faulty_segment(video: VideoHeader, part: QuantizedSegment) -> Iterator[Vecto
     small = make_video(2, 2)
     for sign, word in ((1, "high"), (-1, "low")):
         payload = write_payload(bounded_segment(small, sign, 1))
-        yield Vector(f"segm-accumulator-{word}", "an accumulator could reach 2^24",
-                     make_file(small, [(payload, 1)]), "damaged")  # fmt: skip
+        yield Vector(
+            f"segm-accumulator-{word}",
+            "an accumulator could reach 2^24",
+            make_file(small, [(payload, 1)]),
+            "damaged",
+        )
 
 
 def zeroed(part: QuantizedSegment) -> QuantizedSegment:
@@ -629,34 +768,74 @@ def faulty_limits() -> Iterator[Vector]:
     yield of("height", "one row more than level 10 allows", make_video(1, 4097), 1, block)
     yield of("luma", "more luma samples than level 10 allows", make_video(241, 272), 1, block)
     yield of("frames", "2049 frames in a segment", video, 2049, pixel)
-    yield of("weights", "one weight more than level 10 allows", video, 1,
-             model_of_weights((1 << 18) + 1, video))  # fmt: skip
-    yield of("embedding", "more embedding values than level 10 allows", make_video(4, 2), 1025,
-             ModelConfig(1024, 1, (StageConfig(1, 1, 1, 0),), 1))  # fmt: skip
+    yield of(
+        "weights",
+        "one weight more than level 10 allows",
+        video,
+        1,
+        model_of_weights((1 << 18) + 1, video),
+    )
+    yield of(
+        "embedding",
+        "more embedding values than level 10 allows",
+        make_video(4, 2),
+        1025,
+        ModelConfig(1024, 1, (StageConfig(1, 1, 1, 0),), 1),
+    )
     wide = make_video(4096, 16)
     stages = (StageConfig(8, 1, 1, 0), StageConfig(8, 1, 8, 15), *[StageConfig(1, 1, 8, 15)] * 4)
-    yield of("macs", "more multiplications than level 10 allows", wide, 1,
-             ModelConfig(1, 1, stages, 1))  # fmt: skip
-    yield of("features", "a layer writes more values than level 10 allows", make_video(256, 256), 1,
-             ModelConfig(1, 1, (StageConfig(8, 1, 65, 0),), 1))  # fmt: skip
+    yield of(
+        "macs", "more multiplications than level 10 allows", wide, 1, ModelConfig(1, 1, stages, 1)
+    )
+    yield of(
+        "features",
+        "a layer writes more values than level 10 allows",
+        make_video(256, 256),
+        1,
+        ModelConfig(1, 1, (StageConfig(8, 1, 65, 0),), 1),
+    )
     yield Vector(
-        "limit-embedding-60", "more embedding values than any level allows",
-        make_file(make_video(66, 2), [(write_payload(zero_segment(make_video(66, 2), 2048,
-            ModelConfig(1024, 1, (StageConfig(1, 1, 1, 0),), 1))), 2048)], level=60), "limit",
-    )  # fmt: skip
+        "limit-embedding-60",
+        "more embedding values than any level allows",
+        make_file(
+            make_video(66, 2),
+            [
+                (
+                    write_payload(
+                        zero_segment(
+                            make_video(66, 2),
+                            2048,
+                            ModelConfig(1024, 1, (StageConfig(1, 1, 1, 0),), 1),
+                        )
+                    ),
+                    2048,
+                )
+            ],
+            level=60,
+        ),
+        "limit",
+    )
     huge = struct.pack("<HH", 65535, 65535)
     prefix, chunks = split(make_file(video, [zero_segment(video, 1, pixel)], level=60))
     header = poke(chunks[0][1], 0, huge)
-    yield Vector("limit-huge-frame", "65535x65535 in 200 bytes",
-                 join(prefix, [(b"VHDR", header), *chunks[1:]]), "limit")  # fmt: skip
+    yield Vector(
+        "limit-huge-frame",
+        "65535x65535 in 200 bytes",
+        join(prefix, [(b"VHDR", header), *chunks[1:]]),
+        "limit",
+    )
     giant = ModelConfig(1024, 1024, (StageConfig(8, 7, 1024, 15),) * 8, 7)
     start = ByteWriter()
     start.u32(0)
     start.u16(2048)
-    syntax.write_model(start, giant)
+    headers.write_model(start, giant)
     payload = start.getvalue() + bytes(4 * 2048)
-    yield Vector("limit-huge-network", "a network of 10^13 weights in 8 kB",
-                 make_file(video, [(payload, 2048)], level=60), "limit")  # fmt: skip
+    yield Vector(
+        "limit-huge-network",
+        "a network of 10^13 weights in 8 kB",
+        make_file(video, [(payload, 2048)], level=60),
+        "limit",
+    )
 
 
 # ---------------------------------------------------------------- writing them
@@ -664,9 +843,9 @@ def faulty_limits() -> Iterator[Vector]:
 
 def real_bunny() -> bytes:
     """Ten real frames, as `hnv encode` writes them."""
-    from hnervcodec.encoder import encode
-    from hnervcodec.plan import Settings
-    from hnervcodec.video import VideoSource
+    from hnervcodec.encoding.encoder import encode
+    from hnervcodec.encoding.plan import Settings
+    from hnervcodec.media.source import VideoSource
 
     file = io.BytesIO()
     with VideoSource(str(ROOT / "tests/data/bunny.mp4")) as source:
@@ -686,12 +865,15 @@ def describe(vector: Vector) -> dict[str, Any]:
         video = decoder.video
         decoded = [plane_bytes(planes) for _, planes in decoder.frames(range(len(decoder)))]
     return {
-        **facts, "width": video.width, "height": video.height,
-        "chroma_format": video.chroma_format, "bit_depth": video.bit_depth,
+        **facts,
+        "width": video.width,
+        "height": video.height,
+        "chroma_format": video.chroma_format,
+        "bit_depth": video.bit_depth,
         "frame_rate": str(video.frame_rate),
         "crc32": [f"{crc32(frame):08x}" for frame in decoded],
         "md5": [hashlib.md5(frame, usedforsecurity=False).hexdigest() for frame in decoded],
-    }  # fmt: skip
+    }
 
 
 def main() -> None:

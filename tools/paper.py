@@ -26,13 +26,15 @@ import walkers
 from reference import CLIPS, ROOT, append, compare, read_clip
 from torch import Tensor, nn
 
-from hnervcodec import Decoder, VideoHeader, classical, entropy, tables
-from hnervcodec.encoder import encode
-from hnervcodec.libav import to_frame
-from hnervcodec.masks import read_masks
-from hnervcodec.plan import Settings
+from hnervcodec import Decoder, VideoHeader
+from hnervcodec.benchmark import csv_rows, other_codecs
+from hnervcodec.bitstream import range_coding
+from hnervcodec.encoding.encoder import encode
+from hnervcodec.encoding.plan import Settings
+from hnervcodec.media.libav import to_frame
+from hnervcodec.media.masks import read_masks
+from hnervcodec.media.sinks import Y4mSink
 from hnervcodec.planes import Planes
-from hnervcodec.sinks import Y4mSink
 
 ROWS = ROOT / "tools/results/paper/rows.csv"
 PARAMETERS = 100_000  # where a study has but one size; hnv's files get a byte for each
@@ -81,19 +83,25 @@ def studies() -> dict[str, list[Job]]:
     made = {
         "convergence": [
             Job("convergence", "bunny320", model, epochs=epochs)
-            for epochs in (30, 75, 150) for model in NETWORKS
-        ] + [Job("convergence", "bunny320", preset) for preset in HNV],
+            for epochs in (30, 75, 150)
+            for model in NETWORKS
+        ]
+        + [Job("convergence", "bunny320", preset) for preset in HNV],
         "size": [
             Job("size", "bunny320", model, parameters, 75)
-            for parameters in (50_000, 100_000, 200_000) for model in NETWORKS
-        ] + [
+            for parameters in (50_000, 100_000, 200_000)
+            for model in NETWORKS
+        ]
+        + [
             Job("size", "bunny320", "hnv faster", parameters)
             for parameters in (25_000, 50_000, 100_000, 200_000)
         ],
         "interpolation": [Job("interpolation", "bunny320", model, epochs=60) for model in NETWORKS]
         + [Job("interpolation", "bunny320", model) for model in ("blend", *HNV)],
         "inpainting": [
-            job for clip, epochs in (("bunny320", 150), ("bikes320", 75)) for job in (
+            job
+            for clip, epochs in (("bunny320", 150), ("bikes320", 75))
+            for job in (
                 *(Job("inpainting", clip, model, epochs=epochs) for model in ("NeRV", "HNeRV")),
                 *(Job("inpainting", clip, model) for model in ("Telea", "hnv faster", "hnv fast")),
             )
@@ -114,7 +122,7 @@ def studies() -> dict[str, list[Job]]:
             Job("decoding", "bunny320", model)
             for model in (*NETWORKS, "hnv faster", "libx264", "libx265")
         ],
-    }  # fmt: skip
+    }
     if walkers.CLIP.exists():
         return made
     absent = (WALKERS, FILMED)
@@ -169,10 +177,14 @@ def boxes(name: str) -> list[dict[str, int]]:
         {
             "x": 2 * int(random.integers((header.width - SIDE) // 2 + 1)),
             "y": 2 * int(random.integers((header.height - SIDE) // 2 + 1)),
-            "width": SIDE, "height": SIDE, "first": n, "last": n,
+            "width": SIDE,
+            "height": SIDE,
+            "first": n,
+            "last": n,
         }
-        for n in range(len(frames)) for _ in range(BOXES)
-    ]  # fmt: skip
+        for n in range(len(frames))
+        for _ in range(BOXES)
+    ]
 
 
 def masks(name: str) -> list[Planes]:
@@ -200,9 +212,13 @@ def holes(name: str) -> Tensor:
 
 
 def train(
-    model: nn.Module, frames: Tensor, moments: Tensor, epochs: int, hidden: Tensor | None = None,
+    model: nn.Module,
+    frames: Tensor,
+    moments: Tensor,
+    epochs: int,
+    hidden: Tensor | None = None,
     seen: Callable[[Tensor], Tensor] = lambda frames: frames,
-) -> float:  # fmt: skip
+) -> float:
     """Fits the model to frames uint8 [T, 3, H, W] as HNeRV's authors do: Adam at 1e-3, warm-up over
     a tenth of the epochs, then a cosine; squared error in RGB, of what is `seen` of the frames and
     not hidden. Returns seconds."""
@@ -225,8 +241,11 @@ def train(
             optimizer.step()
             step += 1
         if epoch % 10 == 9:
-            print(f"    epoch {epoch + 1}/{epochs}, {time.monotonic() - start:.0f} s, "
-                  f"{-10 * math.log10(float(loss.detach())):.2f} dB", flush=True)  # fmt: skip
+            print(
+                f"    epoch {epoch + 1}/{epochs}, {time.monotonic() - start:.0f} s, "
+                f"{-10 * math.log10(float(loss.detach())):.2f} dB",
+                flush=True,
+            )
     return time.monotonic() - start
 
 
@@ -485,7 +504,7 @@ def pipeline(job: Job) -> Iterator[Found]:
         (t - t.median()).round().to(torch.int32).numpy().reshape(-1)
         for t in (*(t for t, _, _ in levels), q)
     ]
-    coded = entropy.encode([(entropy.fit_table(piece), piece) for piece in pieces])
+    coded = range_coding.encode([(range_coding.fit_table(piece), piece) for piece in pieces])
     side = 12 * len(pieces)  # table, lowest value and step of each tensor
     yield "entropy coded", psnr(shown, source), len(coded) + side, seconds
 
@@ -525,7 +544,7 @@ def decoding(job: Job) -> Iterator[Found]:
     """Frames per second, from what is stored to 8-bit frames; networks of 100,000 parameters."""
     header, frames, source = clip(job.clip)
     if job.model.startswith("lib"):
-        anchor = classical.code(job.model, header, frames, {"crf": "28", "preset": "medium"})
+        anchor = other_codecs.code(job.model, header, frames, {"crf": "28", "preset": "medium"})
         seconds, size = anchor.decode_seconds, anchor.bytes
     elif job.model in NETWORKS:
         model, times = fresh(job, len(source)), moments(len(source))
@@ -559,7 +578,7 @@ MEASURE = {
 
 
 def load() -> list[Row]:
-    return tables.load(ROWS, Row)
+    return csv_rows.load(ROWS, Row)
 
 
 def missing(jobs: list[Job]) -> list[Job]:
@@ -580,10 +599,16 @@ def main() -> None:
         for job in missing(made.get(name, [])):
             print(job, flush=True)
             rows = [
-                Row(**asdict(job), measured=measured, value=round(value, 3), bytes=size,
-                    seconds=round(seconds, 1), threads=torch.get_num_threads())
+                Row(
+                    **asdict(job),
+                    measured=measured,
+                    value=round(value, 3),
+                    bytes=size,
+                    seconds=round(seconds, 1),
+                    threads=torch.get_num_threads(),
+                )
                 for measured, value, size, seconds in MEASURE[job.study](job)
-            ]  # fmt: skip
+            ]
             for row in rows:
                 print(f"    {row.measured}: {row.value} ({row.bytes:,} bytes, {row.seconds} s)")
             append(ROWS, rows)

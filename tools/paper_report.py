@@ -11,7 +11,7 @@ from matplotlib.ticker import NullFormatter
 from reference import ROOT
 from torch import Tensor
 
-from hnervcodec.plots import picture
+from hnervcodec.benchmark.plots import picture
 
 if TYPE_CHECKING:
     from paper import Row
@@ -155,8 +155,11 @@ def write(rows: list[Row]) -> None:
             continue
         lines += ["", f"## {title}", ""]
         if study in ("convergence", "size"):
-            x, label = ("seconds", "seconds of fitting") if study == "convergence" else (
-                "bytes", "parameters, or bytes of the file")  # fmt: skip
+            x, label = (
+                ("seconds", "seconds of fitting")
+                if study == "convergence"
+                else ("bytes", "parameters, or bytes of the file")
+            )
             plot(own, study, x, label)
             lines += [f"![{title}]({study}.png)", ""]
         if study in ("inpainting", "objects"):

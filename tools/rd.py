@@ -22,9 +22,12 @@ import torch
 from pytorch_msssim import ms_ssim
 from reference import CLIPS, ROOT, append, compare, read_clip, rgb_psnr
 
-from hnervcodec import Decoder, VideoHeader, classical, fitting, presets, ratecontrol, tables
-from hnervcodec.encoder import EncodeResult, encode
-from hnervcodec.plan import Settings
+from hnervcodec import Decoder, VideoHeader
+from hnervcodec.benchmark import csv_rows, other_codecs
+from hnervcodec.encoding.encoder import EncodeResult, encode
+from hnervcodec.encoding.plan import Settings
+from hnervcodec.fitting import fit as fitting
+from hnervcodec.fitting import presets, ratecontrol
 from hnervcodec.planes import Planes, plane_bytes
 
 POINTS = ROOT / "tools/results/rd/points.csv"
@@ -102,9 +105,11 @@ RATES = {
 def anchors(clip: str) -> list[Job]:
     jobs = [
         Job(clip, codec, preset, crf, tune)
-        for codec in ("libx264", "libx265") for preset in ("medium", "veryslow")
-        for tune in ("", "psnr") for crf in CRF[codec]
-    ]  # fmt: skip
+        for codec in ("libx264", "libx265")
+        for preset in ("medium", "veryslow")
+        for tune in ("", "psnr")
+        for crf in CRF[codec]
+    ]
     return jobs + [Job(clip, "libsvtav1", "5", crf) for crf in CRF["libsvtav1"]]
 
 
@@ -116,8 +121,10 @@ def studies() -> dict[str, list[Job]]:
             made[f"{clip}-{preset}"] = [Job(clip, "hnv", preset, rate) for rate in RATES[clip]]
     made["rate-control"] = [
         Job(clip, "hnv", preset, rate)
-        for clip in SMALL for preset in ("ultrafast", "faster") for rate in (0.02, 0.05, 0.1, 0.2)
-    ]  # fmt: skip
+        for clip in SMALL
+        for preset in ("ultrafast", "faster")
+        for rate in (0.02, 0.05, 0.1, 0.2)
+    ]
     made["ablation"] = [
         Job(clip, "hnv", "faster", rate, variant)
         for clip, rate in (("carphone", 0.05), ("bunny320", 0.06))
@@ -199,20 +206,37 @@ def measure(job: Job) -> Point:
         options = {"crf": f"{job.rate:g}", "preset": job.preset}
         if job.variant:
             options["tune"] = job.variant
-        anchor = classical.code(job.codec, header, source, options)
+        anchor = other_codecs.code(job.codec, header, source, options)
         decoded, size = anchor.decoded, anchor.bytes
         encode_seconds, decode_seconds = anchor.encode_seconds, anchor.decode_seconds
     error = compare(header, source, decoded)
     y, cb, cr = error.per_plane
     return Point(
-        job.clip, job.codec, job.preset, job.rate, job.variant, content, version_of(job.codec),
-        len(source), header.width, header.height, size, round(y, 4), round(cb, 4), round(cr, 4),
-        round(error.average, 4), round(error.weighted, 4),
+        job.clip,
+        job.codec,
+        job.preset,
+        job.rate,
+        job.variant,
+        content,
+        version_of(job.codec),
+        len(source),
+        header.width,
+        header.height,
+        size,
+        round(y, 4),
+        round(cb, 4),
+        round(cr, 4),
+        round(error.average, 4),
+        round(error.weighted, 4),
         round(rgb_psnr(header, source, decoded), 4),
         round(luma_ms_ssim(source, decoded, header.max_sample), 6),
-        round(encode_seconds, 2), round(decode_seconds, 3), torch.get_num_threads(), weights,
-        round(macs, 1), commit(),
-    )  # fmt: skip
+        round(encode_seconds, 2),
+        round(decode_seconds, 3),
+        torch.get_num_threads(),
+        weights,
+        round(macs, 1),
+        commit(),
+    )
 
 
 def encode_variant(
@@ -231,18 +255,22 @@ def encode_variant(
             last = time.monotonic()
             print(
                 f"    {progress.step}/{progress.steps} {progress.psnr:.2f} dB "
-                f"{progress.bytes or 0:,.0f} bytes {progress.seconds:.0f} s", flush=True,
-            )  # fmt: skip
+                f"{progress.bytes or 0:,.0f} bytes {progress.seconds:.0f} s",
+                flush=True,
+            )
 
     with mock.patch.object(*ablation.patch) if ablation.patch else nullcontext():
         return encode(
-            header, source, file,
+            header,
+            source,
+            file,
             Settings(
-                preset=name, bytes_per_frame=job.rate * header.width * header.height / 8,
+                preset=name,
+                bytes_per_frame=job.rate * header.width * header.height / 8,
                 **ablation.arguments,
             ),
             report=report,
-        )  # fmt: skip
+        )
 
 
 # ---------------------------------------------------------------- ablations
@@ -295,7 +323,7 @@ ABLATIONS = {
 
 def load() -> list[Point]:
     """Every measured point, oldest first."""
-    return tables.load(POINTS, Point)
+    return csv_rows.load(POINTS, Point)
 
 
 def missing(jobs: list[Job]) -> list[Job]:
@@ -327,8 +355,9 @@ def main() -> None:
             print(
                 f"    {point.bytes:,} bytes {point.bpp:.4f} bpp, Y {point.psnr_y:.2f} "
                 f"6:1:1 {point.psnr_611:.2f} dB, MS-SSIM {point.ms_ssim:.4f}, "
-                f"{point.encode_seconds:.0f} s", flush=True,
-            )  # fmt: skip
+                f"{point.encode_seconds:.0f} s",
+                flush=True,
+            )
     rd_report.write(load())
 
 

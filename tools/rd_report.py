@@ -11,8 +11,8 @@ import numpy as np
 from reference import CLIPS, ROOT
 from scipy.interpolate import PchipInterpolator
 
-from hnervcodec.comparison import bd_rate
-from hnervcodec.plots import picture, rate_axis
+from hnervcodec.benchmark.plots import picture, rate_axis
+from hnervcodec.benchmark.study import bd_rate
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -149,9 +149,8 @@ def ablation_table(all_points: list[Point]) -> list[str]:
     changed = [p for p in points if p.codec == "hnv" and p.variant]
     for p in sorted(changed, key=lambda p: (p.variant, p.clip)):
         full = [
-            q for q in all_points
-            if q.job == replace(p.job, variant="") and q.version == p.version
-        ]  # fmt: skip
+            q for q in all_points if q.job == replace(p.job, variant="") and q.version == p.version
+        ]
         if not full:
             continue
         # What the quality between the two costs along the curve, whose points may be newer.

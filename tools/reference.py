@@ -14,12 +14,12 @@ import av
 import numpy as np
 from av.video.frame import VideoFrame
 
-from hnervcodec.libav import from_frame, to_frame
-from hnervcodec.metrics import PlaneError
+from hnervcodec.benchmark.csv_rows import to_csv
+from hnervcodec.bitstream.headers import VideoHeader
+from hnervcodec.media.libav import from_frame, to_frame
+from hnervcodec.media.source import VideoSource
+from hnervcodec.metrics.psnr import PlaneError
 from hnervcodec.planes import Planes
-from hnervcodec.syntax import VideoHeader
-from hnervcodec.tables import to_csv
-from hnervcodec.video import VideoSource
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -80,9 +80,11 @@ def rgb_psnr(header: VideoHeader, source: list[Planes], decoded: list[Planes]) -
 
 
 def compare(
-    header: VideoHeader, source: list[Planes], decoded: list[Planes],
+    header: VideoHeader,
+    source: list[Planes],
+    decoded: list[Planes],
     hidden: list[Planes] | None = None,
-) -> PlaneError:  # fmt: skip
+) -> PlaneError:
     """Distortion of a whole clip, but for the samples where `hidden` (bool planes) is True."""
     error = PlaneError(header.max_sample)
     for n, (ours, theirs) in enumerate(zip(source, decoded, strict=True)):
@@ -91,8 +93,8 @@ def compare(
 
 
 def append(path: Path, rows: Sequence[DataclassInstance]) -> None:
-    """More rows for a table that `hnervcodec.tables.load` reads. Nothing that is there is written
-    again, as several studies may write at once."""
+    """More rows for a table that `csv_rows.load` reads. Nothing that is there is written again, as
+    several studies may write at once."""
     path.parent.mkdir(parents=True, exist_ok=True)
     text = to_csv(map(asdict, rows))
     if path.exists():

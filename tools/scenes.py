@@ -13,14 +13,15 @@ from unittest import mock
 import torch
 from reference import BUNNY_320, ROOT, Filters, read_clip
 
-from hnervcodec import fitting, presets
+from hnervcodec.bitstream.headers import VideoHeader
 from hnervcodec.commands.options import SCENECUT
-from hnervcodec.encoder import EncodeResult, encode
-from hnervcodec.libav import SceneDetector
-from hnervcodec.plan import Settings
+from hnervcodec.encoding.encoder import EncodeResult, encode
+from hnervcodec.encoding.plan import Settings
+from hnervcodec.fitting import fit as fitting
+from hnervcodec.fitting import presets
+from hnervcodec.media.libav import SceneDetector
+from hnervcodec.media.scenes import scan
 from hnervcodec.planes import Planes
-from hnervcodec.scenes import scan
-from hnervcodec.syntax import VideoHeader
 
 SIZE: Filters = (("scale", "320:180:flags=lanczos"), ("setsar", "1"))
 BUNNY, CARPHONE, BIKES = "bigbuckbunny.mp4", "carphone_pristine.mp4", "bikes.mp4"
@@ -117,12 +118,15 @@ def measure_segments() -> list[str]:
     ]
     for lengths in (even, cut, [len(frames)]):
         made = encode(
-            header, frames, io.BytesIO(),
+            header,
+            frames,
+            io.BytesIO(),
             Settings(
-                preset="short", lengths=tuple(lengths),
+                preset="short",
+                lengths=tuple(lengths),
                 bytes_per_frame=BITS_PER_PIXEL * header.width * header.height / 8,
             ),
-        )  # fmt: skip
+        )
         lines.append(
             f"| {', '.join(map(str, lengths))} | {made.bytes:,} | {made.error.average:.2f} "
             f"| {made.error.weighted:.2f} | {made.seconds:.0f} |"

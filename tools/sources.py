@@ -127,11 +127,12 @@ def facts(path: Path) -> dict[str, Any]:
             "aspect": stream.sample_aspect_ratio or Fraction(1),
             "rotation": first.rotation,
             "light": {
-                data.type.name: numbers(bytes(data)) for data in first.side_data
+                data.type.name: numbers(bytes(data))
+                for data in first.side_data
                 if data.type.name in ("MASTERING_DISPLAY_METADATA", "CONTENT_LIGHT_LEVEL")
             },
             "times": [frame.pts * frame.time_base for frame in frames],
-        }  # fmt: skip
+        }
     opened = av.open(str(path))
     with opened as container:
         chosen = container.streams.audio
@@ -211,8 +212,21 @@ def check(row: Row, folder: Path, frames: int, check_note: Callable[[str], None]
     `check_note` gets everything that was said."""
     source = make(row, folder, frames)
     coded = folder / "coded.hnv"
-    said = hnv("encode", source, "-o", coded, "-y", "--bpp", 6, "--preset", "ultrafast",
-               "--segment", 4, "--threads", 1)  # fmt: skip
+    said = hnv(
+        "encode",
+        source,
+        "-o",
+        coded,
+        "-y",
+        "--bpp",
+        6,
+        "--preset",
+        "ultrafast",
+        "--segment",
+        4,
+        "--threads",
+        1,
+    )
     wrong = [f"no note of {note}" for note in row.notes if note not in said]
     wanted = facts(source)
     for suffix in (".mkv", ".mp4"):
@@ -234,14 +248,17 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     lines = [
-        "# What comes back out", "",
+        "# What comes back out",
+        "",
         "One source per row, made by ffmpeg from the excerpt of Big Buck Bunny, encoded, and",
         "decoded to `.mkv` and `.mp4`; size, pixel format, colour codes, range, chroma siting,",
         "sample aspect, rotation, light levels, the time of every frame (in `.mkv`, which has no",
         "other, to the millisecond) and every packet of sound are compared with the source's.",
-        f"Made by `tools/sources --frames {arguments.frames}`.", "",
-        "| source | file | what was said | difference |", "|---|---|---|---|",
-    ]  # fmt: skip
+        f"Made by `tools/sources --frames {arguments.frames}`.",
+        "",
+        "| source | file | what was said | difference |",
+        "|---|---|---|---|",
+    ]
     failed = False
     for row in ROWS:
         said: list[str] = []

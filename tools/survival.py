@@ -12,7 +12,7 @@ from pathlib import Path
 
 from reference import CLIPS, ROOT, read_clip
 
-from hnervcodec.classical import write_libav
+from hnervcodec.benchmark.other_codecs import write_libav
 
 KILLS = 10
 OPTIONS = ("--bpp", "0.03", "--threads", "1", "-q")

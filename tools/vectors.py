@@ -15,15 +15,16 @@ from typing import Any
 
 import numpy as np
 
-from hnervcodec import container, entropy, profiles, segment, syntax
-from hnervcodec.architecture import ModelConfig, StageConfig
-from hnervcodec.bitstream import ByteWriter, crc32
-from hnervcodec.entropy import Table
+from hnervcodec.bitstream import container, headers, range_coding, segment
+from hnervcodec.bitstream import levels as profiles
+from hnervcodec.bitstream.architecture import ModelConfig, StageConfig
+from hnervcodec.bitstream.fields import ByteWriter, crc32
+from hnervcodec.bitstream.headers import Requant, SegmentHeader, VideoHeader
+from hnervcodec.bitstream.range_coding import Table
+from hnervcodec.bitstream.reader import Reader
+from hnervcodec.bitstream.segment import QuantizedLayer, QuantizedSegment
 from hnervcodec.planes import plane_bytes, unpack
-from hnervcodec.reader import Reader
-from hnervcodec.segment import QuantizedLayer, QuantizedSegment
-from hnervcodec.syntax import Requant, SegmentHeader, VideoHeader
-from hnervcodec.synthesis import Synthesis
+from hnervcodec.synthesis.network import Synthesis
 
 SMALL_MODEL = ModelConfig(3, 5, (StageConfig(3, 1, 6, 0), StageConfig(2, 3, 4, 2)), 3)
 TINY_MODEL = ModelConfig(2, 3, (StageConfig(2, 3, 3, 1),), 1)
@@ -50,9 +51,13 @@ def with_checksums(part: QuantizedSegment, video: VideoHeader) -> QuantizedSegme
 
 
 def random_segment(
-    video: VideoHeader, frames: int, seed: int = 0, model: ModelConfig = SMALL_MODEL,
-    first_frame: int = 0, weight: int = 20,
-) -> QuantizedSegment:  # fmt: skip
+    video: VideoHeader,
+    frames: int,
+    seed: int = 0,
+    model: ModelConfig = SMALL_MODEL,
+    first_frame: int = 0,
+    weight: int = 20,
+) -> QuantizedSegment:
     """A valid segment of random levels that give varied samples; `weight`: largest magnitude."""
     rng = np.random.RandomState(seed)  # whose numbers stay the same in every numpy
     specs = video.layers(model)
@@ -72,9 +77,14 @@ def random_segment(
         layers.append(QuantizedLayer(levels.astype(np.int32), bias.astype(np.int32), requant))
     shape = (frames, specs[0].in_channels, specs[0].height, specs[0].width)
     part = QuantizedSegment(
-        first_frame, model, specs, tuple(layers),
-        rng.randint(100, 156, shape).astype(np.uint8), 128, np.zeros(frames, np.uint32),
-    )  # fmt: skip
+        first_frame,
+        model,
+        specs,
+        tuple(layers),
+        rng.randint(100, 156, shape).astype(np.uint8),
+        128,
+        np.zeros(frames, np.uint32),
+    )
     return with_checksums(part, video)
 
 
@@ -83,17 +93,23 @@ def zero_segment(video: VideoHeader, frames: int, model: ModelConfig) -> Quantiz
     specs = video.layers(model)
     layers = tuple(
         QuantizedLayer(
-            np.zeros(spec.weight_shape, np.int32), np.zeros(spec.out_channels, np.int32),
+            np.zeros(spec.weight_shape, np.int32),
+            np.zeros(spec.out_channels, np.int32),
             Requant(0, 0, 1, *((0, 0) if spec.kind == "head" else (1, 0))),
         )
         for spec in specs
-    )  # fmt: skip
+    )
     shape = (frames, specs[0].in_channels, specs[0].height, specs[0].width)
     black = np.zeros(sum(map(len, _black(video))), np.uint8).tobytes()
     return QuantizedSegment(
-        0, model, specs, layers, np.zeros(shape, np.uint8), 0,
+        0,
+        model,
+        specs,
+        layers,
+        np.zeros(shape, np.uint8),
+        0,
         np.full(frames, crc32(black), np.uint32),
-    )  # fmt: skip
+    )
 
 
 def _black(video: VideoHeader) -> list[bytes]:
@@ -131,12 +147,12 @@ def write_payload(
             )
             for head in header.layers
         ),
-    )  # fmt: skip
+    )
     pieces = [(table, levels) for _, table, levels in segment.pieces(part, header)]
-    coded = entropy.encode(pieces) + bytes(4 * extra_words)
+    coded = range_coding.encode(pieces) + bytes(4 * extra_words)
     w = ByteWriter()
     header = change(replace(header, coded_words=len(coded) // 4))
-    syntax.write_segment_header(w, header, part.specs)
+    headers.write_segment_header(w, header, part.specs)
     return w.getvalue() + coded + part.frame_crcs.astype("<u4").tobytes()
 
 
@@ -149,9 +165,11 @@ class _Pipe(io.BytesIO):
 
 
 def make_file(
-    video: VideoHeader, parts: list[QuantizedSegment | tuple[bytes, int]], level: int = 10,
+    video: VideoHeader,
+    parts: list[QuantizedSegment | tuple[bytes, int]],
+    level: int = 10,
     streamed: bool = False,
-) -> bytes:  # fmt: skip
+) -> bytes:
     """A whole file of segments, or of payloads and their numbers of frames."""
     file = _Pipe() if streamed else io.BytesIO()
     writer = container.Writer(file, video, profiles.LEVELS[level])

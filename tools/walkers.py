@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from reference import ROOT, Filters, read_clip
 
+from hnervcodec.bitstream.headers import VideoHeader
 from hnervcodec.planes import Planes
-from hnervcodec.syntax import VideoHeader
 
 CLIP = ROOT / "clips/vtest.avi"
 SCENE: Filters = (("scale", "320:240:flags=area"),)

@@ -1,0 +1,1 @@
+"""The subcommands of `hnv`: they read the command line, call the library, and print."""

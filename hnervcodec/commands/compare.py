@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-import hnervcodec
+from hnervcodec._version import __version__
 from hnervcodec.commands.files import open_video
 from hnervcodec.commands.metrics import finite
 from hnervcodec.commands.options import PRESET, QUIET, SCENECUT
@@ -20,10 +20,10 @@ from hnervcodec.commands.progress import EncodeProgress
 from hnervcodec.errors import OutputError, SourceError, UsageError
 
 if TYPE_CHECKING:
-    from hnervcodec.classical import Coded
-    from hnervcodec.comparison import Job, Point
+    from hnervcodec.benchmark.other_codecs import Coded
+    from hnervcodec.benchmark.study import Job, Point
+    from hnervcodec.bitstream.headers import VideoHeader
     from hnervcodec.planes import Planes
-    from hnervcodec.syntax import VideoHeader
 
 HNV = "hnv"  # the codec that is not classical
 TABLE, FACTS, PICTURE = "points.csv", "compare.json", "compare.png"
@@ -71,9 +71,14 @@ class List(click.ParamType[list[str]]):
 @click.option("--limit", type=click.IntRange(1), help="Frames to compare at most.")
 @QUIET
 def compare(
-    source: str, output: str, codecs: list[str], bpp: list[str], preset: str, limit: int | None,
+    source: str,
+    output: str,
+    codecs: list[str],
+    bpp: list[str],
+    preset: str,
+    limit: int | None,
     quiet: bool,
-) -> None:  # fmt: skip
+) -> None:
     """Encode the video IN with several codecs at the same rates, and say what each makes of it.
 
     hnv is measured by its whole file and at --preset; x264 (veryslow), x265 (slow) and SVT-AV1 (5)
@@ -87,12 +92,12 @@ def compare(
     \b
     hnv compare in.mp4 --codecs hnv,x265 --bpp 0.02,0.05,0.1 --preset fast -o results
     """
-    from hnervcodec import classical
+    from hnervcodec.benchmark import other_codecs
 
     rates = [rate(text) for text in bpp]
     for name in codecs:
-        if name not in (HNV, *classical.CODECS):
-            known = ", ".join((HNV, *classical.CODECS))
+        if name not in (HNV, *other_codecs.CODECS):
+            known = ", ".join((HNV, *other_codecs.CODECS))
             raise UsageError(f"unknown codec {name!r}: choose from {known}")
     with open_video(source) as (header, read):
         if header.is_rgb:
@@ -102,18 +107,18 @@ def compare(
         raise SourceError(f"{source} holds no frames")
     for name in codecs:
         if name != HNV:
-            classical.check(name, header, frames[0])
-    from hnervcodec import comparison
+            other_codecs.check(name, header, frames[0])
+    from hnervcodec.benchmark import study
 
-    lengths = comparison.segments(header, frames, SCENECUT)
+    lengths = study.segments(header, frames, SCENECUT)
     if HNV in codecs:
-        comparison.check(header, lengths, preset, rates)
-    content, folder = comparison.digest(header, frames), open_folder(output)
+        study.check(header, lengths, preset, rates)
+    content, folder = study.digest(header, frames), open_folder(output)
     jobs = []
     for name in codecs:
-        version = f"hnv {hnervcodec.__version__}" if name == HNV else classical.versions()
-        own = preset if name == HNV else classical.CODECS[name].preset
-        jobs += [comparison.Job(content, name, own, value, version) for value in rates]
+        version = f"hnv {__version__}" if name == HNV else other_codecs.versions()
+        own = preset if name == HNV else other_codecs.CODECS[name].preset
+        jobs += [study.Job(content, name, own, value, version) for value in rates]
     try:
         points = measured(jobs, header, frames, lengths, folder / TABLE, quiet)
     except KeyboardInterrupt:
@@ -142,11 +147,15 @@ def open_folder(output: str) -> Path:
 
 
 def measured(
-    jobs: list[Job], header: VideoHeader, frames: list[Planes], lengths: list[int], path: Path,
+    jobs: list[Job],
+    header: VideoHeader,
+    frames: list[Planes],
+    lengths: list[int],
+    path: Path,
     quiet: bool,
-) -> list[Point]:  # fmt: skip
+) -> list[Point]:
     """A point for each job; those that the table at `path` lacks are measured and added to it."""
-    from hnervcodec.comparison import measure
+    from hnervcodec.benchmark.study import measure
 
     def trial(coded: Coded) -> None:
         say(f"    crf {coded.crf}: {coded.bytes:,} bytes, {coded.encode_seconds:.1f} s", quiet)
@@ -172,18 +181,18 @@ def say(line: str, quiet: bool) -> None:
 
 
 def load(path: Path) -> list[Point]:
-    from hnervcodec import tables
-    from hnervcodec.comparison import Point
+    from hnervcodec.benchmark import csv_rows
+    from hnervcodec.benchmark.study import Point
 
     try:
-        return tables.load(path, Point)
+        return csv_rows.load(path, Point)
     except ValueError as error:
         raise UsageError(f"{error}: move it away, or choose another folder") from error
 
 
 def save(path: Path, points: list[Point]) -> None:
-    from hnervcodec.files import open_complete_or_absent
-    from hnervcodec.tables import to_csv
+    from hnervcodec.benchmark.csv_rows import to_csv
+    from hnervcodec.system.atomic_files import open_complete_or_absent
 
     with open_complete_or_absent(path) as file:
         file.write(to_csv(map(asdict, points)).encode())
@@ -191,12 +200,12 @@ def save(path: Path, points: list[Point]) -> None:
 
 def report(points: list[Point], folder: Path, name: str) -> None:
     """Everything in compare.json, the picture, and then tables on standard output."""
-    from hnervcodec import comparison
-    from hnervcodec.files import complete_or_absent, open_complete_or_absent
+    from hnervcodec.benchmark import study
+    from hnervcodec.system.atomic_files import complete_or_absent, open_complete_or_absent
 
     rates: dict[str, dict[str, float]] = {}
     try:
-        rates = comparison.bd_rates(points)
+        rates = study.bd_rates(points)
     except ImportError:
         click.echo("note: BD-rates need bjontegaard: pip install hnervcodec[compare]", err=True)
     facts = {
@@ -208,7 +217,7 @@ def report(points: list[Point], folder: Path, name: str) -> None:
         file.write(json.dumps(facts, indent=1).encode() + b"\n")
     try:
         with complete_or_absent(folder / PICTURE) as path:
-            comparison.plot(str(path), points, name)
+            study.plot(str(path), points, name)
     except ImportError:
         click.echo("note: the picture needs matplotlib: pip install matplotlib", err=True)
     click.echo(f"{name}: {points[0].frames} frames of {points[0].width}x{points[0].height}")
@@ -221,17 +230,36 @@ def report(points: list[Point], folder: Path, name: str) -> None:
         print_columns(["", *rates], lines)
 
 
-COLUMNS = ["codec", "preset", "asked", "bpp", "bytes", "PSNR Y", "6:1:1", "SSIM", "MS-SSIM",
-           "encode", "decode"]  # fmt: skip
+COLUMNS = [
+    "codec",
+    "preset",
+    "asked",
+    "bpp",
+    "bytes",
+    "PSNR Y",
+    "6:1:1",
+    "SSIM",
+    "MS-SSIM",
+    "encode",
+    "decode",
+]
 
 
 def cells(point: Point) -> list[str]:
     """Of a line under COLUMNS."""
     return [
-        point.codec, point.preset, f"{point.rate:g}", f"{point.bpp:.4f}", f"{point.bytes:,}",
-        f"{point.psnr_y:.2f}", f"{point.psnr_611:.2f}", f"{point.ssim:.4f}",
-        f"{point.ms_ssim:.4f}", f"{point.encode_seconds:.1f} s", f"{point.decode_seconds:.2f} s",
-    ]  # fmt: skip
+        point.codec,
+        point.preset,
+        f"{point.rate:g}",
+        f"{point.bpp:.4f}",
+        f"{point.bytes:,}",
+        f"{point.psnr_y:.2f}",
+        f"{point.psnr_611:.2f}",
+        f"{point.ssim:.4f}",
+        f"{point.ms_ssim:.4f}",
+        f"{point.encode_seconds:.1f} s",
+        f"{point.decode_seconds:.2f} s",
+    ]
 
 
 def difference(percent: float | None) -> str:

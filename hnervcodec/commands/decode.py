@@ -26,9 +26,9 @@ from hnervcodec.commands.options import (
 from hnervcodec.errors import FileError, UsageError
 
 if TYPE_CHECKING:
-    from hnervcodec.decoder import Decoder
-    from hnervcodec.presentation import Presentation
-    from hnervcodec.syntax import VideoHeader
+    from hnervcodec.bitstream.headers import VideoHeader
+    from hnervcodec.decoding.decoder import Decoder
+    from hnervcodec.media.presentation import Presentation
 
 
 @click.command(
@@ -62,10 +62,22 @@ if TYPE_CHECKING:
 @OVERWRITE
 @QUIET
 def decode(
-    source: str, words: tuple[str, ...], output: str, selection: str | None, fps: Fraction | None,
-    slow_motion: Fraction, name: str | None, recover: bool, max_level: int | None,
-    arithmetic: str, device: str, threads: int | None, yes: bool, no: bool, quiet: bool,
-) -> None:  # fmt: skip
+    source: str,
+    words: tuple[str, ...],
+    output: str,
+    selection: str | None,
+    fps: Fraction | None,
+    slow_motion: Fraction,
+    name: str | None,
+    recover: bool,
+    max_level: int | None,
+    arithmetic: str,
+    device: str,
+    threads: int | None,
+    yes: bool,
+    no: bool,
+    quiet: bool,
+) -> None:
     """Reconstruct frames of the .hnv file IN, each checked against its checksum.
 
     The name of OUT says what is written: .y4m, .yuv, .npy (RGB [T, H, W, 3]), .framemd5, .png,
@@ -91,9 +103,9 @@ def decode(
         named(source),
         open_decoder(source, recover, max_level, arithmetic, device, threads) as decoder,
     ):
-        from hnervcodec import sinks
-        from hnervcodec.carriers import losses
-        from hnervcodec.selection import parse_frames, retimed
+        from hnervcodec.decoding.selection import parse_frames, retimed
+        from hnervcodec.media import sinks
+        from hnervcodec.media.format_limits import losses
 
         name = name or ("y4m" if output == "-" else sinks.format_of(output))
         header, positions = retimed(decoder.video, fps, slow_motion, decoder.times)
@@ -117,8 +129,11 @@ def decode(
                 sink.write(index, planes)
                 if not quiet and sys.stderr.isatty() and (done % 10 == 0 or done == len(wanted)):
                     rate = done / (time.monotonic() - start)
-                    click.echo(f"\r\x1b[K{done}/{len(wanted)} frames  {rate:.1f} frames/s",
-                               err=True, nl=done == len(wanted))  # fmt: skip
+                    click.echo(
+                        f"\r\x1b[K{done}/{len(wanted)} frames  {rate:.1f} frames/s",
+                        err=True,
+                        nl=done == len(wanted),
+                    )
         if decoder.reader.damage:
             missing = f"; frames {ranges(lost)} are missing" if lost else ""
             raise FileError(decoder.reader.damage[0] + missing)
@@ -135,9 +150,13 @@ def decode(
 @THREADS
 @QUIET
 def verify(
-    source: str, max_level: int | None, arithmetic: str, device: str, threads: int | None,
+    source: str,
+    max_level: int | None,
+    arithmetic: str,
+    device: str,
+    threads: int | None,
     quiet: bool,
-) -> None:  # fmt: skip
+) -> None:
     """Check every checksum of IN, of its bytes and of every decoded frame.
 
     Exit code 0 if all hold, 3 with the first that does not. The frames are decoded, so that this
@@ -169,7 +188,7 @@ def presented(
 ) -> tuple[Presentation, list[str]]:
     """What goes with the frames `wanted`, and notes of what does not. `is_retimed`: they are not
     shown when they were coded for; `is_as_long`: though all of them take as long."""
-    from hnervcodec import presentation
+    from hnervcodec.media import presentation
 
     reader, whole = decoder.reader, range(len(decoder))
     if not is_retimed and wanted == list(range(wanted[0], wanted[-1] + 1)):

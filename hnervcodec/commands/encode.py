@@ -23,18 +23,18 @@ from hnervcodec.commands.options import (
 )
 from hnervcodec.commands.progress import EncodeProgress, print_prediction
 from hnervcodec.commands.where import Share, Where, fitted, scanned
+from hnervcodec.encoding.job_folder import is_finished, unfinished
+from hnervcodec.encoding.rate import Rate
 from hnervcodec.errors import UsageError
-from hnervcodec.rate import Rate
-from hnervcodec.work import is_finished, unfinished
 
 if TYPE_CHECKING:
     from fractions import Fraction
 
-    from hnervcodec.encoder import Prediction
-    from hnervcodec.footage import Footage
-    from hnervcodec.plan import Settings
-    from hnervcodec.syntax import VideoHeader
-    from hnervcodec.video import VideoSource
+    from hnervcodec.bitstream.headers import VideoHeader
+    from hnervcodec.encoding.encoder import Prediction
+    from hnervcodec.encoding.file_input import Footage
+    from hnervcodec.encoding.plan import Settings
+    from hnervcodec.media.source import VideoSource
 
 
 @click.command(
@@ -140,13 +140,38 @@ if TYPE_CHECKING:
 @OVERWRITE
 @QUIET
 def encode(
-    source: str, output: str | None, bpp: float | None, bitrate: float | None, size: float | None,
-    psnr: float | None, quality: float | None, denoise: bool, preset: str, tune: str, segment: int,
-    scenecut: float, start: Fraction | None, stop: Fraction | None, skip: int, limit: int | None,
-    every: int, audio: str, mask: str | None, prune: float, seed: int, resume: bool, device: str,
-    threads: int | None, workers: int | None, cluster: str | None, share: tuple[int, int] | None,
-    dry_run: bool, yes: bool, no: bool, quiet: bool,
-) -> None:  # fmt: skip
+    source: str,
+    output: str | None,
+    bpp: float | None,
+    bitrate: float | None,
+    size: float | None,
+    psnr: float | None,
+    quality: float | None,
+    denoise: bool,
+    preset: str,
+    tune: str,
+    segment: int,
+    scenecut: float,
+    start: Fraction | None,
+    stop: Fraction | None,
+    skip: int,
+    limit: int | None,
+    every: int,
+    audio: str,
+    mask: str | None,
+    prune: float,
+    seed: int,
+    resume: bool,
+    device: str,
+    threads: int | None,
+    workers: int | None,
+    cluster: str | None,
+    share: tuple[int, int] | None,
+    dry_run: bool,
+    yes: bool,
+    no: bool,
+    quiet: bool,
+) -> None:
     """Fit a network to the video IN and write it to OUT.
 
     IN is anything ffmpeg's libraries open, or - for Y4M on standard input. Choose the size of
@@ -176,7 +201,7 @@ def encode(
         raise UsageError("-o OUT is missing: where the .hnv file is to go, or - for a pipe")
     if is_ours(source):
         raise UsageError(f"{source} is a .hnv file already: hnv join puts such files together")
-    from hnervcodec.footage import Footage, between, can_be_reread
+    from hnervcodec.encoding.file_input import Footage, between, can_be_reread
 
     if (where.is_elsewhere or share) and not can_be_reread(source):
         raise UsageError("--workers, --cluster and --segments do not work from a pipe")
@@ -186,13 +211,21 @@ def encode(
         skip, limit = between(source, start, stop, every)
     footage = Footage(source, skip, limit, every, mask, audio == "copy")
     options: dict[str, Any] = {
-        "preset": preset, "tune": tune, "segment_frames": segment, "prune": prune,
-        "device": device, "seed": seed,
-    }  # fmt: skip
+        "preset": preset,
+        "tune": tune,
+        "segment_frames": segment,
+        "prune": prune,
+        "device": device,
+        "seed": seed,
+    }
     facts = {
-        **options, **asdict(rate), **footage.facts(), "scenecut": scenecut,
-        "threads": where.fit_threads, "share": share and list(share),
-    }  # fmt: skip
+        **options,
+        **asdict(rate),
+        **footage.facts(),
+        "scenecut": scenecut,
+        "threads": where.fit_threads,
+        "share": share and list(share),
+    }
     target = None if dry_run else output
     if target is not None and not yes and is_finished(target, facts):
         if not quiet:
@@ -205,9 +238,9 @@ def encode(
         open_output(target, folder) as file,
         footage.open() as video,
     ):
-        from hnervcodec import encoder
-        from hnervcodec.kernels import resolve_device, use_threads
-        from hnervcodec.plan import Plan
+        from hnervcodec.encoding import encoder
+        from hnervcodec.encoding.plan import Plan
+        from hnervcodec.system.devices import resolve_device, use_threads
 
         use_threads(where.fit_threads)
         if not where.is_elsewhere:
@@ -242,12 +275,16 @@ def encode(
 
 
 def predicted(
-    header: VideoHeader, video: VideoSource, footage: Footage, settings: Settings, where: Where,
+    header: VideoHeader,
+    video: VideoSource,
+    footage: Footage,
+    settings: Settings,
+    where: Where,
     report: EncodeProgress,
-) -> Prediction:  # fmt: skip
+) -> Prediction:
     """Of the segments to be fitted. `video`: the footage, opened."""
-    from hnervcodec.encoder import predict
-    from hnervcodec.plan import Plan
+    from hnervcodec.encoding.encoder import predict
+    from hnervcodec.encoding.plan import Plan
 
     first, number = 0, 0
     if where.share:
@@ -256,7 +293,9 @@ def predicted(
         settings = replace(settings, lengths=tuple(part.frame_count for part in parts))
     masks = footage.masks(header)
     return predict(
-        header, islice(video.frames(), first, None), settings,
+        header,
+        islice(video.frames(), first, None),
+        settings,
         masks=masks and islice(masks, first, None),
         report=lambda n, progress: report(number + n, progress),
-    )  # fmt: skip
+    )

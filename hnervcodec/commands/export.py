@@ -6,10 +6,10 @@ from pathlib import Path
 
 import click
 
+from hnervcodec.bitstream.reader import Reader
 from hnervcodec.commands.files import check_overwrite, named, open_file
 from hnervcodec.commands.options import MAX_LEVEL, OVERWRITE
 from hnervcodec.errors import UsageError
-from hnervcodec.reader import Reader
 
 
 @click.command(
@@ -27,9 +27,14 @@ from hnervcodec.reader import Reader
 @MAX_LEVEL
 @OVERWRITE
 def export(
-    source: str, output: str, segment: int, integers: bool, max_level: int | None, yes: bool,
+    source: str,
+    output: str,
+    segment: int,
+    integers: bool,
+    max_level: int | None,
+    yes: bool,
     no: bool,
-) -> None:  # fmt: skip
+) -> None:
     """Write a segment's network as an ONNX graph, and its embeddings beside it as .npy.
 
     The graph takes embeddings, uint8 [B, C, h, w], and gives planes y, cb and cr, [B, H, W]. All it
@@ -49,13 +54,13 @@ def export(
         for path in (output, embeddings):
             check_overwrite(source, path, yes, no)
         try:
-            from hnervcodec.export import to_onnx
+            from hnervcodec.synthesis.onnx_graph import to_onnx
         except ImportError as error:
             raise UsageError("exporting needs onnx: pip install hnervcodec[onnx]") from error
         import numpy as np
 
-        from hnervcodec import segment as segments
-        from hnervcodec.files import open_complete_or_absent
+        from hnervcodec.bitstream import segment as segments
+        from hnervcodec.system.atomic_files import open_complete_or_absent
 
         entry = reader.index[segment]
         read = segments.read(reader.segment_payload(entry), reader.video, reader.level)

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import click
 
-from hnervcodec.container import SIGNATURE
+from hnervcodec.bitstream.container import SIGNATURE
+from hnervcodec.bitstream.reader import Reader
 from hnervcodec.errors import (
     FileError,
     LimitError,
@@ -21,13 +22,12 @@ from hnervcodec.errors import (
     UnsupportedError,
     UsageError,
 )
-from hnervcodec.reader import Reader
 
 if TYPE_CHECKING:
-    from hnervcodec.decoder import Decoder
+    from hnervcodec.bitstream.headers import VideoHeader
+    from hnervcodec.decoding.decoder import Decoder
+    from hnervcodec.media.presentation import Presentation
     from hnervcodec.planes import Planes
-    from hnervcodec.presentation import Presentation
-    from hnervcodec.syntax import VideoHeader
 
 
 @contextmanager
@@ -57,14 +57,18 @@ def named(source: str) -> Iterator[None]:
 
 @contextmanager
 def open_decoder(
-    source: str, recover: bool, max_level: int | None, arithmetic: str, device: str,
+    source: str,
+    recover: bool,
+    max_level: int | None,
+    arithmetic: str,
+    device: str,
     threads: int | None,
-) -> Iterator[Decoder]:  # fmt: skip
+) -> Iterator[Decoder]:
     with open_file(source) as file:
         reader = Reader(
             file, recover=recover, max_level=max_level
         )  # a wrong file fails before torch is loaded
-        from hnervcodec.decoder import Decoder
+        from hnervcodec.decoding.decoder import Decoder
 
         yield Decoder(reader, path=arithmetic, device=device, threads=threads)
 
@@ -87,7 +91,7 @@ def open_video(source: str) -> Iterator[tuple[VideoHeader, Iterator[Planes]]]:
                 decoder = stack.enter_context(opened)
             yield decoder.video, _frames(source, decoder)
     else:
-        from hnervcodec.video import VideoSource
+        from hnervcodec.media.source import VideoSource
 
         with VideoSource(source) as video:
             yield video.header, video.frames()
@@ -139,7 +143,7 @@ def open_output(output: str | None, folder: Path | None = None) -> Iterator[Bina
             raise UsageError("a .hnv file is not written to a terminal: use -o FILE")
         yield cast(BinaryIO, _Pipe(sys.stdout.buffer))
         return
-    from hnervcodec.files import open_complete_or_absent
+    from hnervcodec.system.atomic_files import open_complete_or_absent
 
     if not Path(output).absolute().parent.is_dir():
         raise OutputError(f"cannot write {output}: no such folder")
@@ -151,7 +155,7 @@ def check_files(
     source: str, output: str, name: str, numbers: Sequence[int], yes: bool, no: bool
 ) -> None:
     """What can be known before anything is computed."""
-    from hnervcodec.sinks import png_name
+    from hnervcodec.media.sinks import png_name
 
     if output == "-":
         return
@@ -173,13 +177,13 @@ def open_sink(
 ) -> Iterator[Any]:
     """A sink for the header's `frame_count` frames. `shown`: what goes with the frames, for those
     formats that hold it; `words`: options of an encoder."""
-    from hnervcodec import encodings, sinks
-    from hnervcodec.files import complete_or_absent, open_complete_or_absent
-    from hnervcodec.libav_sink import LibavSink
+    from hnervcodec.media import output_codecs, sinks
+    from hnervcodec.media.muxer_sink import LibavSink
+    from hnervcodec.system.atomic_files import complete_or_absent, open_complete_or_absent
 
     if output == "-" and name not in sinks.STREAMED:
         raise UsageError(f"{name} cannot be written to a pipe: use {', '.join(sinks.STREAMED)}")
-    if words and name not in encodings.CONTAINERS:
+    if words and name not in output_codecs.CONTAINERS:
         raise UsageError(f"{name} takes no encoder options such as {words[0]}")
     if output == "-" and name != "framemd5" and sys.stdout.isatty():
         raise UsageError("video is not written to a terminal: use -o FILE, or pipe it on")
@@ -196,7 +200,7 @@ def open_sink(
         sink = sinks.PngSink(output, header)
         yield sink
     else:
-        encoding = encodings.choose(name, header, words)
+        encoding = output_codecs.choose(name, header, words)
         with complete_or_absent(output) as path:
             sink = LibavSink(path, header, encoding, shown)
             yield sink

@@ -8,12 +8,12 @@ from typing import Any
 
 import click
 
-from hnervcodec.ancillary import AUDIO
+from hnervcodec.bitstream.ancillary import AUDIO
+from hnervcodec.bitstream.reader import Reader
+from hnervcodec.bitstream.timing import ConstantTimes
 from hnervcodec.commands.files import named, open_file
 from hnervcodec.commands.options import MAX_LEVEL
 from hnervcodec.planes import CHROMA_NAMES
-from hnervcodec.reader import Reader
-from hnervcodec.timing import ConstantTimes
 
 
 @click.command(
@@ -41,8 +41,8 @@ def info(source: str, as_json: bool, max_level: int | None) -> None:
 
 def describe(reader: Reader) -> dict[str, Any]:
     """Facts of a file as plain JSON types; `bytes` adds up to the file's size."""
-    from hnervcodec import segment as segments
-    from hnervcodec.container import CHUNK_OVERHEAD, PREFIX_SIZE
+    from hnervcodec.bitstream import segment as segments
+    from hnervcodec.bitstream.container import CHUNK_OVERHEAD, PREFIX_SIZE
 
     video = reader.video
     spent: dict[str, float] = {"prefix": PREFIX_SIZE}
@@ -56,16 +56,18 @@ def describe(reader: Reader) -> dict[str, Any]:
         segment = segments.read(payload, video, reader.level)
         usage = segments.usage(payload, segment, video, reader.level)
         stem = segment.specs[0]
-        rows.append({
-            "first_frame": segment.first_frame,
-            "frames": segment.frame_count,
-            "bytes": CHUNK_OVERHEAD + chunk.length,
-            "chunk": CHUNK_OVERHEAD,
-            **asdict(usage),
-            "embedding_shape": [stem.in_channels, stem.height, stem.width],
-            "weights": {spec.name: list(spec.weight_shape) for spec in segment.specs},
-            "macs_per_pixel": sum(s.macs for s in segment.specs) / (video.width * video.height),
-        })  # fmt: skip
+        rows.append(
+            {
+                "first_frame": segment.first_frame,
+                "frames": segment.frame_count,
+                "bytes": CHUNK_OVERHEAD + chunk.length,
+                "chunk": CHUNK_OVERHEAD,
+                **asdict(usage),
+                "embedding_shape": [stem.in_channels, stem.height, stem.width],
+                "weights": {spec.name: list(spec.weight_shape) for spec in segment.specs},
+                "macs_per_pixel": sum(s.macs for s in segment.specs) / (video.width * video.height),
+            }
+        )
     times = reader.frame_times
     spent["segments"] = sum(row["bytes"] for row in rows)
     pixels = video.width * video.height * video.frame_count
@@ -91,9 +93,11 @@ def stream_facts(reader: Reader, number: int) -> dict[str, Any]:
     """What is known of a stream of sound or subtitles."""
     stream = reader.streams[number]
     packets = [
-        packet for entry in reader.index for packet in reader.packets(entry)
+        packet
+        for entry in reader.index
+        for packet in reader.packets(entry)
         if packet.stream == number
-    ]  # fmt: skip
+    ]
     facts: dict[str, Any] = {
         "kind": "sound" if stream.kind == AUDIO else "subtitles",
         "codec": stream.codec,
@@ -155,9 +159,12 @@ def as_text(facts: dict[str, Any]) -> str:
             row(name, size)
     for n, segment in enumerate(facts["segments"]):
         last = segment["first_frame"] + segment["frames"] - 1
-        row(f"segment {n}", segment["bytes"],
+        row(
+            f"segment {n}",
+            segment["bytes"],
             f"frames {segment['first_frame']}-{last}, {segment['macs_per_pixel'] / 1000:.1f} "
-            "kMAC per pixel")  # fmt: skip
+            "kMAC per pixel",
+        )
         row("  chunk", segment["chunk"])
         row("  header and tables", segment["header"])
         shape = "x".join(map(str, segment["embedding_shape"]))

@@ -23,8 +23,8 @@ from hnervcodec.commands.options import (
 )
 from hnervcodec.commands.progress import EncodeProgress
 from hnervcodec.commands.where import scanned
+from hnervcodec.encoding.job_folder import unfinished
 from hnervcodec.errors import UsageError
-from hnervcodec.work import unfinished
 
 
 @click.command(
@@ -52,9 +52,20 @@ from hnervcodec.work import unfinished
 @OVERWRITE
 @QUIET
 def inpaint(
-    source: str, mask: str, output: str, name: str | None, bpp: float, preset: str, seed: int,
-    resume: bool, device: str, threads: int | None, yes: bool, no: bool, quiet: bool,
-) -> None:  # fmt: skip
+    source: str,
+    mask: str,
+    output: str,
+    name: str | None,
+    bpp: float,
+    preset: str,
+    seed: int,
+    resume: bool,
+    device: str,
+    threads: int | None,
+    yes: bool,
+    no: bool,
+    quiet: bool,
+) -> None:
     """Replace what MASK covers in the video IN by what a network makes of the rest.
 
     A network is fitted to all frames without what is masked; only the masked samples come from
@@ -64,24 +75,31 @@ def inpaint(
     hnv inpaint in.mp4 --mask logo.png -o out.mkv
     hnv inpaint in.mp4 --mask boxes.json -o out.mp4 --preset slow --bpp 0.05
     """
-    from hnervcodec.footage import Footage, can_be_reread
-    from hnervcodec.synthesis import processors
+    from hnervcodec.encoding.file_input import Footage, can_be_reread
+    from hnervcodec.system.devices import processors
 
     if not can_be_reread(source):
         raise UsageError("IN is read twice and cannot be a pipe")
-    from hnervcodec import encoder, sinks
-    from hnervcodec.decoder import Decoder
-    from hnervcodec.kernels import use_threads
-    from hnervcodec.masks import restored
-    from hnervcodec.plan import DEFAULT_SEGMENT_FRAMES, Settings, check_rate
-    from hnervcodec.presentation import whole
+    from hnervcodec.decoding.decoder import Decoder
+    from hnervcodec.encoding import encoder
+    from hnervcodec.encoding.plan import DEFAULT_SEGMENT_FRAMES, Settings, check_rate
+    from hnervcodec.media import sinks
+    from hnervcodec.media.masks import restored
+    from hnervcodec.media.presentation import whole
+    from hnervcodec.system.devices import use_threads
 
     threads = threads or processors()
     use_threads(threads)
     name = name or ("y4m" if output == "-" else sinks.format_of(output))
     footage = Footage(source, mask=mask)
-    facts = {**footage.facts(), "bpp": bpp, "preset": preset, "seed": seed, "device": device,
-             "threads": threads}  # fmt: skip
+    facts = {
+        **footage.facts(),
+        "bpp": bpp,
+        "preset": preset,
+        "seed": seed,
+        "device": device,
+        "threads": threads,
+    }
     is_file = name != "png"
     check_files(source, output, name, range(1), yes, no)
     with (
@@ -110,9 +128,14 @@ def inpaint(
         with open_sink(output, name, to_come, shown) as sink, tempfile.TemporaryFile() as file:
             coded = cast(BinaryIO, file)
             encoder.encode(
-                header, frames.frames(), coded, settings,
-                masks=footage.masks(header), folder=folder, report=report,
-            )  # fmt: skip
+                header,
+                frames.frames(),
+                coded,
+                settings,
+                masks=footage.masks(header),
+                folder=folder,
+                report=report,
+            )
             coded.seek(0)
             with footage.open() as again, Decoder(coded) as decoder:
                 made = decoder.frames(range(len(decoder)))

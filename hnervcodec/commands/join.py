@@ -6,9 +6,9 @@ from contextlib import ExitStack
 
 import click
 
+from hnervcodec.bitstream.reader import Reader
 from hnervcodec.commands.files import check_overwrite, named, open_file, open_output
 from hnervcodec.commands.options import MAX_LEVEL, OVERWRITE
-from hnervcodec.reader import Reader
 
 
 @click.command(short_help="Put .hnv files one after the other as they are.")
@@ -32,7 +32,7 @@ def join(sources: tuple[str, ...], output: str, max_level: int | None, yes: bool
     \b
     hnv join part1.hnv part2.hnv part3.hnv -o whole.hnv
     """
-    from hnervcodec.joining import join as joined
+    from hnervcodec.bitstream.joining import join as joined
 
     for source in sources:
         check_overwrite(source, output, yes, no)

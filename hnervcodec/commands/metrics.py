@@ -16,9 +16,9 @@ from hnervcodec.commands.files import open_video
 from hnervcodec.errors import HnervError, SourceError, UsageError
 
 if TYPE_CHECKING:
-    from hnervcodec.quality import Quality
-    from hnervcodec.syntax import VideoHeader
-    from hnervcodec.vmaf import Vmaf
+    from hnervcodec.benchmark.frame_quality import Quality
+    from hnervcodec.benchmark.vmaf import Vmaf
+    from hnervcodec.bitstream.headers import VideoHeader
 
 
 @click.command(
@@ -35,9 +35,14 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="For programs: the whole and every frame.")
 @click.option("--plot", metavar="FILE", help="PSNR over the frames, as a PNG (needs matplotlib).")
 def metrics(
-    reference: str, distorted: str, limit: int | None, table: str | None, vmaf: bool,
-    as_json: bool, plot: str | None,
-) -> None:  # fmt: skip
+    reference: str,
+    distorted: str,
+    limit: int | None,
+    table: str | None,
+    vmaf: bool,
+    as_json: bool,
+    plot: str | None,
+) -> None:
     """Say how much the video DIST differs from REF; either may be a .hnv file.
 
     PSNR and SSIM are those of ffmpeg's filters, MS-SSIM is of luma. VMAF (default model) is there
@@ -56,7 +61,7 @@ def metrics(
                     f"{getattr(video, name)} and {getattr(other, name)}"
                 )
         with open_vmaf(video, vmaf) as judge:
-            from hnervcodec.quality import Comparison, named
+            from hnervcodec.benchmark.frame_quality import Comparison, named
 
             comparison = Comparison(video)
             try:
@@ -92,7 +97,7 @@ def metrics(
 @contextmanager
 def open_vmaf(video: VideoHeader, is_asked: bool) -> Iterator[Vmaf | None]:
     """None where there is no libvmaf or no luma, and nobody asked for it."""
-    from hnervcodec import vmaf
+    from hnervcodec.benchmark import vmaf
 
     if video.is_rgb:
         if is_asked:
@@ -123,8 +128,11 @@ def scores(judge: Vmaf, is_asked: bool) -> list[float]:
 def print_summary(whole: dict[str, float]) -> None:
     names = {"psnr": "PSNR, dB", "ssim": "SSIM", "ms_ssim": "MS-SSIM", "vmaf": "VMAF"}
     for kind, label in names.items():
-        values = {key.removeprefix(kind).strip("_"): value for key, value in whole.items()
-                  if key.startswith(kind) and not math.isnan(value)}  # fmt: skip
+        values = {
+            key.removeprefix(kind).strip("_"): value
+            for key, value in whole.items()
+            if key.startswith(kind) and not math.isnan(value)
+        }
         digits = 4 if "ssim" in kind else 2
         parts = (
             f"{'6:1:1' if key == '611' else key} {value:.{digits}f}".strip()
@@ -143,19 +151,19 @@ def finite(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def write_plot(path: str, frames: list[Quality], video: VideoHeader, title: str) -> None:
-    from hnervcodec import quality
-    from hnervcodec.files import complete_or_absent
+    from hnervcodec.benchmark import frame_quality
+    from hnervcodec.system.atomic_files import complete_or_absent
 
     try:
         with complete_or_absent(path) as name:
-            quality.plot(str(name), frames, video, title)
+            frame_quality.plot(str(name), frames, video, title)
     except ImportError as error:
         raise UsageError("--plot needs matplotlib: pip install matplotlib") from error
 
 
 def write_table(path: str, rows: list[dict[str, Any]]) -> None:
-    from hnervcodec.files import open_complete_or_absent
-    from hnervcodec.tables import to_csv
+    from hnervcodec.benchmark.csv_rows import to_csv
+    from hnervcodec.system.atomic_files import open_complete_or_absent
 
     text = to_csv(rows)
     if path == "-":

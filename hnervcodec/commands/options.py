@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from hnervcodec.profiles import LEVELS
+from hnervcodec.bitstream.levels import LEVELS
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -26,8 +26,8 @@ from hnervcodec.commands.options import (
 from hnervcodec.errors import OutputError
 
 if TYPE_CHECKING:
+    from hnervcodec.bitstream.headers import VideoHeader
     from hnervcodec.planes import Planes
-    from hnervcodec.syntax import VideoHeader
 
 # Both read Y4M on standard input; by preference.
 PLAYERS = {
@@ -54,10 +54,17 @@ PLAYERS = {
 @THREADS
 @QUIET
 def play(
-    source: str, selection: str | None, fps: Fraction | None, slow_motion: Fraction,
-    player: str | None, max_level: int | None, arithmetic: str, device: str, threads: int | None,
+    source: str,
+    selection: str | None,
+    fps: Fraction | None,
+    slow_motion: Fraction,
+    player: str | None,
+    max_level: int | None,
+    arithmetic: str,
+    device: str,
+    threads: int | None,
     quiet: bool,
-) -> None:  # fmt: skip
+) -> None:
     """Show the .hnv file IN in a window of ffplay's or mpv's.
 
     Frames are decoded while they play, without sound. Closing the window ends the command, with
@@ -73,7 +80,7 @@ def play(
         named(source),
         open_decoder(source, False, max_level, arithmetic, device, threads) as decoder,
     ):
-        from hnervcodec.selection import parse_frames, retimed
+        from hnervcodec.decoding.selection import parse_frames, retimed
 
         header, positions = retimed(decoder.video, fps, slow_motion, decoder.times)
         if selection:
@@ -92,7 +99,7 @@ def play(
 
 def show(command: list[str], header: VideoHeader, frames: Iterable[Planes], log: IO[bytes]) -> int:
     """Pipes the frames into a player, until it closes; returns its exit code."""
-    from hnervcodec.sinks import Y4mSink
+    from hnervcodec.media.sinks import Y4mSink
 
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log) as process:
         pipe = cast(BinaryIO, process.stdin)

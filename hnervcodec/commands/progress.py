@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from hnervcodec.encoder import EncodeResult, Prediction
-    from hnervcodec.fitting import Progress
-    from hnervcodec.syntax import VideoHeader
+    from hnervcodec.bitstream.headers import VideoHeader
+    from hnervcodec.encoding.encoder import EncodeResult, Prediction
+    from hnervcodec.fitting.fit import Progress
 
 
 class EncodeProgress:

@@ -15,10 +15,10 @@ from hnervcodec.errors import UsageError
 
 if TYPE_CHECKING:
     from hnervcodec.commands.progress import EncodeProgress
-    from hnervcodec.footage import Footage, Scan
-    from hnervcodec.plan import Part, Plan
-    from hnervcodec.segment_encoder import EncodedSegment
-    from hnervcodec.video import Entry, VideoSource
+    from hnervcodec.encoding.file_input import Footage, Scan
+    from hnervcodec.encoding.plan import Part, Plan
+    from hnervcodec.encoding.segment_encoder import EncodedSegment
+    from hnervcodec.media.source import Entry, VideoSource
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Where:
 
     @property
     def fit_threads(self) -> int:
-        from hnervcodec.synthesis import processors
+        from hnervcodec.system.devices import processors
 
         if self.threads or not self.is_elsewhere:
             return self.threads or processors()
@@ -68,19 +68,24 @@ class Where:
 
 @contextmanager
 def fitted(
-    plan: Plan, footage: Footage, where: Where, folder: Path | None, report: EncodeProgress,
-    source: VideoSource, entries: Sequence[Entry],
-) -> Iterator[Iterator[EncodedSegment]]:  # fmt: skip
+    plan: Plan,
+    footage: Footage,
+    where: Where,
+    folder: Path | None,
+    report: EncodeProgress,
+    source: VideoSource,
+    entries: Sequence[Entry],
+) -> Iterator[Iterator[EncodedSegment]]:
     """The segments, in order, from wherever they are fitted. `source`: the footage, opened;
     `entries`: as in `Scan`."""
-    from hnervcodec.encoder import masked, segment_jobs
-    from hnervcodec.segment_encoder import encode_segment
+    from hnervcodec.encoding.encoder import masked, segment_jobs
+    from hnervcodec.encoding.segment_encoder import encode_segment
 
     parts = where.parts(plan)
     report.lengths = {part.number: part.frame_count for part in parts}
     if where.is_elsewhere:
         try:
-            from hnervcodec import cluster
+            from hnervcodec.encoding import cluster
         except ImportError as error:
             raise UsageError(
                 "--workers and --cluster need Dask: pip install hnervcodec[cluster]"
@@ -106,14 +111,14 @@ def scanned(
     footage: Footage, segment: int, scenecut: float, folder: Path | None, report: EncodeProgress
 ) -> Scan | None:
     """What a look at all frames finds, or found before."""
-    from hnervcodec import checkpoints
-    from hnervcodec.footage import Scan
+    from hnervcodec.encoding import job_folder
+    from hnervcodec.encoding.file_input import Scan
 
     def scan() -> bytes:
         found = footage.scan(segment, scenecut, report.scanned)
         return found.to_bytes() if found else b""
 
-    found = checkpoints.kept(folder, "scan", scan)
+    found = job_folder.kept(folder, "scan", scan)
     made = Scan.from_bytes(found) if found else None
     report.scan_is_done(made.lengths if made else ())
     return made

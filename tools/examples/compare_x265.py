@@ -11,10 +11,11 @@ import sys
 import tempfile
 from pathlib import Path
 
-from hnervcodec import Decoder, VideoHeader, classical, encode
-from hnervcodec.metrics import PlaneError
+from hnervcodec import Decoder, VideoHeader, encode
+from hnervcodec.benchmark import other_codecs
+from hnervcodec.media.source import VideoSource
+from hnervcodec.metrics.psnr import PlaneError
 from hnervcodec.planes import Planes
-from hnervcodec.video import VideoSource
 
 EXCERPT = Path(__file__).resolve().parents[2] / "tests/data/bunny.mp4"
 
@@ -36,7 +37,7 @@ def compare(source: str | Path, file: str) -> None:
     with VideoSource(source, limit=len(ours)) as video:
         frames = list(video.frames())
     report("hnv", header, size, frames, ours)
-    theirs = classical.code_at("x265", header, frames, size)
+    theirs = other_codecs.code_at("x265", header, frames, size)
     report("x265", header, theirs.bytes, frames, theirs.decoded)
 
 

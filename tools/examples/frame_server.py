@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from hnervcodec import Decoder, encode
-from hnervcodec.sinks import Y4mSink
+from hnervcodec.media.sinks import Y4mSink
 
 EXCERPT = Path(__file__).resolve().parents[2] / "tests/data/bunny.mp4"
 

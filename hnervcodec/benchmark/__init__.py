@@ -1,0 +1,1 @@
+"""How good the codec is, beside other codecs."""

@@ -1,0 +1,203 @@
+"""This codec and the classical ones on the same frames, at the same rates."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import math
+import time
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from hnervcodec.benchmark import other_codecs
+from hnervcodec.benchmark.frame_quality import Comparison, Quality
+from hnervcodec.benchmark.plots import picture, rate_axis
+from hnervcodec.bitstream.headers import VideoHeader
+from hnervcodec.decoding.decoder import Decoder
+from hnervcodec.encoding.encoder import Report, encode
+from hnervcodec.encoding.plan import DEFAULT_SEGMENT_FRAMES, Plan, Settings
+from hnervcodec.media.scenes import scan
+from hnervcodec.planes import Planes, plane_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One thing to measure."""
+
+    source: str  # SHA-256 over size, depth and all frames, first 12 digits
+    codec: str  # hnv, or one of other_codecs.CODECS
+    preset: str
+    rate: float  # bits per pixel that may not be exceeded
+    version: str  # of the codec
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One measurement. Sizes are of the whole file for hnv, else of the elementary stream."""
+
+    source: str
+    codec: str
+    preset: str
+    rate: float
+    version: str
+    crf: str  # that came nearest to the rate; of the classical codecs
+    frames: int
+    width: int
+    height: int
+    bytes: int
+    psnr_y: float
+    psnr_cb: float
+    psnr_cr: float
+    psnr_611: float  # (6 Y + Cb + Cr) / 8
+    ssim: float  # over all samples
+    ms_ssim: float  # of luma
+    encode_seconds: float
+    decode_seconds: float
+
+    @property
+    def bpp(self) -> float:
+        """Bits per pixel."""
+        return 8 * self.bytes / (self.frames * self.width * self.height)
+
+    @property
+    def job(self) -> Job:
+        return Job(self.source, self.codec, self.preset, self.rate, self.version)
+
+
+def digest(header: VideoHeader, frames: Iterable[Planes]) -> str:
+    """Of the samples: a `Job`'s source."""
+    made = hashlib.sha256(repr((header.width, header.height, header.bit_depth)).encode())
+    for planes in frames:
+        made.update(plane_bytes(planes))
+    return made.hexdigest()[:12]
+
+
+def segments(header: VideoHeader, frames: list[Planes], scenecut: float) -> list[int]:
+    """Lengths of hnv's segments, as `hnv encode` chooses them; `scenecut` as in `scenes.scan`."""
+    return scan(header, frames, DEFAULT_SEGMENT_FRAMES, scenecut)
+
+
+def check(header: VideoHeader, lengths: list[int], preset: str, rates: list[float]) -> None:
+    """UsageError if hnv cannot code such segments at one of the rates."""
+    for rate in rates:
+        Plan.of(header, _settings(header, rate, preset, lengths))
+
+
+def _settings(header: VideoHeader, rate: float, preset: str, lengths: list[int]) -> Settings:
+    return Settings(
+        bytes_per_frame=_bytes_per_frame(header, rate), preset=preset, lengths=tuple(lengths)
+    )
+
+
+def _bytes_per_frame(header: VideoHeader, rate: float) -> float:
+    return rate * header.width * header.height / 8
+
+
+def measure(
+    job: Job,
+    header: VideoHeader,
+    frames: list[Planes],
+    lengths: list[int],
+    report: Report,
+    tried: Callable[[other_codecs.Coded], None],
+) -> Point:
+    """Encodes, decodes and compares. `report` hears of hnv's fit, `tried` of the others' trials;
+    `lengths`: see `segments`."""
+    if job.codec in other_codecs.CODECS:
+        size = math.floor(_bytes_per_frame(header, job.rate) * len(frames))
+        coded = other_codecs.code_at(job.codec, header, frames, size, job.preset, tried)
+    else:
+        coded = _code(job, header, frames, lengths, report)
+    found = _quality(header, frames, coded.decoded)
+    return Point(
+        job.source,
+        job.codec,
+        job.preset,
+        job.rate,
+        job.version,
+        coded.crf,
+        len(frames),
+        header.width,
+        header.height,
+        coded.bytes,
+        round(found.psnr_y, 4),
+        round(found.psnr_cb, 4),
+        round(found.psnr_cr, 4),
+        round(found.psnr_611, 4),
+        round(found.ssim_all, 6),
+        round(found.ms_ssim, 6),
+        round(coded.encode_seconds, 3),
+        round(coded.decode_seconds, 3),
+    )
+
+
+def _code(
+    job: Job, header: VideoHeader, frames: list[Planes], lengths: list[int], report: Report
+) -> other_codecs.Coded:
+    """As `hnv encode` does."""
+    file, start = io.BytesIO(), time.monotonic()
+    encode(header, frames, file, _settings(header, job.rate, job.preset, lengths), report=report)
+    encoded, coded = time.monotonic(), file.getvalue()
+    with Decoder(coded) as decoder:
+        decoded = [planes for _, planes in decoder.frames(range(len(decoder)))]
+    return other_codecs.Coded(len(coded), decoded, encoded - start, time.monotonic() - encoded)
+
+
+def _quality(header: VideoHeader, frames: list[Planes], decoded: list[Planes]) -> Quality:
+    comparison = Comparison(header)
+    for pair in zip(frames, decoded, strict=True):
+        comparison.add(*pair)
+    return comparison.whole
+
+
+Curve = Sequence[tuple[int, float]]  # (bytes, PSNR in dB) of one codec
+
+
+def curves(points: Iterable[Point]) -> dict[str, list[Point]]:
+    """The points of each codec by size; several rates may have led to one and the same."""
+    made: dict[str, dict[int, Point]] = {}
+    for point in points:
+        made.setdefault(point.codec, {})[point.bytes] = point
+    return {codec: sorted(line.values(), key=lambda p: p.bytes) for codec, line in made.items()}
+
+
+LEAST_POINTS = 3  # of a curve that a BD-rate says anything about; studies take four or more
+
+
+def bd_rate(anchor: Curve, test: Curve) -> float:
+    """Bjontegaard's average difference in rate between curves, percent, by PCHIP where they
+    overlap: negative if `test` needs less. nan without overlap, for curves of less than
+    LEAST_POINTS, and for those that do not rise. ImportError without the package bjontegaard."""
+    from bjontegaard import bd_rate
+
+    lines = [np.array(sorted(curve)) for curve in (anchor, test)]
+    for line in lines:
+        if len(line) < LEAST_POINTS or not (np.diff(line[:, 1]) > 0).all():
+            return math.nan
+    if not np.isfinite(np.concatenate(lines)).all():
+        return math.nan
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return float(bd_rate(*lines[0].T, *lines[1].T, "pchip", False, min_overlap=0))
+
+
+def bd_rates(points: Iterable[Point]) -> dict[str, dict[str, float]]:
+    """By anchor, then by codec: BD-rates by 6:1:1 PSNR, percent."""
+    lines = {codec: [(p.bytes, p.psnr_611) for p in line] for codec, line in curves(points).items()}
+    return {
+        anchor: {test: bd_rate(lines[anchor], lines[test]) for test in lines if test != anchor}
+        for anchor in lines
+    }
+
+
+def plot(path: str, points: list[Point], title: str) -> None:
+    """6:1:1 PSNR over bits per pixel, as a PNG. ImportError without matplotlib."""
+    with picture(path) as axes:
+        for codec, line in curves(points).items():
+            label = f"{codec} {line[0].preset}"
+            axes.plot([p.bpp for p in line], [p.psnr_611 for p in line], "o-", label=label)
+        axes.set(xlabel="bits per pixel", ylabel="PSNR 6:1:1, dB", title=title)
+        rate_axis(axes, sorted({p.rate for p in points}))

@@ -1,0 +1,265 @@
+"""What a file carries beside its frames (spec section "Beside the frames"): ancillary chunks that a
+decoder of frames may skip. Read and written in one order with the spec's names.
+
+    after VHDR          dISP, once          how the frames are to be shown
+                        sTRM, per stream    sound or subtitles that go with them
+    after each SEGM     tIME                when its frames are shown, if not at a constant rate
+                        pKTS, per stream    what of sound and subtitles belongs to its time
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+from hnervcodec.bitstream.fields import ByteReader, ByteWriter
+from hnervcodec.errors import FileError
+
+DISPLAY, STREAM, TIMES, PACKETS = b"dISP", b"sTRM", b"tIME", b"pKTS"
+AUDIO, SUBTITLES = 1, 2
+MAX_STREAMS = 64
+MAX_CODEC_PRIVATE = 1 << 20
+MAX_TICKS = 1 << 32  # of a duration
+MAX_PTS = 1 << 53
+
+
+@dataclass(frozen=True, slots=True)
+class MasteringDisplay:
+    """SMPTE ST 2086, in the units of HEVC's SEI message."""
+
+    primaries: tuple[int, ...]  # x, y of green, blue, red and white in 1/50000, 0..65535
+    max_luminance: int  # in 1/10000 cd/m2
+    min_luminance: int
+
+
+@dataclass(frozen=True, slots=True)
+class Display:
+    """How decoded frames are to be shown."""
+
+    rotation: int = 0  # quarter turns anticlockwise, 0..3
+    mirrored: bool = False  # then left and right swapped
+    mastering: MasteringDisplay | None = None
+    content_light: tuple[int, int] | None = None  # MaxCLL, MaxFALL in cd/m2
+
+
+def read_display(r: ByteReader) -> Display:
+    rotation = r.u8("rotation", 0, 3)
+    mirrored = bool(r.u8("mirrored", 0, 1))
+    mastering = content_light = None
+    if r.u8("mastering_present", 0, 1):
+        primaries = tuple(r.u16(f"primaries[{n}]") for n in range(8))
+        mastering = MasteringDisplay(primaries, r.u32("max_luminance"), r.u32("min_luminance"))
+    if r.u8("content_light_present", 0, 1):
+        content_light = r.u16("max_cll"), r.u16("max_fall")
+    r.end("dISP")
+    return Display(rotation, mirrored, mastering, content_light)
+
+
+def write_display(display: Display) -> bytes:
+    w = ByteWriter()
+    w.u8(display.rotation)
+    w.u8(display.mirrored)
+    w.u8(display.mastering is not None)
+    if display.mastering:
+        for value in display.mastering.primaries:
+            w.u16(value)
+        w.u32(display.mastering.max_luminance)
+        w.u32(display.mastering.min_luminance)
+    w.u8(display.content_light is not None)
+    for value in display.content_light or ():
+        w.u16(value)
+    return w.getvalue()
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentTimes:
+    """When frames are shown: from pts[n] on, for durations[n], in units of time_base seconds."""
+
+    time_base: Fraction
+    first_pts: int
+    durations: tuple[int, ...]  # 1..2**32 each
+
+
+def _read_time_base(r: ByteReader) -> Fraction:
+    return Fraction(r.u32("time_base_num", 1), r.u32("time_base_den", 1))
+
+
+def _write_time_base(w: ByteWriter, time_base: Fraction) -> None:
+    w.u32(time_base.numerator)
+    w.u32(time_base.denominator)
+
+
+def read_times(r: ByteReader, frame_count: int) -> SegmentTimes:
+    time_base = _read_time_base(r)
+    first_pts = r.sv("first_pts")
+    durations: list[int] = []
+    while len(durations) < frame_count:
+        run = r.uv("run", 1, frame_count - len(durations))
+        durations += [r.uv("duration", 1, MAX_TICKS)] * run
+    r.end("tIME")
+    return SegmentTimes(time_base, first_pts, tuple(durations))
+
+
+def write_times(times: SegmentTimes) -> bytes:
+    w = ByteWriter()
+    _write_time_base(w, times.time_base)
+    w.sv(times.first_pts)
+    runs: list[list[int]] = []
+    for duration in times.durations:
+        if runs and runs[-1][1] == duration:
+            runs[-1][0] += 1
+        else:
+            runs.append([1, duration])
+    for run, duration in runs:
+        w.uv(run)
+        w.uv(duration)
+    return w.getvalue()
+
+
+@dataclass(frozen=True, slots=True)
+class StreamInfo:
+    """A stream of compressed sound or subtitles, in the words of a Matroska track (RFC 9559)."""
+
+    kind: int  # AUDIO or SUBTITLES
+    codec: str  # Matroska's CodecID, such as A_AAC
+    time_base: Fraction
+    language: str = "und"  # ISO 639-2
+    sample_rate: int = 0  # per second; 0 for subtitles
+    channels: int = 0
+    bit_depth: int = 0  # 0: unknown
+    codec_delay: int = 0  # nanoseconds
+    seek_preroll: int = 0
+    codec_private: bytes = b""
+
+
+def _read_text(r: ByteReader, size: int, element: str) -> str:
+    at = r.offset
+    raw = bytes(r.raw(size, element))
+    if not all(0x21 <= byte <= 0x7E for byte in raw):
+        raise FileError(f"{raw!r} is not printable ASCII", element=element, offset=at)
+    return raw.decode("ascii")
+
+
+def read_stream(r: ByteReader) -> StreamInfo:
+    kind = r.u8("kind", AUDIO, SUBTITLES)
+    codec = _read_text(r, r.u8("codec_size", 1, 64), "codec")
+    time_base = _read_time_base(r)
+    language = _read_text(r, 3, "language")
+    is_audio = kind == AUDIO
+    sample_rate = r.u32("sample_rate", 1) if is_audio else 0
+    channels = r.u8("channels", 1) if is_audio else 0
+    bit_depth = r.u8("bit_depth") if is_audio else 0
+    codec_delay, seek_preroll = r.uv("codec_delay"), r.uv("seek_preroll")
+    private = bytes(r.raw(r.u32("private_size", 0, MAX_CODEC_PRIVATE), "codec_private"))
+    r.end("sTRM")
+    return StreamInfo(
+        kind,
+        codec,
+        time_base,
+        language,
+        sample_rate,
+        channels,
+        bit_depth,
+        codec_delay,
+        seek_preroll,
+        private,
+    )
+
+
+def write_stream(info: StreamInfo) -> bytes:
+    w = ByteWriter()
+    w.u8(info.kind)
+    w.u8(len(info.codec))
+    w.raw(info.codec.encode("ascii"))
+    _write_time_base(w, info.time_base)
+    w.raw(info.language.encode("ascii"))
+    if info.kind == AUDIO:
+        w.u32(info.sample_rate)
+        w.u8(info.channels)
+        w.u8(info.bit_depth)
+    w.uv(info.codec_delay)
+    w.uv(info.seek_preroll)
+    w.u32(len(info.codec_private))
+    w.raw(info.codec_private)
+    return w.getvalue()
+
+
+@dataclass(frozen=True, slots=True)
+class StreamPacket:
+    """A compressed piece of a stream."""
+
+    stream: int  # place of its sTRM among them, from 0
+    pts: int  # in the stream's time base
+    duration: int  # 0: unknown
+    data: bytes
+
+
+def read_packets(r: ByteReader, streams: int) -> list[StreamPacket]:
+    """Packets of one stream; `streams`: how many are described."""
+    stream = r.u8("stream", 0, streams - 1)
+    count = r.uv("packet_count", 1, r.remaining // 3)
+    pts, total, rows = 0, 0, []
+    for _ in range(count):
+        at = r.offset
+        pts += r.sv("gap")
+        if abs(pts) > MAX_PTS:
+            raise FileError(f"time {pts}", element="pKTS.gap", offset=at)
+        duration, size = r.uv("duration", 0, MAX_TICKS), r.uv("size", 0, r.remaining)
+        rows.append((pts, duration, size))
+        pts, total = pts + duration, total + size
+    if total != r.remaining:
+        raise FileError(
+            f"packets of {total} bytes in {r.remaining}", element="pKTS.size", offset=r.offset
+        )
+    return [
+        StreamPacket(stream, at, duration, bytes(r.raw(size, "data")))
+        for at, duration, size in rows
+    ]
+
+
+def write_packets(packets: list[StreamPacket]) -> bytes:
+    """At least one, all of one stream."""
+    w = ByteWriter()
+    w.u8(packets[0].stream)
+    w.uv(len(packets))
+    expected = 0
+    for packet in packets:
+        w.sv(packet.pts - expected)
+        w.uv(packet.duration)
+        w.uv(len(packet.data))
+        expected = packet.pts + packet.duration
+    for packet in packets:
+        w.raw(packet.data)
+    return w.getvalue()
+
+
+def coarsening(duration: int, pts: int) -> int:
+    """How many of a source's ticks one of the format must be, a power of ten, for the largest
+    duration and magnitude of a time to be within its limits, those of a gap among them."""
+    factor = 1
+    while duration > MAX_TICKS * factor or pts >= MAX_PTS // 4 * factor:
+        factor *= 10
+    return factor
+
+
+def divided(ticks: int, factor: int) -> int:
+    """Rounded; floats would not hold them."""
+    return (ticks + factor // 2) // factor
+
+
+def moved(
+    packets: Iterable[StreamPacket],
+    infos: list[StreamInfo],
+    shift: Fraction,
+    begin: Fraction | None = None,
+    end: Fraction | None = None,
+) -> list[StreamPacket]:
+    """Those that start at begin <= time < end seconds (None: whenever), `shift` seconds earlier."""
+    kept = []
+    for packet in packets:
+        base = infos[packet.stream].time_base
+        seconds = packet.pts * base
+        if (begin is None or seconds >= begin) and (end is None or seconds < end):
+            kept.append(replace(packet, pts=packet.pts - round(shift / base)))
+    return kept

@@ -1,0 +1,263 @@
+"""`QuantizedSegment` <-> the payload of a SEGM chunk (spec section "Segment").
+
+The waist of the codec: integers only. Above it the encoder is free, below it every byte and every
+sample is fixed. Works without torch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+
+from hnervcodec.bitstream import headers, range_coding
+from hnervcodec.bitstream import levels as profiles
+from hnervcodec.bitstream.architecture import LayerSpec, ModelConfig
+from hnervcodec.bitstream.fields import ByteReader, ByteWriter
+from hnervcodec.bitstream.headers import LayerHeader, Requant, SegmentHeader, VideoHeader
+from hnervcodec.errors import FileError, UsageError
+
+ACCUMULATOR_LIMIT = 1 << 24  # below it float32 adds integers exactly, in any order
+
+
+@dataclass(frozen=True, slots=True)
+class QuantizedLayer:
+    """Levels of one convolution (`LayerSpec` gives the shapes)."""
+
+    weight: np.ndarray  # int32 [out * shuffle**2, in, kernel, kernel]
+    bias: np.ndarray  # int32 [out], in units of 2**bias_shift
+    requant: Requant
+
+    def accumulator_bias(self, spec: LayerSpec) -> np.ndarray:
+        """int64 [out * shuffle**2]: the bias with the rounding offset of the shift folded in."""
+        rounding = (1 << self.requant.shift) >> 1
+        bias = (self.bias.astype(np.int64) << self.requant.bias_shift) + rounding
+        return bias.repeat(spec.shuffle**2)
+
+
+@dataclass(frozen=True, slots=True)
+class QuantizedSegment:
+    """Everything a decoder needs for `frame_count` frames."""
+
+    first_frame: int
+    model: ModelConfig
+    specs: tuple[LayerSpec, ...]
+    layers: tuple[QuantizedLayer, ...]
+    embedding: np.ndarray  # uint8 [T, C, h, w]
+    embed_zero_point: int
+    frame_crcs: np.ndarray  # uint32 [T]: CRC-32 of each decoded frame's planes
+
+    @property
+    def frame_count(self) -> int:
+        return len(self.embedding)
+
+    def embeddings_at(self, positions: Sequence[int | Fraction]) -> np.ndarray:
+        """uint8 [B, C, h, w] of frames 0..T - 1 and, at fractions, of moments between two frames
+        (spec section 9.4)."""
+        levels = self.embedding
+        made = np.empty((len(positions), *levels.shape[1:]), np.uint8)
+        for out, position in zip(made, positions, strict=True):
+            n = math.floor(position)
+            p, q = (position - n).numerator, position.denominator
+            if q >= 1 << 32:
+                raise UsageError(f"position {position} is finer than 1 / (2^32 - 1) of a frame")
+            if p:
+                out[...] = (levels[n] * np.int64(q - p) + levels[n + 1] * np.int64(p) + q // 2) // q
+            else:
+                out[...] = levels[n]
+        return made
+
+    def input_zero_points(self) -> list[int]:
+        """The zero point of each layer's input levels."""
+        zero_points, zero = [], self.embed_zero_point
+        for spec, layer in zip(self.specs, self.layers, strict=True):
+            zero_points.append(zero)
+            if spec.kind in ("stem", "up"):
+                zero = layer.requant.zero_point
+        return zero_points
+
+
+def accumulator_bound(layer: QuantizedLayer, spec: LayerSpec, zero_point: int) -> int:
+    """The largest magnitude any partial sum of the layer can reach, for any input levels."""
+    weight = np.abs(layer.weight.astype(np.int64)).reshape(len(layer.weight), -1)
+    products = weight.sum(axis=1) * max(zero_point, 255 - zero_point)
+    return int((products + np.abs(layer.accumulator_bias(spec))).max())
+
+
+def check_accumulators(segment: QuantizedSegment) -> None:
+    """The conformance rule that makes float32, int8 and float64 arithmetic agree."""
+    zero_points = segment.input_zero_points()
+    for spec, layer, zero_point in zip(segment.specs, segment.layers, zero_points, strict=True):
+        bound = accumulator_bound(layer, spec, zero_point)
+        if bound >= ACCUMULATOR_LIMIT:
+            raise FileError(f"accumulator bound {bound} is not below 2^24", element=spec.name)
+
+
+def embedding_residuals(
+    embedding: np.ndarray, zero_point: int
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Temporal prediction: (first frame [C, h, w], [T - 1, h, w] per channel), int32."""
+    levels = embedding.astype(np.int32)
+    deltas = np.diff(levels, axis=0)
+    return levels[0] - zero_point, [deltas[:, c] for c in range(levels.shape[1])]
+
+
+def pieces(
+    segment: QuantizedSegment, header: SegmentHeader
+) -> list[tuple[str, range_coding.Table, np.ndarray]]:
+    """The range-coded levels in coding order: (name, table, int32 levels)."""
+    first, deltas = embedding_residuals(segment.embedding, segment.embed_zero_point)
+    embedding = [first, *deltas][: len(header.embed_tables)]
+    coded = [
+        ("embedding", table, levels)
+        for table, levels in zip(header.embed_tables, embedding, strict=True)
+    ]
+    for spec, layer, head in zip(segment.specs, segment.layers, header.layers, strict=True):
+        coded.append((f"{spec.name}.weight", head.weight_table, layer.weight))
+        coded.append((f"{spec.name}.bias", head.bias_table, layer.bias))
+    return coded
+
+
+def header_of(segment: QuantizedSegment) -> SegmentHeader:
+    """The segment's header with the cheapest tables; coded_words is filled in by `write`."""
+    first, deltas = embedding_residuals(segment.embedding, segment.embed_zero_point)
+    embedding = [first, *deltas] if segment.frame_count > 1 else [first]
+    return SegmentHeader(
+        segment.first_frame,
+        segment.frame_count,
+        segment.model,
+        segment.embed_zero_point,
+        tuple(range_coding.fit_table(levels) for levels in embedding),
+        tuple(
+            LayerHeader(
+                range_coding.fit_table(layer.weight),
+                range_coding.fit_table(layer.bias),
+                layer.requant,
+            )
+            for layer in segment.layers
+        ),
+        coded_words=0,
+    )
+
+
+def moved(payload: bytes, first_frame: int) -> bytes:
+    """The payload of the same frames at another place in a video."""
+    w = ByteWriter()
+    w.u32(first_frame)
+    return w.getvalue() + payload[len(w.getvalue()) :]
+
+
+def write(segment: QuantizedSegment) -> bytes:
+    """The payload. The accumulator bounds must hold."""
+    check_accumulators(segment)
+    header = header_of(segment)
+    coded = range_coding.encode([(table, levels) for _, table, levels in pieces(segment, header)])
+    header = SegmentHeader(
+        header.first_frame,
+        header.frame_count,
+        header.model,
+        header.embed_zero_point,
+        header.embed_tables,
+        header.layers,
+        coded_words=len(coded) // 4,
+    )
+    w = ByteWriter()
+    headers.write_segment_header(w, header, segment.specs)
+    w.raw(coded)
+    w.raw(segment.frame_crcs.astype("<u4").tobytes())
+    return w.getvalue()
+
+
+def read_header(
+    r: ByteReader, video: VideoHeader, level: profiles.Level
+) -> tuple[SegmentHeader, tuple[LayerSpec, ...]]:
+    """Parses and checks the header against the level; nothing large has been allocated yet."""
+    start = headers.read_segment_start(r)
+    _, frame_count, model = start
+    specs = video.layers(model)
+    profiles.check_segment(level, specs, frame_count)
+    return headers.read_segment_header(r, start, specs), specs
+
+
+def read(
+    payload: bytes | memoryview, video: VideoHeader, level: profiles.Level
+) -> QuantizedSegment:
+    """Inverse of `write`: parse, validate against the level, then allocate."""
+    r = ByteReader(payload)
+    header, specs = read_header(r, video, level)
+    coded = r.raw(header.coded_words * 4, "coded_levels")
+    crcs = r.raw(header.frame_count * 4, "frame_crc")
+    r.end("segment")
+    decoder = range_coding.LevelDecoder(coded)
+    embedding = _read_embedding(decoder, header, specs[0])
+    decoded = []
+    for spec, head in zip(specs, header.layers, strict=True):
+        weight = decoder.decode(head.weight_table, spec.weights).reshape(spec.weight_shape)
+        bias = decoder.decode(head.bias_table, spec.out_channels)
+        decoded.append(QuantizedLayer(weight, bias, head.requant))
+    decoder.end()
+    segment = QuantizedSegment(
+        header.first_frame,
+        header.model,
+        specs,
+        tuple(decoded),
+        embedding,
+        header.embed_zero_point,
+        np.frombuffer(crcs, "<u4").astype(np.uint32),
+    )
+    check_accumulators(segment)
+    return segment
+
+
+def _read_embedding(
+    decoder: range_coding.LevelDecoder, header: SegmentHeader, stem: LayerSpec
+) -> np.ndarray:
+    shape = (stem.in_channels, stem.height, stem.width)
+    residual = np.empty((header.frame_count, *shape), np.int32)
+    first, *rest = header.embed_tables
+    residual[0] = decoder.decode(first, residual[0].size).reshape(shape) + header.embed_zero_point
+    for channel, table in enumerate(rest):
+        deltas = decoder.decode(table, residual[1:, channel].size)
+        residual[1:, channel] = deltas.reshape(residual[1:, channel].shape)
+    levels = np.cumsum(residual, axis=0, dtype=np.int32)  # below 2048 * 8191
+    if levels.min() < 0 or levels.max() > 255:
+        raise FileError("a level is not in 0..255", element="embedding")
+    return levels.astype(np.uint8)
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Bytes of one SEGM payload by what they are spent on; they add up to the payload."""
+
+    header: int
+    embedding: float
+    layers: dict[str, float]
+    coder: float  # termination and rounding of the range coder
+    frame_crcs: int
+
+
+def usage(
+    payload: bytes | memoryview,
+    segment: QuantizedSegment,
+    video: VideoHeader,
+    level: profiles.Level,
+) -> Usage:
+    """Where the bytes of `segment`'s payload went: information content per tensor, the rest
+    measured."""
+    r = ByteReader(payload)
+    header, _ = read_header(r, video, level)
+    spent: dict[str, float] = {}
+    for name, table, levels in pieces(segment, header):
+        name = name.rpartition(".")[0] or name
+        spent[name] = spent.get(name, 0.0) + range_coding.cost_bits(table, levels) / 8
+    embedding = spent.pop("embedding")
+    return Usage(
+        header=r.position,
+        embedding=embedding,
+        layers=spent,
+        coder=header.coded_words * 4 - embedding - sum(spent.values()),
+        frame_crcs=4 * header.frame_count,
+    )

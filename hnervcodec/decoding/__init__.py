@@ -1,0 +1,1 @@
+"""A `.hnv` file to any of its frames."""

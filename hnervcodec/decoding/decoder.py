@@ -1,0 +1,360 @@
+"""File -> any frame, in any order, checked against its CRC."""
+
+from __future__ import annotations
+
+import io
+import math
+import operator
+import os
+from bisect import bisect_right
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from itertools import groupby
+from pathlib import Path
+from threading import RLock
+from typing import TYPE_CHECKING, Any, BinaryIO, overload
+
+import numpy as np
+
+from hnervcodec.bitstream import segment as segments
+from hnervcodec.bitstream.container import IndexEntry
+from hnervcodec.bitstream.fields import crc32
+from hnervcodec.bitstream.headers import VideoHeader
+from hnervcodec.bitstream.reader import Reader
+from hnervcodec.bitstream.segment import QuantizedSegment
+from hnervcodec.bitstream.timing import FrameTimes
+from hnervcodec.decoding.frames import Frame, FrameBatch, VideoMetadata
+from hnervcodec.errors import FileError, UsageError
+from hnervcodec.media.libav import RgbConverter
+from hnervcodec.planes import Planes, plane_bytes, unpack
+from hnervcodec.synthesis.network import Synthesis
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+
+class Decoder:
+    """Random access to the frames of a `.hnv` file, in the words of torchcodec's `VideoDecoder`.
+
+    source: a path, the file's bytes, a seekable binary file (of which only what is needed is read,
+    so that fsspec's and HTTP range readers serve), or an open `Reader`, whose own `recover` and
+    `max_level` then count.
+    dimension_order: of frames in RGB, "NCHW" or "NHWC".
+    output_dtype: of frames in RGB, `torch.uint8` or `torch.float32` of 0..1; None: uint8.
+    device: where frames in RGB are to be and where torch, if it is not the CPU, computes them.
+    path, threads: the arithmetic (see `Synthesis`); the frames are the same for all of them.
+    cached_segments: how many segments' networks are kept in memory.
+
+    >>> with Decoder("bunny.hnv") as decoder:
+    ...     decoder[10]                                  # uint8 [3, H, W], RGB
+    ...     decoder.get_frames_in_range(10, 20).data     # uint8 [10, 3, H, W]
+    ...     decoder.get_frame_played_at(0.41).index
+    ...     y, cb, cr = decoder.get_planes_at(10)        # numpy, as decoded, without torch
+
+    Threads may share a decoder; it can be pickled if its source can, and used in worker processes.
+    Frames that fail their checksum raise `FileError`.
+
+    What differs from torchcodec: frames between frames (`interpolate`), planes, `output_dtype`,
+    `iter_batches` and `index` are added; `num_ffmpeg_threads`, `seek_mode`, `stream_index`,
+    `transforms` and `custom_frame_mappings` do not exist, as there is one stream and every seek is
+    exact.
+    """
+
+    def __init__(
+        self,
+        source: str | Path | bytes | BinaryIO | Reader,
+        *,
+        dimension_order: str = "NCHW",
+        output_dtype: torch.dtype | None = None,
+        device: str = "cpu",
+        recover: bool = False,
+        max_level: int | None = None,
+        path: str = "auto",
+        threads: int | None = None,
+        cached_segments: int = 2,
+    ):
+        if dimension_order not in ("NCHW", "NHWC"):
+            raise UsageError(f"unknown dimension_order {dimension_order!r}: NCHW or NHWC")
+        if str(output_dtype) not in ("None", "torch.uint8", "torch.float32"):
+            raise UsageError(f"output_dtype {output_dtype} is neither uint8 nor float32")
+        if cached_segments < 1:
+            raise UsageError(f"cached_segments {cached_segments} is not at least 1")
+        self._settings: dict[str, Any] = {
+            "dimension_order": dimension_order,
+            "output_dtype": output_dtype,
+            "device": device,
+            "recover": recover,
+            "max_level": max_level,
+            "path": path,
+            "threads": threads,
+            "cached_segments": cached_segments,
+        }
+        self._source = source
+        self._lock = RLock()
+        self._owned: BinaryIO | None = None
+        self._open()
+
+    def _open(self) -> None:
+        source: Any = self._source
+        if isinstance(source, str | Path):
+            source = self._owned = open(source, "rb")  # noqa: SIM115  (closed by `close`)
+        try:
+            if isinstance(source, bytes):
+                source = io.BytesIO(source)
+            if not isinstance(source, Reader):
+                recover, max_level = self._settings["recover"], self._settings["max_level"]
+                source = Reader(source, recover=recover, max_level=max_level)
+        except BaseException:
+            self.close()
+            raise
+        self.reader: Reader = source
+        self._starts = [entry.first_frame for entry in source.index]
+        self._cache: OrderedDict[int, tuple[QuantizedSegment, Synthesis]] = OrderedDict()
+        self._to_rgb: RgbConverter | None = None
+        self._process = os.getpid()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_source": self._source, "_settings": self._settings}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["_source"], **state["_settings"])  # type: ignore[misc]
+
+    def _after_fork(self) -> None:
+        """A forked process shares its parent's place in the file and has none of its threads."""
+        if self._process != os.getpid():
+            if not isinstance(self._source, str | Path | bytes):
+                raise UsageError(
+                    "a decoder of an open file cannot be used in another process: give it a path"
+                )
+            self._lock = RLock()
+            self._open()
+
+    def __enter__(self) -> Decoder:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        if self._owned:
+            self._owned.close()
+
+    @property
+    def video(self) -> VideoHeader:
+        return self.reader.video
+
+    def __len__(self) -> int:
+        """Frames of the video, whether or not `recover` found all of them."""
+        return self.video.frame_count
+
+    @property
+    def metadata(self) -> VideoMetadata:
+        video, times = self.video, self.times
+        seconds = float(times.end - times.begin)
+        aspect = Fraction(*video.sample_aspect) if video.sample_aspect[1] else None
+        return VideoMetadata(
+            video.width,
+            video.height,
+            len(self),
+            float(times.frame_count / (times.end - times.begin)),
+            seconds,
+            8 * self.reader.size / seconds,
+            aspect,
+            begin_stream_seconds=float(times.begin),
+        )
+
+    @property
+    def times(self) -> FrameTimes:
+        """When frames are shown. Of a damaged file of variable rate: as far as the last frame that
+        is there, or, where a frame or the times before it are lost, at the constant rate."""
+        with self._lock:
+            return self.reader.frame_times
+
+    def __getitem__(self, key: int | slice) -> Tensor:
+        """One frame in RGB, [3, H, W], or with a slice several, [N, 3, H, W]."""
+        if isinstance(key, slice):
+            return self._batch(range(len(self))[key]).data
+        return self.get_frame_at(key).data
+
+    def __iter__(self) -> Iterator[Tensor]:
+        """Every frame in RGB."""
+        for batch in self.iter_batches(8):
+            yield from batch.data
+
+    def iter_batches(self, size: int) -> Iterator[FrameBatch]:
+        """All frames, `size` at a time; the last batch may be shorter."""
+        for start in range(0, len(self), size):
+            yield self._batch(range(start, min(start + size, len(self))))
+
+    def get_frame_at(self, index: int) -> Frame:
+        """Frame `index`; negative ones count from the end. IndexError if there is none."""
+        return self._batch([self._checked(index)])[0]
+
+    def get_frames_at(self, indices: Sequence[int] | Tensor) -> FrameBatch:
+        """These frames, in this order."""
+        return self._batch([self._checked(int(index)) for index in indices])
+
+    def get_frames_in_range(self, start: int, stop: int, step: int = 1) -> FrameBatch:
+        """Frames start, start + step .. before stop. IndexError where they leave the video."""
+        if not 0 <= start <= stop <= len(self) or step < 1:
+            raise IndexError(f"frames {start}:{stop}:{step} of {len(self)}")
+        return self._batch(range(start, stop, step))
+
+    def get_all_frames(self) -> FrameBatch:
+        return self._batch(range(len(self)))
+
+    def get_frame_played_at(self, seconds: float, *, interpolate: bool = False) -> Frame:
+        """The frame shown at that time; with `interpolate` what the network makes of the very
+        moment (see `frames`). IndexError outside of the video's begin <= seconds < end."""
+        return self.get_frames_played_at([seconds], interpolate=interpolate)[0]
+
+    def get_frames_played_at(
+        self, seconds: Sequence[float] | Tensor, *, interpolate: bool = False
+    ) -> FrameBatch:
+        """The same for several times, in this order."""
+        positions = [self._position(float(at)) for at in seconds]
+        if not interpolate:
+            return self._batch([math.floor(at) for at in positions])
+        last = Fraction(self.times.frame_count - 1)
+        return self._batch([min(at.limit_denominator(1 << 16), last) for at in positions])
+
+    def get_frames_played_in_range(self, start_seconds: float, stop_seconds: float) -> FrameBatch:
+        """Every frame that is shown at some time of start <= time < stop. ValueError if these are
+        out of order or outside of the video."""
+        begin, end = float(self.times.begin), float(self.times.end)
+        if not begin <= start_seconds <= stop_seconds <= end or start_seconds >= end:
+            raise ValueError(f"{start_seconds}..{stop_seconds} s is not within {begin}..{end} s")
+        if start_seconds == stop_seconds:
+            return self._batch([])
+        first = math.floor(self._position(start_seconds))
+        last = first
+        while last + 1 < self.times.frame_count and self._pts(last + 1) < stop_seconds:
+            last += 1
+        return self._batch(range(first, last + 1))
+
+    def get_planes_at(self, index: int) -> Planes:
+        """Y, Cb, Cr of a frame as decoded (or Y alone): uint8 [H, W] and chroma as subsampled,
+        uint16 above 8 bits."""
+        return next(self.frames([self._checked(index)]))[1]
+
+    def _checked(self, index: int) -> int:
+        index = operator.index(index)
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"frame {index} of {len(self)}")
+        return index % len(self)
+
+    def _pts(self, position: int | Fraction) -> float:
+        return float(self.times.pts(position))
+
+    def _position(self, seconds: float) -> Fraction:
+        """In frames; that of `_pts(n)` is n, whatever the division lost."""
+        begin, end = float(self.times.begin), float(self.times.end)
+        if not begin <= seconds < end:
+            raise IndexError(f"{seconds} s is not within {begin}..{end} s")
+        position = self.times.position(Fraction(seconds))
+        near = min(round(position), self.times.frame_count - 1)
+        return Fraction(near) if self._pts(near) == seconds else position
+
+    def _batch(self, positions: Sequence[int | Fraction]) -> FrameBatch:
+        import torch
+
+        video, device = self.video, self._settings["device"]
+        data = np.empty((len(positions), video.height, video.width, 3), np.uint8)
+        for out, (_, planes) in zip(data, self.frames(positions), strict=True):
+            with self._lock:
+                self._to_rgb = self._to_rgb or RgbConverter(video)
+                out[...] = self._to_rgb(planes)
+        shown = [math.floor(at) for at in positions]
+        frames = torch.from_numpy(data).to(device)
+        if self._settings["output_dtype"] == torch.float32:
+            frames = frames.float() / 255
+        if self._settings["dimension_order"] == "NCHW":
+            frames = frames.permute(0, 3, 1, 2)
+        return FrameBatch(
+            frames,
+            torch.tensor([self._pts(at) for at in positions], dtype=torch.float64),
+            torch.tensor([float(self.times.duration(n)) for n in shown], dtype=torch.float64),
+            torch.tensor(shown, dtype=torch.int64),
+        )
+
+    @overload
+    def frames(self, positions: Sequence[int]) -> Iterator[tuple[int, Planes]]: ...
+    @overload
+    def frames(
+        self, positions: Sequence[int | Fraction]
+    ) -> Iterator[tuple[int | Fraction, Planes]]: ...
+    def frames(
+        self, positions: Sequence[int | Fraction]
+    ) -> Iterator[tuple[int | Fraction, Planes]]:
+        """(position, planes) of each requested frame, in the requested order.
+
+        A fraction is a moment between two frames: 10.5 lies half-way from frame 10 to 11, and the
+        network makes what it would show there. No checksum covers such a frame. Where the two
+        frames belong to different segments, the nearer one is repeated; after the last, the last.
+        Frames of one segment that are asked for in a row share forward passes.
+        """
+        self._after_fork()
+        snapped = map(self._snapped, positions)
+        for entry, group in groupby(snapped, key=lambda at: self._entry_of(math.floor(at))):
+            segment, synthesis = self._load(entry)
+            wanted = [position - entry.first_frame for position in group]
+            done = iter(wanted)
+            for batch in synthesis.batches(wanted):
+                for packed in batch:
+                    local, video = next(done), self.video
+                    planes = unpack(packed, video.chroma_format, video.width, video.height)
+                    if isinstance(local, int) and (
+                        crc32(plane_bytes(planes)) != int(segment.frame_crcs[local])
+                    ):
+                        raise FileError(
+                            f"frame {entry.first_frame + local} does not decode to its checksum",
+                            element="frame_crc",
+                        )
+                    yield entry.first_frame + local, planes
+
+    def is_intact(self, position: int | Fraction) -> bool:
+        """Whether that frame lies in a segment that `recover` found whole."""
+        index = math.floor(self._snapped(position))
+        return index in self._entry_before(index).frames
+
+    def _entry_before(self, index: int) -> IndexEntry:
+        """The last segment that starts at or before frame `index`, else the first."""
+        return self.reader.index[max(0, bisect_right(self._starts, index) - 1)]
+
+    def _snapped(self, position: int | Fraction) -> int | Fraction:
+        """`position`, or the nearest frame where nothing lies between two frames."""
+        before = math.floor(position)
+        if before == position:
+            return before
+        if before + 1 in self._entry_before(before).frames:
+            return position
+        return before if before + 1 == len(self) else math.floor(position + Fraction(1, 2))
+
+    def arithmetic(self, index: int = 0) -> dict[str, str]:
+        """The arithmetic path of each layer in the segment that holds frame `index`."""
+        self._after_fork()
+        return self._load(self._entry_of(index))[1].paths
+
+    def _entry_of(self, index: int) -> IndexEntry:
+        if not 0 <= index < len(self):
+            raise IndexError(f"frame {index} of {len(self)}")
+        entry = self._entry_before(index)
+        if index in entry.frames:
+            return entry
+        raise FileError(f"frame {index} is lost: its segment is damaged or missing")
+
+    def _load(self, entry: IndexEntry) -> tuple[QuantizedSegment, Synthesis]:
+        with self._lock:
+            if entry.offset in self._cache:
+                self._cache.move_to_end(entry.offset)
+                return self._cache[entry.offset]
+            payload = self.reader.segment_payload(entry)
+            segment = segments.read(payload, self.video, self.reader.level)
+            arithmetic = {name: self._settings[name] for name in ("path", "device", "threads")}
+            synthesis = Synthesis(segment, self.video, **arithmetic)
+            self._cache[entry.offset] = segment, synthesis
+            if len(self._cache) > self._settings["cached_segments"]:
+                self._cache.popitem(last=False)
+            return segment, synthesis

@@ -1,0 +1,93 @@
+"""What `Decoder` hands out, in torchcodec's words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One frame in RGB."""
+
+    data: Tensor  # [3, H, W], or [H, W, 3] if asked for; uint8 of 0..255 or float32 of 0..1
+    pts_seconds: float  # when it is shown
+    duration_seconds: float  # for how long
+    index: int  # in the video; of the frame before, if it was made between two
+
+
+@dataclass(frozen=True, slots=True)
+class FrameBatch:
+    """Frames of one size."""
+
+    data: Tensor  # [N, 3, H, W] or [N, H, W, 3]
+    pts_seconds: Tensor  # float64 [N]
+    duration_seconds: Tensor  # float64 [N]
+    index: Tensor  # int64 [N]
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __getitem__(self, n: int) -> Frame:
+        return Frame(
+            self.data[n],
+            float(self.pts_seconds[n]),
+            float(self.duration_seconds[n]),
+            int(self.index[n]),
+        )
+
+    def __iter__(self) -> Iterator[Frame]:
+        return (self[n] for n in range(len(self)))
+
+
+@dataclass(frozen=True, slots=True)
+class VideoMetadata:
+    """Facts of the video; the names are those of torchcodec's `VideoStreamMetadata`."""
+
+    width: int  # pixels
+    height: int
+    num_frames: int
+    average_fps: float
+    duration_seconds: float  # from the begin of the first frame to the end of the last
+    bit_rate: float  # of the whole file, bits per second
+    pixel_aspect_ratio: Fraction | None  # None: unspecified
+    codec: str = "hnv"
+    stream_index: int = 0
+    begin_stream_seconds: float = 0.0
+
+    @property
+    def end_stream_seconds(self) -> float:
+        return self.begin_stream_seconds + self.duration_seconds
+
+    @property
+    def num_frames_from_header(self) -> int:
+        return self.num_frames
+
+    @property
+    def num_frames_from_content(self) -> int:
+        return self.num_frames
+
+    @property
+    def average_fps_from_header(self) -> float:
+        return self.average_fps
+
+    @property
+    def duration_seconds_from_header(self) -> float:
+        return self.duration_seconds
+
+    @property
+    def begin_stream_seconds_from_header(self) -> float:
+        return self.begin_stream_seconds
+
+    @property
+    def begin_stream_seconds_from_content(self) -> float:
+        return self.begin_stream_seconds
+
+    @property
+    def end_stream_seconds_from_content(self) -> float:
+        return self.end_stream_seconds

@@ -1,0 +1,194 @@
+"""Segments fitted by the workers of a Dask cluster, on this machine or on many."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from distributed import Client, LocalCluster, as_completed, get_worker
+from distributed.scheduler import KilledWorker
+
+from hnervcodec.bitstream.headers import VideoHeader
+from hnervcodec.encoding import job_folder
+from hnervcodec.encoding.encoder import Report, masked, segment_job
+from hnervcodec.encoding.file_input import Footage
+from hnervcodec.encoding.job_folder import DESCRIPTION
+from hnervcodec.encoding.plan import Part, Plan, Settings
+from hnervcodec.encoding.segment_encoder import EncodedSegment, encode_segment
+from hnervcodec.errors import HnervError, SourceError, UsageError
+from hnervcodec.fitting.fit import Progress
+from hnervcodec.media.source import Entry
+from hnervcodec.system.devices import use_threads
+
+REPORT_INTERVAL = 1.0  # seconds between two reports of one fit
+CONNECT_TIMEOUT = 10.0  # seconds
+
+
+@dataclass(frozen=True)
+class Task:
+    """A segment's fit as it travels to a worker. `footage`: its frames; `folder`: of unfinished
+    work, `described`: what its job.json says, by which a worker knows that it sees it; `threads`:
+    of the fit."""
+
+    video: VideoHeader
+    settings: Settings
+    part: Part
+    footage: Footage
+    folder: Path | None
+    described: bytes
+    threads: int
+    topic: str  # of the reports
+
+    def shared_folder(self) -> Path | None:
+        """The folder, if this worker sees it."""
+        with suppress(OSError):
+            if self.folder and (self.folder / DESCRIPTION).read_bytes() == self.described:
+                return self.folder
+        return None
+
+    def __call__(self) -> bytes:
+        """An `EncodedSegment`, on a worker."""
+        use_threads(self.threads)
+        worker, last = get_worker(), 0.0
+        key = worker.get_current_task()
+
+        def report(number: int, progress: Progress) -> None:
+            nonlocal last
+            now, task = time.monotonic(), worker.state.tasks.get(key)
+            if task is None or task.state != "executing":
+                raise HnervError("nobody waits for this segment any more")  # dask stops no thread
+            if now - last > REPORT_INTERVAL or progress.step == progress.steps:
+                last = now
+                worker.log_event(self.topic, {"number": number, "progress": asdict(progress)})
+
+        plan, part = Plan.of(self.video, self.settings), self.part
+        with self.footage.open() as source:
+            seen = masked(source.frames(), self.footage.masks(self.video))
+            group = list(islice(seen, part.frame_count))
+            if source.header != self.video or len(group) < part.frame_count:
+                raise SourceError(f"{self.footage.source} is another video on {worker.address}")
+        return encode_segment(
+            segment_job(plan, part, group, self.shared_folder(), report)
+        ).to_bytes()
+
+
+@contextmanager
+def connected(workers: int | None, address: str | None) -> Iterator[Client]:
+    """A client of the cluster at `address`, or of `workers` new processes on this machine."""
+    if address is None:
+        with (
+            LocalCluster(
+                n_workers=workers,
+                threads_per_worker=1,
+                dashboard_address=None,
+                silence_logs=50,
+                memory_limit=0,
+                resources={"GPU": 1},
+            ) as local,
+            Client(local) as client,
+        ):
+            yield client
+        return
+    try:
+        client = Client(address, timeout=CONNECT_TIMEOUT)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"no Dask scheduler answers at {address}: {error}") from error
+    with client:
+        if not client.scheduler_info()["workers"]:
+            raise UsageError(f"the cluster at {address} has no workers: start some by dask worker")
+        yield client
+
+
+def encode_parts(
+    client: Client,
+    plan: Plan,
+    parts: list[Part],
+    footage: Footage,
+    entries: Sequence[Entry],
+    threads: int,
+    folder: Path | None,
+    report: Report,
+) -> Iterator[EncodedSegment]:
+    """The segments, in order. `entries`: as in `Scan`. What a worker that dies was at goes to
+    another one, which goes on from its checkpoint if it sees `folder`, where this machine keeps
+    what is finished."""
+    topic = f"hnv-{uuid4()}"
+
+    def heard(event: tuple[float, dict[str, Any]]) -> None:
+        report(event[1]["number"], Progress(**event[1]["progress"]))
+
+    client.subscribe_topic(topic, heard)
+    resources = _resources(client, plan.settings.device)
+    described = (folder / DESCRIPTION).read_bytes() if folder else b""
+    known = {part: folder / part.finished for part in parts if folder}
+    ready = {part: job_folder.read(file) for part, file in known.items() if file.exists()}
+    for part, made in ready.items():
+        encoded = EncodedSegment.from_bytes(made)
+        report(part.number, encoded.progress)
+    task = partial(
+        Task,
+        plan.video,
+        plan.settings,
+        described=described,
+        folder=folder and folder.absolute(),
+        threads=threads,
+        topic=topic,
+    )
+
+    def frames_of(part: Part) -> Footage:
+        entry = entries[part.number] if entries else None
+        return footage.absolute().part(part.first_frame, part.frame_count, entry)
+
+    futures = {
+        client.submit(
+            _run,
+            task(part=part, footage=frames_of(part)),
+            pure=False,
+            resources=resources,
+            priority=-part.number,
+        ): part
+        for part in parts
+        if part not in ready
+    }
+    completed = as_completed(futures)
+    try:
+        for part in parts:
+            while part not in ready:
+                future = next(completed)
+                made, of = _result(future, futures[future]), futures[future]
+                ready[of] = job_folder.kept(folder, of.finished, partial(bytes, made))
+            yield EncodedSegment.from_bytes(ready.pop(part))
+    finally:
+        client.cancel(list(futures))
+        client.unsubscribe_topic(topic)
+
+
+def _resources(client: Client, device: str) -> dict[str, int] | None:
+    """What a fit asks of a worker, so that no two share a GPU."""
+    if not device.startswith("cuda"):
+        return None
+    workers = client.scheduler_info()["workers"].values()
+    if not any(worker["resources"].get("GPU") for worker in workers):
+        raise UsageError("no worker has a GPU: start them by dask worker --resources GPU=1")
+    return {"GPU": 1}
+
+
+def _run(task: Task) -> bytes:
+    return task()
+
+
+def _result(future: Any, part: Part) -> bytes:
+    try:
+        made: bytes = future.result()
+    except KilledWorker as error:
+        raise HnervError(
+            f"segment {part.number + 1} ended every worker that it was given to"
+        ) from error
+    return made

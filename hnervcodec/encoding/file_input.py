@@ -1,0 +1,200 @@
+"""The frames that an encode is asked to code: which source, which of its frames, which mask."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from fractions import Fraction
+from itertools import accumulate, islice
+from typing import Any
+
+from hnervcodec.bitstream.ancillary import (
+    Display,
+    SegmentTimes,
+    StreamInfo,
+    StreamPacket,
+    read_display,
+    write_display,
+)
+from hnervcodec.bitstream.fields import ByteReader
+from hnervcodec.bitstream.headers import VideoHeader
+from hnervcodec.bitstream.side_data import Extras
+from hnervcodec.errors import SourceError, UsageError
+from hnervcodec.media.masks import read_masks
+from hnervcodec.media.scenes import scan
+from hnervcodec.media.source import Entry, VideoSource, count_until
+from hnervcodec.media.streams import read_streams
+from hnervcodec.planes import Planes
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What a look at all frames has found: the segments' lengths, where their first frames are
+    (if all are to be found again), when the frames are shown (None: at a constant rate), the
+    source's time they take (see `VideoSource.window`), how they are to be shown, and notes."""
+
+    lengths: tuple[int, ...]
+    entries: tuple[Entry, ...]
+    times: SegmentTimes | None
+    window: tuple[Fraction, Fraction | None, Fraction | None]
+    display: Display
+    notes: tuple[str, ...]
+
+    def to_bytes(self) -> bytes:
+        times = self.times and [
+            str(self.times.time_base),
+            self.times.first_pts,
+            self.times.durations,
+        ]
+        window = [None if at is None else str(at) for at in self.window]
+        display = write_display(self.display).hex()
+        return json.dumps([self.lengths, self.entries, times, window, display, self.notes]).encode()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Scan:
+        lengths, entries, times, (zero, begin, end), display, notes = json.loads(data)
+        if times:
+            times = SegmentTimes(Fraction(times[0]), times[1], tuple(times[2]))
+        return cls(
+            tuple(lengths),
+            tuple((pts, crc) for pts, crc in entries),
+            times or None,
+            (Fraction(zero), begin and Fraction(begin), end and Fraction(end)),
+            read_display(ByteReader(bytes.fromhex(display))),
+            tuple(notes),
+        )
+
+
+@dataclass(frozen=True)
+class Footage:
+    """source, skip, limit, every, entry: as `VideoSource` takes them; mask: as `read_masks` does;
+    sound: whether sound and subtitles go with the frames."""
+
+    source: str
+    skip: int = 0
+    limit: int | None = None
+    every: int = 1
+    mask: str | None = None
+    sound: bool = True
+    entry: Entry | None = None
+
+    def open(self) -> VideoSource:
+        return VideoSource(
+            self.source, skip=self.skip, limit=self.limit, every=self.every, entry=self.entry
+        )
+
+    def absolute(self) -> Footage:
+        """The same for a process that works in another folder."""
+        source, mask = (
+            name if name is None or "://" in name else os.path.abspath(name)
+            for name in (self.source, self.mask)
+        )
+        assert source is not None
+        return replace(self, source=source, mask=mask)
+
+    def part(self, first_frame: int, frame_count: int, entry: Entry | None) -> Footage:
+        """Some of these frames; `entry`: of the first, if that is known."""
+        skip = self.skip + first_frame * self.every
+        return replace(self, skip=skip, limit=frame_count, entry=entry)
+
+    def masks(self, video: VideoHeader) -> Iterator[Planes] | None:
+        """The mask of each of the frames."""
+        if self.mask is None:
+            return None
+        return read_masks(self.mask, video, skip=self.skip, every=self.every)
+
+    def check_masks(self, video: VideoHeader, scan: Scan | None) -> list[str]:
+        """That there are enough of them is to be found out now, not after hours. Returns notes."""
+        if self.mask is None:
+            return []
+        if not can_be_reread(self.mask):
+            raise UsageError("MASK is read twice and cannot be a pipe")
+        return missed_masks(self.mask, self.masks(video), scan)
+
+    def scan(self, wanted: int, scenecut: float, report: Callable[[int], None]) -> Scan | None:
+        """Segments by `scenes.scan`, and what else a look at all frames finds; nobody looks ahead
+        into a pipe. `report` is given the number of frames looked at."""
+        if not can_be_reread(self.source):
+            return None
+
+        found: list[Entry | None] = []
+
+        def counted(video: VideoSource) -> Iterator[Planes]:
+            for n, planes in enumerate(video.frames(), 1):
+                found.append(video.entry(planes))
+                yield planes
+                report(n)
+
+        with self.open() as video:
+            lengths = scan(video.header, counted(video), wanted, scenecut)
+            if not lengths:
+                raise SourceError("the source holds no frames in the selected range")
+            times, window = video.times(), video.window()
+            first = accumulate(lengths[:-1], initial=0)
+            entries = [found[n] for n in first] if video.tells_frames_apart else []
+            return Scan(
+                tuple(lengths),
+                tuple(filter(None, entries)),
+                times,
+                window,
+                video.display,
+                tuple(video.notes),
+            )
+
+    def extras(self, video: VideoHeader, scan: Scan | None) -> tuple[Extras | None, list[str]]:
+        """What goes beside these frames, and notes of what does not."""
+        if scan is None:
+            is_y4m = self.source == "-"  # which has nothing of the kind
+            return None, [] if is_y4m else ["sound, timestamps and rotation of a pipe are not kept"]
+        streams: list[StreamInfo] = []
+        packets: list[StreamPacket] = []
+        notes: list[str] = []
+        if self.sound:
+            streams, packets, notes = read_streams(self.source, *scan.window)
+        rate = video.frame_rate
+        extras = Extras(sum(scan.lengths), rate, scan.display, scan.times, streams, packets)
+        return extras, [*scan.notes, *notes]
+
+    def facts(self) -> dict[str, Any]:
+        """What tells these frames from others, in JSON's types."""
+        mask = [self.mask, identity(self.mask)] if self.mask else None
+        return asdict(self) | {"source": identity(self.source), "mask": mask}
+
+
+def missed_masks(name: str | None, masks: Iterator[Planes] | None, scan: Scan | None) -> list[str]:
+    """Notes, after a look at the masks of all frames, or of the first where nobody knows how many
+    there are."""
+    if masks is None:
+        return []
+    covered = [bool(luma.any()) for luma, *_ in islice(masks, sum(scan.lengths) if scan else 1)]
+    return [] if scan is None or any(covered) else [f"{name} masks nothing in these frames"]
+
+
+def identity(path: str) -> list[int] | None:
+    """Size and time: a file that has changed has others. None for what is no file."""
+    if not os.path.isfile(path):
+        return None
+    facts = os.stat(path)
+    return [facts.st_size, facts.st_mtime_ns]
+
+
+def can_be_reread(source: str) -> bool:
+    """Whether it is not a pipe: a file, or a pattern or an address that libav knows."""
+    return source != "-" and (os.path.isfile(source) or not os.path.exists(source))
+
+
+def between(
+    source: str, start: Fraction | None, stop: Fraction | None, every: int
+) -> tuple[int, int | None]:
+    """How many frames to skip, and to take, for those from `start` to before `stop`, in seconds."""
+    if not can_be_reread(source):
+        raise UsageError("--ss and --to need a file, as a pipe is read only once")
+    skip = 0 if start is None else count_until(source, start)
+    if stop is None:
+        return skip, None
+    taken = count_until(source, stop) - skip
+    if taken < 1:
+        raise UsageError("no frame begins between --ss and --to")
+    return skip, -(-taken // every)

@@ -1,0 +1,198 @@
+"""Unfinished work on the disk: a folder beside the output, so that an interrupted encode, whatever
+stopped it, goes on where it was.
+
+    out.hnv.job/
+        job.json        what is being encoded, and how; other settings do not go on from here
+        scan            what a look at all frames has found: the segments, the times
+        N-BUDGET.fit    the running fit of the segment that begins with frame N, kept every few
+                        seconds
+        N-BUDGET.segm   what it became
+        N.done          the segment as the file will hold it
+
+Every file appears under its name only when complete.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from hnervcodec._version import __version__
+from hnervcodec.bitstream.fields import crc32
+from hnervcodec.errors import HnervError, OutputError, UsageError
+from hnervcodec.system.atomic_files import cache_folder, open_complete_or_absent
+
+DESCRIPTION = "job.json"
+_WORK = (".fit", ".segm", ".done")
+_FACTS = (DESCRIPTION, "scan")
+
+
+class JobFolder:
+    """The work on one output, of one process at a time."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self._described = folder / DESCRIPTION
+
+    @classmethod
+    def open(
+        cls, output: str | Path, settings: dict[str, Any], resume: bool, anew: bool
+    ) -> JobFolder:
+        """settings: all that decides the output's bytes, in JSON's types. `resume`: go on with what
+        is there, if anything; `anew`: discard it. Neither: refuse to lose it."""
+        job = cls(Path(f"{output}.job"))
+        try:
+            job.folder.mkdir(exist_ok=True)
+            job._lock()
+        except OSError as error:
+            raise OutputError(f"cannot write {job.folder}: {error.strerror}") from error
+        try:
+            if job.is_begun and not anew:
+                if not resume:
+                    raise UsageError(
+                        f"{job.folder} holds an unfinished encode: go on with --resume, or "
+                        "discard it with -y"
+                    )
+                job._check(settings)
+            else:
+                job._clear()
+                with open_complete_or_absent(job._described) as file:
+                    file.write(json.dumps(settings, indent=1).encode())
+        except BaseException:
+            os.close(job._held)
+            raise
+        return job
+
+    def _lock(self) -> None:
+        self._held = os.open(self.folder, os.O_RDONLY)
+        try:
+            fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(self._held)
+            raise UsageError(f"another hnv is at work in {self.folder}") from error
+
+    def _check(self, settings: dict[str, Any]) -> None:
+        try:
+            begun = json.loads(self._described.read_text())
+            changed = sorted(
+                name for name in {*begun, *settings} if begun.get(name) != settings.get(name)
+            )
+        except (OSError, ValueError, TypeError, AttributeError) as error:
+            raise UsageError(f"{self._described} is damaged: discard it with -y") from error
+        if changed:
+            name = changed[0]
+            raise UsageError(
+                f"{self.folder} was begun with another {name} ({begun.get(name)!r}, now "
+                f"{settings.get(name)!r}): resume with the same, or discard it with -y"
+            )
+
+    def _clear(self) -> None:
+        """Removes what is ours; a folder that holds anything else is not."""
+        found = list(self.folder.iterdir())
+        for path in found:
+            if path.suffix not in (*_WORK, ".part") and path.name not in _FACTS:
+                raise UsageError(
+                    f"{self.folder} holds {path.name}, which is not ours: move it away"
+                )
+        for path in found:
+            path.unlink()
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether there is anything that would be lost."""
+        return any(path.suffix in _WORK for path in self.folder.iterdir())
+
+    def close(self, is_finished: bool) -> None:
+        """Leaves what is unfinished, if there is any."""
+        try:
+            with suppress(OSError, HnervError):  # nothing of that is worth an output
+                if is_finished or not self.is_begun:
+                    self._clear()
+                    self.folder.rmdir()
+        finally:
+            os.close(self._held)
+
+
+def kept(folder: Path | None, name: str, make: Callable[[], bytes]) -> bytes:
+    """What `make` gives, now or when it was made before; nothing is kept without a `folder`, or
+    where this machine does not see it."""
+    if folder is None or not folder.is_dir():
+        return make()
+    path = folder / name
+    if not path.exists():
+        made = make()
+        with open_complete_or_absent(path) as file:
+            file.write(made + crc32(made).to_bytes(4, "little"))
+        path.with_suffix(".fit").unlink(missing_ok=True)
+    return read(path)
+
+
+def read(path: Path) -> bytes:
+    """What `kept` has written; HnervError if it is no longer that."""
+    data = path.read_bytes()
+    if crc32(data[:-4]).to_bytes(4, "little") != data[-4:]:
+        raise HnervError(f"{path} is damaged: remove it, and it is made again")
+    return data[:-4]
+
+
+@contextmanager
+def unfinished(
+    source: str, output: str | None, resume: bool, anew: bool, facts: dict[str, Any]
+) -> Iterator[Path | None]:
+    """The folder in which the encode of a file to a file keeps its work; removed when it is
+    complete. `facts`: all that decides the output's bytes."""
+    is_new = output is not None and output != "-" and not os.path.exists(output)
+    to_file = is_new or (output is not None and os.path.isfile(output))
+    if output is None or not to_file or not os.path.isfile(source):
+        if resume:
+            raise UsageError("--resume works from a file to a file, not with pipes or --dry-run")
+        yield None
+        return
+    if not Path(output).absolute().parent.is_dir():
+        raise OutputError(f"cannot write {output}: no such folder")
+    work = JobFolder.open(output, _with_versions(facts), resume, anew and not resume)
+    is_finished = False
+    try:
+        yield work.folder
+        is_finished = True
+    except KeyboardInterrupt as error:
+        if not work.is_begun:
+            raise
+        raise type(error)("the same command with --resume goes on from here") from None
+    finally:
+        work.close(is_finished)
+    with suppress(OSError, OutputError), open_complete_or_absent(_record_of(output)) as file:
+        file.write(json.dumps(_record(output, facts)).encode())
+
+
+def is_finished(output: str, facts: dict[str, Any]) -> bool:
+    """Whether `output` is what an encode with these facts made here, and unchanged."""
+    with suppress(OSError, ValueError):
+        known: object = json.loads(_record_of(output).read_text())
+        sources = facts["source"], *(facts.get("mask") or ())
+        return None not in sources and known == _record(output, facts)
+    return False
+
+
+def _record_of(output: str) -> Path:
+    name = hashlib.sha256(os.path.abspath(output).encode()).hexdigest()[:32]
+    return cache_folder() / f"{name}.finished"
+
+
+def _record(output: str, facts: dict[str, Any]) -> dict[str, Any]:
+    from hnervcodec.encoding.file_input import identity
+
+    record: dict[str, Any] = json.loads(json.dumps(_with_versions(facts)))
+    return record | {"output": identity(output)}
+
+
+def _with_versions(facts: dict[str, Any]) -> dict[str, Any]:
+    from importlib.metadata import version
+
+    return {**facts, "hnv": __version__, "torch": version("torch")}

@@ -1,0 +1,105 @@
+"""Frames that a program holds, as `footage.Footage` gives those of a file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hnervcodec.bitstream.ancillary import Display
+from hnervcodec.bitstream.headers import VideoHeader
+from hnervcodec.bitstream.side_data import Extras
+from hnervcodec.encoding.file_input import Scan, missed_masks
+from hnervcodec.errors import UsageError
+from hnervcodec.media.libav import PlaneConverter
+from hnervcodec.media.masks import read_masks
+from hnervcodec.media.scenes import scan
+from hnervcodec.planes import Planes, plane_shapes
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+BT709, LEFT = 1, 0  # H.273
+
+
+class GivenFrames:
+    """video: what describes `frames`. Their planes are checked as they come; only a sequence can
+    be looked at before it is encoded."""
+
+    notes: tuple[str, ...] = ()  # nothing of them is lost
+
+    def __init__(self, video: VideoHeader, frames: Iterable[Planes], mask: str | None = None):
+        self.header, self._frames, self._mask = replace(video, frame_count=0), frames, mask
+
+    def open(self) -> nullcontext[GivenFrames]:
+        return nullcontext(self)
+
+    def frames(self) -> Iterator[Planes]:
+        video = self.header
+        shapes = plane_shapes(video.width, video.height, video.chroma_format)
+        dtype = np.dtype(np.uint8 if video.bit_depth == 8 else np.uint16)
+        for n, planes in enumerate(self._frames):
+            if [(p.shape, p.dtype) for p in planes] != [(shape, dtype) for shape in shapes]:
+                found = ", ".join(f"{p.dtype} {list(p.shape)}" for p in planes)
+                raise UsageError(f"frame {n} has planes {found}: not {dtype} {shapes}")
+            if dtype != np.uint8 and max(int(p.max()) for p in planes) > video.max_sample:
+                raise UsageError(f"frame {n} has samples above {video.max_sample}")
+            yield planes
+
+    def masks(self, video: VideoHeader) -> Iterator[Planes] | None:
+        return None if self._mask is None else read_masks(self._mask, video)
+
+    def check_masks(self, video: VideoHeader, scan: Scan | None) -> list[str]:
+        return missed_masks(self._mask, self.masks(video), scan)
+
+    def scan(self, wanted: int, scenecut: float, report: Callable[[int], None]) -> Scan | None:
+        if not isinstance(self._frames, Sequence):
+            return None
+        lengths = scan(self.header, self.frames(), wanted, scenecut)
+        if not lengths:
+            raise UsageError("there are no frames")
+        return Scan(tuple(lengths), (), None, (Fraction(0), None, None), Display(), ())
+
+    def extras(self, video: VideoHeader, scan: Scan | None) -> tuple[Extras | None, list[str]]:
+        """Nothing goes beside them."""
+        return Extras(sum(scan.lengths), video.frame_rate) if scan else None, []
+
+    def facts(self) -> dict[str, Any]:
+        return {"source": None}
+
+
+class RgbFrames(Sequence[Planes]):
+    """[T, H, W, 3] in RGB as planes, 4:2:0 in BT.709 of limited range, as most video is."""
+
+    def __init__(self, array: np.ndarray | Tensor, frame_rate: float | Fraction):
+        self._array = array if isinstance(array, np.ndarray) else array.detach().cpu().numpy()
+        if self._array.dtype != np.uint8 or self._array.ndim != 4 or self._array.shape[3] != 3:
+            found = f"{self._array.dtype} {list(self._array.shape)}"
+            raise UsageError(f"an array of frames is uint8 [T, H, W, 3] in RGB, not {found}")
+        height, width = self._array.shape[1:3]
+        is_rate = 1e-3 <= frame_rate <= 1e6  # False for nan
+        if not is_rate or max(width, height) > 65535 or 0 in self._array.shape:
+            count = len(self._array)
+            raise UsageError(f"{count} x {width}x{height} at {frame_rate} frames/s is no video")
+        rate = Fraction(frame_rate).limit_denominator(1001)
+        self.video = VideoHeader(
+            width,
+            height,
+            1,
+            rate,
+            chroma_siting=LEFT,
+            colour_primaries=BT709,
+            transfer_characteristics=BT709,
+            matrix_coefficients=BT709,
+        )
+        self._to_planes = PlaneConverter(self.video)
+
+    def __len__(self) -> int:
+        return len(self._array)
+
+    def __getitem__(self, n: Any) -> Any:
+        return self._to_planes(self._array[n])

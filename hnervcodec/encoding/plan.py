@@ -1,0 +1,192 @@
+"""What an encode is asked for, and what each of its segments gets of that. A segment's share
+depends on nothing that becomes of the others, so that they can be fitted anywhere, in any order.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import accumulate, islice
+from typing import TypeVar
+
+import torch
+
+from hnervcodec.bitstream import container, levels
+from hnervcodec.bitstream.architecture import weight_count
+from hnervcodec.bitstream.headers import VideoHeader
+from hnervcodec.errors import SourceError, UsageError
+from hnervcodec.fitting.presets import PRESETS, Preset
+from hnervcodec.fitting.ratecontrol import Aim, ShapeLimits, choose_model, smallest_budget
+from hnervcodec.media.scenes import MOST_FRAMES
+from hnervcodec.system.devices import resolve_device
+
+DEFAULT_SEGMENT_FRAMES = 256
+HIGHEST_BITS_PER_PIXEL = 0.5  # that constant quality may ask for
+STRUCTURE = {"psnr": 0.0, "ssim": 0.7}  # by `tune`: how much of the loss is MS-SSIM's
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """All that decides what becomes of a video's frames. Exactly one of the first three is given:
+
+    bytes_per_frame: size of the finished file divided by its frames; never exceeded.
+    aim: instead, what quality every segment is to have, whatever bytes that takes.
+    denoise: instead, as many bytes as best tell the video from its noise.
+    preset: a key of `presets.PRESETS`.
+    tune: "psnr", or "ssim" for more MS-SSIM at less PSNR.
+    segment_frames: frames fitted by one network, 1..2048; the last segment takes up to half as
+    many again rather than leave a short rest.
+    lengths: of the segments, instead of equal ones, as `scenes.scan` finds them in these frames.
+    prune: share of weights set to zero by magnitude, 0..0.9.
+    seed: the same one, machine and number of threads give the same file.
+    device: "auto", or a name of torch's: where the fits run.
+    """
+
+    bytes_per_frame: float | None = None
+    aim: Aim | None = None
+    denoise: bool = False
+    preset: str = "medium"
+    tune: str = "psnr"
+    segment_frames: int = DEFAULT_SEGMENT_FRAMES
+    lengths: tuple[int, ...] | None = None
+    prune: float = 0.0
+    seed: int = 0
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        if self.preset not in PRESETS:
+            raise UsageError(f"unknown preset {self.preset!r}: choose from {', '.join(PRESETS)}")
+        if self.tune not in STRUCTURE:
+            raise UsageError(f"unknown tune {self.tune!r}: choose from {', '.join(STRUCTURE)}")
+        if not 0 <= self.prune <= 0.9 or self.segment_frames < 1:
+            raise UsageError(
+                f"prune {self.prune} or segment_frames {self.segment_frames} is out of range"
+            )
+        if (self.bytes_per_frame is not None) + (self.aim is not None) + self.denoise != 1:
+            raise UsageError("either a rate or a quality must be asked for, or denoising")
+        if self.lengths and not 1 <= min(self.lengths) <= max(self.lengths) <= MOST_FRAMES:
+            raise UsageError(f"a segment has 1 to {MOST_FRAMES} frames")
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A segment's place in the video."""
+
+    number: int
+    first_frame: int
+    frame_count: int
+
+    @property
+    def finished(self) -> str:
+        """The file's name that the segment is kept under, once it is encoded."""
+        return f"{self.first_frame}.done"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What holds for every segment of one file."""
+
+    video: VideoHeader
+    settings: Settings
+    preset: Preset  # with what of the settings changes it
+    level: levels.Level
+
+    @classmethod
+    def of(cls, video: VideoHeader, settings: Settings) -> Plan:
+        """Refuses what cannot be had, before anything is computed."""
+        if settings.bytes_per_frame is not None:
+            check_rate(video, settings.bytes_per_frame)
+        preset = PRESETS[settings.preset]
+        config = replace(
+            preset.fit, seed=settings.seed, prune=settings.prune, structure=STRUCTURE[settings.tune]
+        )
+        lengths = settings.lengths or (min(settings.segment_frames, MOST_FRAMES),)
+        level = needed_level(video, {*lengths}, settings.bytes_per_frame, preset.limits)
+        return cls(video, settings, replace(preset, fit=config), level)
+
+    @property
+    def device(self) -> torch.device:
+        """Where this process fits; UsageError if there is no such device here."""
+        return resolve_device(self.settings.device)
+
+    @property
+    def parts(self) -> list[Part]:
+        """Every segment, if their lengths are known beforehand."""
+        lengths = self.settings.lengths or ()
+        ends = accumulate(lengths)
+        return [
+            Part(n, end - length, length)
+            for n, (length, end) in enumerate(zip(lengths, ends, strict=True))
+        ]
+
+    def budget(self, part: Part) -> int | None:
+        """Bytes of the segment's payload; None where no rate was asked for."""
+        rate = self.settings.bytes_per_frame
+        if rate is None:
+            return None
+
+        def whole(segments: int, frames: int) -> int:
+            return math.floor(rate * frames) - container.overhead(segments) if segments else 0
+
+        before = whole(part.number, part.first_frame)
+        return whole(part.number + 1, part.first_frame + part.frame_count) - before
+
+
+def check_rate(video: VideoHeader, bytes_per_frame: float) -> None:
+    """Refuses what is no rate, and rates at which no codec is needed."""
+    if not 0 < bytes_per_frame < math.inf:
+        raise UsageError(f"{bytes_per_frame} bytes per frame is not a rate")
+    pixels = video.width * video.height
+    raw = video.packed_channels / 4 * video.bit_depth
+    if 8 * bytes_per_frame / pixels >= raw:
+        raise UsageError(
+            f"{8 * bytes_per_frame / pixels:.4g} bits per pixel are asked for, but uncompressed "
+            f"video of this format takes {raw:g}"
+        )
+
+
+def needed_level(
+    video: VideoHeader, lengths: set[int], bytes_per_frame: float | None, limits: ShapeLimits
+) -> levels.Level:
+    """The lowest level for segments of these lengths; a rate too low for one of them is refused."""
+    largest = levels.LEVELS[max(levels.LEVELS)]
+    weights = 0
+    for length in lengths:
+        if bytes_per_frame is not None:
+            budget = math.floor(bytes_per_frame * length) - container.overhead(1)
+        else:
+            budget = highest_budget(video, length, limits)
+        model = choose_model(video, length, budget, limits, largest)
+        weights = max(weights, weight_count(video.layers(model)))
+    return levels.lowest_level(video.width, video.height, weights)
+
+
+def highest_budget(video: VideoHeader, frames: int, limits: ShapeLimits) -> int:
+    """Bytes of the largest segment that constant quality may ask for."""
+    highest = HIGHEST_BITS_PER_PIXEL * frames * video.width * video.height / 8
+    return max(round(highest), smallest_budget(video, frames, limits))
+
+
+def divide(frames: Iterable[T], parts: Iterable[Part]) -> Iterator[tuple[Part, list[T]]]:
+    """Each part with its frames."""
+    rest = iter(frames)
+    for part in parts:
+        group = list(islice(rest, part.frame_count))
+        if len(group) < part.frame_count:
+            raise SourceError("the source has become shorter since it was scanned")
+        yield part, group
+
+
+def divide_evenly(frames: Iterable[T], length: int) -> Iterator[tuple[Part, list[T]]]:
+    """Parts of `length` frames, of which the last one holds up to half as many more."""
+    length, first_frame, number = min(length, MOST_FRAMES), 0, 0
+    held: list[T] = []
+    for frame in frames:
+        held.append(frame)
+        if len(held) == min(length + (length + 1) // 2, MOST_FRAMES):
+            yield Part(number, first_frame, length), held[:length]
+            held, first_frame, number = held[length:], first_frame + length, number + 1
+    if held:
+        yield Part(number, first_frame, len(held)), held

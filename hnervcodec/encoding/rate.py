@@ -1,0 +1,79 @@
+"""How large or how good a file is to be."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from hnervcodec.errors import UsageError
+
+if TYPE_CHECKING:
+    from hnervcodec.bitstream.headers import VideoHeader
+    from hnervcodec.bitstream.side_data import Extras
+    from hnervcodec.encoding.file_input import Scan
+    from hnervcodec.encoding.plan import Settings
+
+
+@dataclass(frozen=True)
+class Rate:
+    """The choice of a size or a quality: exactly one of these."""
+
+    bpp: float | None
+    bitrate: float | None
+    size: float | None
+    psnr: float | None
+    quality: float | None
+    denoise: bool | None
+
+    def __post_init__(self) -> None:
+        if sum(choice is not None for choice in asdict(self).values()) != 1:
+            raise UsageError(
+                "choose the rate by exactly one of --bpp, --bitrate and --size, "
+                "or the quality by --psnr or --quality, or take --denoise"
+            )
+
+    def settings(
+        self, video: VideoHeader, scan: Scan | None, extras: Extras | None, **others: Any
+    ) -> Settings:
+        """What that means for the frames of the `scan`, with `extras` beside them; both None where
+        nobody knows the frames beforehand. `others`: of `Settings`."""
+        from hnervcodec.encoding.plan import Settings
+
+        if scan is None or extras is None:
+            return Settings(**others, **self._choice(video))
+        chosen = self._choice(video, sum(scan.lengths), extras.size(scan.lengths))
+        return Settings(**others, **chosen, lengths=scan.lengths)
+
+    def _choice(
+        self, video: VideoHeader, frames: int | None = None, beside: int = 0
+    ) -> dict[str, Any]:
+        """`frames`: None where nobody knows; `beside`: bytes of the file that are not for them."""
+        from hnervcodec.fitting.ratecontrol import ConstantPsnr, ConstantQuality
+
+        if self.denoise:
+            return {"denoise": True}
+        if self.psnr is not None:
+            return {"aim": ConstantPsnr(self.psnr)}
+        if self.quality is not None:
+            return {"aim": ConstantQuality(self.quality)}
+        if self.bpp is not None:
+            return {"bytes_per_frame": self.bpp * video.width * video.height / 8}
+        if self.bitrate is not None:
+            return {"bytes_per_frame": self.bitrate / 8 / float(video.frame_rate)}
+        if self.size is None or frames is None:
+            raise UsageError(
+                "--size needs a file, as a pipe's length is unknown: use --bpp or --bitrate"
+            )
+        if beside >= self.size:
+            raise UsageError(
+                f"sound and the like take {beside:,} bytes of the {self.size:,.0f} asked for: "
+                "leave the sound out with --audio none, or ask for more"
+            )
+        return {"bytes_per_frame": (self.size - beside) / frames}
+
+    def check(self, video: VideoHeader) -> None:
+        """What can be refused before the source is read."""
+        from hnervcodec.encoding.plan import check_rate
+
+        if self.size is None and (rate := self._choice(video).get("bytes_per_frame")):
+            check_rate(video, rate)

@@ -1,0 +1,274 @@
+"""The frames of one segment -> its payload."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from hnervcodec.bitstream import levels, segment
+from hnervcodec.bitstream.architecture import ModelConfig
+from hnervcodec.bitstream.fields import crc32
+from hnervcodec.bitstream.segment import QuantizedSegment
+from hnervcodec.encoding import job_folder
+from hnervcodec.encoding.plan import Part, Plan, highest_budget
+from hnervcodec.errors import HnervError
+from hnervcodec.fitting.final_rounding import Landing
+from hnervcodec.fitting.fit import Progress, fit
+from hnervcodec.fitting.ratecontrol import Aim, ConstantPsnr, choose_model, smallest_budget
+from hnervcodec.media.masks import fill
+from hnervcodec.metrics.psnr import PlaneError
+from hnervcodec.planes import Planes, pack, plane_bytes, unpack
+from hnervcodec.synthesis.network import Synthesis
+
+
+@dataclass(frozen=True)
+class SegmentJob:
+    """One segment to be fitted.
+
+    masks: for each frame which of its samples the result need not resemble, if any (see `masks`);
+    they count neither for the fit nor for the PSNR.
+    folder: where unfinished work is kept, and taken up again.
+    """
+
+    plan: Plan
+    part: Part
+    frames: list[Planes]
+    masks: list[Planes] | None
+    report: Callable[[Progress], None]
+    folder: Path | None = None
+
+    @property
+    def pixels(self) -> int:
+        return len(self.frames) * self.plan.video.width * self.plan.video.height
+
+    def model(self, budget: int) -> ModelConfig:
+        plan, count = self.plan, len(self.frames)
+        model = choose_model(plan.video, count, budget, plan.preset.limits, plan.level)
+        levels.check_segment(plan.level, plan.video.layers(model), count)
+        return model
+
+    def packed(self, model: ModelConfig) -> np.ndarray:
+        """[T, channels, H, W], padded to whole embedding positions."""
+        frames = self.frames
+        if self.masks:
+            frames = fill(frames, self.masks, (self.plan.video.max_sample + 1) // 2)
+        return self._packed(frames, model)
+
+    def hidden(self, model: ModelConfig) -> np.ndarray | None:
+        """bool [T, channels, H, W]: the masks."""
+        return self._packed(self.masks, model) if self.masks else None
+
+    def _packed(self, frames: list[Planes], model: ModelConfig) -> np.ndarray:
+        video = self.plan.video
+        height, width = (n * model.stride for n in model.embed_size(video.width, video.height))
+        return np.stack([pack(p, video.chroma_format, height, width) for p in frames])
+
+
+@dataclass(frozen=True)
+class EncodedSegment:
+    """A segment as the file holds it, and how far it is from its frames."""
+
+    payload: bytes
+    frame_count: int
+    error: PlaneError
+    weights: int
+    macs_per_pixel: float
+
+    @property
+    def progress(self) -> Progress:
+        """The last report."""
+        return Progress("done", 1, 1, 0.0, self.error.average, len(self.payload))
+
+    def to_bytes(self) -> bytes:
+        """A line of JSON, then the payload."""
+        facts = {name: value for name, value in asdict(self).items() if name != "payload"}
+        return json.dumps(facts).encode() + b"\n" + self.payload
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> EncodedSegment:
+        facts, _, payload = data.partition(b"\n")
+        made = json.loads(facts)
+        return cls(payload, **made | {"error": PlaneError(**made["error"])})
+
+
+def encode_segment(job: SegmentJob) -> EncodedSegment:
+    """Fits the segment as its plan says, or takes what was made of it before."""
+    made = job_folder.kept(job.folder, job.part.finished, lambda: _encoded(job))
+    encoded = EncodedSegment.from_bytes(made)
+    job.report(encoded.progress)
+    return encoded
+
+
+def _encoded(job: SegmentJob) -> bytes:
+    settings, budget = job.plan.settings, job.plan.budget(job.part)
+    error = PlaneError(job.plan.video.max_sample)
+    if budget is not None:
+        payload, quantized = sized(job, budget, None, error)
+    elif settings.denoise:
+        payload, quantized = denoised(job, error)
+    else:
+        assert settings.aim is not None  # as `Settings` has checked
+        payload, quantized = sized(job, first_budget(job, settings.aim), settings.aim, error)
+    macs = sum(spec.macs for spec in quantized.specs)
+    return EncodedSegment(
+        payload,
+        len(job.frames),
+        error,
+        sum(spec.weights for spec in quantized.specs),
+        macs / (job.plan.video.width * job.plan.video.height),
+    ).to_bytes()
+
+
+TRIAL_UPDATES = 2.0  # per frame: how long the trials for a constant quality fit
+GAIN_PER_DOUBLING = 0.6  # dB that twice the updates are expected to bring
+TRIAL_BITS_PER_PIXEL = 0.05
+
+
+def least_budget(job: SegmentJob) -> int:
+    """Bytes to begin a search with."""
+    least = smallest_budget(job.plan.video, len(job.frames), job.plan.preset.limits)
+    return max(least, round(TRIAL_BITS_PER_PIXEL * job.pixels / 8))
+
+
+def first_budget(job: SegmentJob, aim: Aim) -> int:
+    """Bytes that `aim` is expected to take, from short trial fits."""
+    video, config, limits = job.plan.video, job.plan.preset.fit, job.plan.preset.limits
+    least = smallest_budget(video, len(job.frames), limits)
+    most = highest_budget(video, len(job.frames), limits)
+    budget = least_budget(job)
+    trial = replace(config, updates_per_frame=min(TRIAL_UPDATES, config.updates_per_frame))
+    gain = GAIN_PER_DOUBLING * math.log2(config.updates_per_frame / trial.updates_per_frame)
+    for _ in range(3):
+        model = job.model(budget)
+        reached = [0.0]
+
+        def report(progress: Progress, reached: list[float] = reached) -> None:
+            reached[0] = progress.psnr
+            job.report(replace(progress, phase="trial"))
+
+        fit(
+            job.packed(model),
+            video,
+            model,
+            trial,
+            budget,
+            hidden=job.hidden(model),
+            device=job.plan.device,
+            report=report,
+        )
+        octaves = aim.octaves(10 ** (-0.1 * (reached[0] + gain)), 8 * budget / job.pixels)
+        tried = budget
+        budget = min(max(round(budget * 2 ** min(max(octaves, -3), 3)), least), most)
+        if abs(octaves) < 1 or budget == tried:
+            break
+    return budget
+
+
+def sized(
+    job: SegmentJob, budget: int, aim: Aim | None, error: PlaneError
+) -> tuple[bytes, QuantizedSegment]:
+    """A SEGM payload of at most `budget` bytes or, with an `aim`, of as many as that takes; adds
+    its distortion to `error`."""
+    name = f"{job.part.first_frame}-{budget}"
+    is_kept = job.folder is not None and job.folder.is_dir()
+    checkpoint = job.folder / f"{name}.fit" if job.folder and is_kept else None
+    payload = job_folder.kept(
+        job.folder, f"{name}.segm", lambda: fitted_payload(job, budget, aim, checkpoint)
+    )
+    # What the file says is what counts: decode the bytes themselves, in normative arithmetic.
+    quantized = segment.read(payload, job.plan.video, job.plan.level)
+    synthesis = Synthesis(quantized, job.plan.video, threads=torch.get_num_threads())
+    proof = Synthesis(quantized, job.plan.video, path="float64").packed([0])
+    if (proof != synthesis.packed([0])).any():
+        raise HnervError("this machine's fast arithmetic is not exact: please report it")
+    crcs = decode(synthesis, job, error)
+    quantized = replace(quantized, frame_crcs=np.array(crcs, np.uint32))
+    return segment.write(quantized), quantized
+
+
+def fitted_payload(job: SegmentJob, budget: int, aim: Aim | None, checkpoint: Path | None) -> bytes:
+    """A payload as `sized` wants it, but for the frames' checksums."""
+    video, model = job.plan.video, job.model(budget)
+    fitted = fit(
+        job.packed(model),
+        video,
+        model,
+        job.plan.preset.fit,
+        budget,
+        hidden=job.hidden(model),
+        aim=aim,
+        device=job.plan.device,
+        checkpoint=checkpoint,
+        report=job.report,
+    )
+
+    def quality(quantized: QuantizedSegment) -> float:
+        decoded = PlaneError(video.max_sample)
+        decode(Synthesis(quantized, video, threads=torch.get_num_threads()), job, decoded)
+        return decoded.average
+
+    landing = Landing(fitted, video, job.part.first_frame, quality)
+    if aim is None:
+        return landing.on_budget(budget)
+    if isinstance(aim, ConstantPsnr):
+        return landing.on_psnr(aim.psnr)
+    return landing.payload({})
+
+
+HELD_OUT = 0.03  # share of the samples that a denoising fit is judged by
+
+
+def denoised(job: SegmentJob, error: PlaneError) -> tuple[bytes, QuantizedSegment]:
+    """Of fits with ever twice as many bytes, the one that best predicts samples it was not shown.
+    Noise that differs from sample to sample cannot be predicted: once more bytes go into noise,
+    these predictions get worse (the argument of Noise2Self, arXiv 1901.11365)."""
+    video, preset = job.plan.video, job.plan.preset
+    random = np.random.default_rng(preset.fit.seed)
+    held = [tuple(random.random(p.shape) < HELD_OUT for p in planes) for planes in job.frames]
+    masks = job.masks or [tuple(np.zeros(p.shape, bool) for p in planes) for planes in job.frames]
+    hidden = [_each(np.logical_or, h, m) for h, m in zip(held, masks, strict=True)]
+    seen = [_each(lambda h, m: ~h | m, h, m) for h, m in zip(held, masks, strict=True)]
+    best: tuple[float, bytes, QuantizedSegment] | None = None
+    budget, tried = least_budget(job), 0
+    most = max(4 * budget, highest_budget(video, len(job.frames), preset.limits))
+    while budget <= most:
+        tried += 1
+
+        def report(progress: Progress, number: int = tried) -> None:
+            job.report(replace(progress, phase=f"{progress.phase} {number}"))
+
+        shown, judged = PlaneError(video.max_sample), PlaneError(video.max_sample)
+        payload, quantized = sized(replace(job, masks=hidden, report=report), budget, None, shown)
+        synthesis = Synthesis(quantized, video, threads=torch.get_num_threads())
+        decode(synthesis, replace(job, masks=seen), judged)
+        if best and judged.average <= best[0]:
+            break
+        best = judged.average, payload, quantized
+        budget *= 2
+    assert best is not None  # as the first budget is one of them
+    _, payload, quantized = best
+    decode(Synthesis(quantized, video, threads=torch.get_num_threads()), job, error)
+    return payload, quantized
+
+
+def _each(function: Callable[..., np.ndarray], *planes: Planes) -> Planes:
+    return tuple(function(*same) for same in zip(*planes, strict=True))
+
+
+def decode(synthesis: Synthesis, job: SegmentJob, error: PlaneError) -> list[int]:
+    """CRC-32s of the segment's decoded frames; adds their distortion to `error`."""
+    crcs: list[int] = []
+    video = job.plan.video
+    for batch in synthesis.batches(range(len(job.frames))):
+        for samples in batch:
+            decoded = unpack(samples, video.chroma_format, video.width, video.height)
+            mask = job.masks[len(crcs)] if job.masks else None
+            error.add(job.frames[len(crcs)], decoded, mask)
+            crcs.append(crc32(plane_bytes(decoded)))
+    return crcs

@@ -1,0 +1,1 @@
+"""One segment's fit: frames to integer levels. Nothing here is normative."""

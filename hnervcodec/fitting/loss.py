@@ -1,0 +1,80 @@
+"""What a fit minimizes: the distortion between packed frames, as one number."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from hnervcodec.metrics.ms_ssim import ms_ssim
+
+LUMA = 4  # packed channels of luma
+MEMORY = 0.02  # weight of a batch in the running means
+
+
+class Loss:
+    """Squared error balanced between the planes and, for a part, structural dissimilarity.
+
+    size: (rows, columns) of the packed frame without its padding, which is not worth any bits.
+    plane_balance: 0: all samples count alike; 1: as in the PSNR 6:1:1 of the planes.
+    structure: 0..1, how much of the loss is 1 - MS-SSIM of luma.
+    """
+
+    def __init__(self, size: tuple[int, int], plane_balance: float, structure: float):
+        self.size, self.plane_balance, self.structure = size, plane_balance, structure
+        self.plane_errors: Tensor | None = None  # running means
+        self.dissimilarity: Tensor | None = None
+
+    def __call__(
+        self, decoded: Tensor, target: Tensor, hidden: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """(loss, mean squared error) of packed frames [B, channels, H, W], black 0 .. white 1;
+        the loss is on the scale of the error. Samples that are `hidden` (bool, the same shape)
+        count for nothing."""
+        height, width = self.size
+        decoded = decoded.float()[..., :height, :width]
+        target = target[..., :height, :width]
+        share: Tensor | float = 1.0  # of each channel's samples that count
+        if hidden is not None:
+            hidden = hidden[..., :height, :width]
+            share = 1 - hidden.float().mean((0, 2, 3))
+            decoded = torch.where(hidden, target, decoded)
+        channels = (decoded - target).square().mean((0, 2, 3)) / (share + 1e-9)
+        error = channels.mean()
+        loss = self.balanced(channels)
+        if self.structure:
+            loss = (1 - self.structure) * loss + self.structure * self.structural(decoded, target)
+        return loss, error
+
+    def balanced(self, channels: Tensor) -> Tensor:
+        """Squared errors [channels] as one, on the scale of their mean.
+
+        The PSNR that codecs are compared by is the mean of the planes' logarithms, weighted 6:1:1,
+        whose gradient is the planes' weights over their errors. `plane_balance` is the exponent of
+        those errors, so it goes from plain squared error's balance to that of the PSNR."""
+        if not self.plane_balance or len(channels) == LUMA:
+            return channels.mean()
+        planes = [channels[:LUMA], *torch.split(channels[LUMA:], (len(channels) - LUMA) // 2)]
+        errors = torch.stack([plane.mean() for plane in planes])
+        if self.plane_errors is None:
+            self.plane_errors = errors.detach().clamp(min=1e-4)
+        # A plane of which nothing was shown has no error, and says nothing.
+        errors_seen = torch.where(errors > 0, errors, self.plane_errors).detach().clamp(min=1e-10)
+        self.plane_errors.lerp_(errors_seen, MEMORY)
+        shares = errors.new_tensor([len(plane) / len(channels) for plane in planes])
+        wanted = errors.new_tensor([0.75, 0.125, 0.125])
+        weights = shares ** (1 - self.plane_balance)
+        weights = weights * (wanted / self.plane_errors) ** self.plane_balance
+        weights = weights * (shares @ self.plane_errors) / (weights @ self.plane_errors)
+        return weights @ errors
+
+    def structural(self, decoded: Tensor, target: Tensor) -> Tensor:
+        """1 - MS-SSIM of luma, scaled to the running mean squared error."""
+        with torch.autocast(decoded.device.type, enabled=False):
+            a, b = (F.pixel_shuffle(x[:, :LUMA], 2) for x in (decoded, target))
+            dissimilarity = 1 - ms_ssim(a, b)
+            error = (a - b).square().mean().detach().clamp(min=1e-10)
+        if self.dissimilarity is None:
+            self.dissimilarity = (dissimilarity / error).detach()
+        self.dissimilarity.lerp_((dissimilarity / error).detach(), MEMORY)
+        return dissimilarity / self.dissimilarity

@@ -1,0 +1,152 @@
+"""The synthesis network in floating point, as the encoder trains it.
+
+The float twin of `synthesis`: same layers, and with `Quantizers` the same roundings, passed
+straight through by the gradient. Nothing here is normative.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hnervcodec.bitstream.architecture import LayerSpec
+from hnervcodec.fitting.quantization import EMBED_ZERO, MAX_WEIGHT, level_value
+
+
+class _Clip(torch.autograd.Function):
+    """clamp whose gradient is one product with a mask: a tenth less for a whole step on a CPU."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, low: float, high: float) -> Tensor:
+        clipped = x.clamp(low, high)
+        ctx.save_for_backward(x == clipped)
+        return clipped
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        (inside,) = ctx.saved_tensors
+        return grads[0] * inside, None, None
+
+
+class _Round(torch.autograd.Function):
+    """round; the gradient passes."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.round()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        return grads[0]
+
+
+def round_clip(x: Tensor, low: float, high: float) -> Tensor:
+    """round, then clip; the gradient passes where nothing was clipped."""
+    rounded = _Round.apply(x)  # type: ignore[no-untyped-call]
+    return _Clip.apply(rounded, low, high)  # type: ignore[no-untyped-call,no-any-return]
+
+
+class Quantizers(nn.Module):
+    """Learned steps of weights and embeddings, fixed scales of the activations.
+
+    log_steps: [layers + 1], natural logarithm of each weight tensor's step, the embeddings' last.
+    gains: the integer `gain` of each layer; a level of its output is worth 64 / gain.
+    zero_points: the level that means 0 in each layer's output.
+    round_activations: whether activations run in levels too.
+    """
+
+    def __init__(self, log_steps: Tensor):
+        super().__init__()
+        self.log_steps = nn.Parameter(log_steps)
+        self.gains: list[int] = []
+        self.zero_points: list[int] = []
+        self.round_activations = False
+
+    def step(self, layer: int) -> Tensor:
+        return self.log_steps[layer].exp()
+
+
+class SynthesisNetwork(nn.Module):
+    """Embeddings [B, C, h, w] -> packed samples [B, channels, H, W], black 0 .. white 1."""
+
+    def __init__(self, specs: tuple[LayerSpec, ...]):
+        super().__init__()
+        self.specs = specs
+        # Kernels are stored as matrices [out, in * k * k], the shape Muon orthogonalizes.
+        self.weights = nn.ParameterList(
+            torch.empty(s.weight_shape[0], s.weights // s.weight_shape[0]) for s in specs
+        )
+        self.biases = nn.ParameterList(torch.zeros(s.out_channels) for s in specs)
+        for weight in self.weights:
+            nn.init.kaiming_uniform_(weight, a=math.sqrt(5))
+        nn.init.constant_(self.biases[-1], 0.5)
+
+    def weight_levels(self, layer: int, quantizers: Quantizers) -> Tensor:
+        """The layer's weights in steps, rounded."""
+        limit = MAX_WEIGHT[self.specs[layer].kind]
+        return round_clip(self.weights[layer] / quantizers.step(layer), -limit, limit)
+
+    def forward(self, x: Tensor, quantizers: Quantizers | None = None) -> Tensor:
+        """In float; with `quantizers`, from rounded weights and embeddings, and with their
+        `round_activations` in levels all the way."""
+        if quantizers is None:
+            return self.run(x, list(self.weights))
+        step = quantizers.step(-1)
+        levels = round_clip(x / step, -EMBED_ZERO, 255 - EMBED_ZERO)
+        if quantizers.round_activations:
+            return self.run_in_levels(levels, quantizers)
+        weights = [
+            self.weight_levels(n, quantizers) * quantizers.step(n) for n in range(len(self.specs))
+        ]
+        return self.run(levels * step, weights)
+
+    def run(self, x: Tensor, weights: list[Tensor]) -> Tensor:
+        """With real-valued activations."""
+        for n, spec in enumerate(self.specs[:-1]):
+            y = F.gelu(self.convolve(n, x, weights[n], self.biases[n]))
+            x = x + y if spec.kind == "residual" else y
+        return self.convolve(len(self.specs) - 1, x, weights[-1], self.biases[-1])
+
+    def run_in_levels(self, x: Tensor, quantizers: Quantizers) -> Tensor:
+        """With activations in levels relative to their zero point."""
+        value: Tensor | float = quantizers.step(-1)  # of one input level
+        stream = x  # what residual layers add to: not rounded, unlike the convolutions' inputs
+        for n, spec in enumerate(self.specs):
+            unit = quantizers.step(n) * value
+            v = self.convolve(n, x, self.weight_levels(n, quantizers), self.biases[n] / unit)
+            v = v * unit.to(v.dtype)
+            if spec.kind == "head":
+                return v
+            value = level_value(quantizers.gains[n])
+            y = F.gelu(v) / value
+            stream = stream + y if spec.kind == "residual" else y
+            zero = quantizers.zero_points[n]
+            stream = _Clip.apply(stream, -zero, 255 - zero)  # type: ignore[no-untyped-call]
+            x = _Round.apply(stream)  # type: ignore[no-untyped-call]
+        raise AssertionError("a network ends with its head")
+
+    def convolve(self, layer: int, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        """Convolution with one bias per output channel, then the pixel shuffle."""
+        spec = self.specs[layer]
+        bias = bias.repeat_interleave(spec.shuffle**2)
+        v = F.conv2d(x, weight.view(spec.weight_shape), bias, padding=spec.kernel // 2)
+        return F.pixel_shuffle(v, spec.shuffle) if spec.shuffle > 1 else v
+
+    @torch.no_grad()
+    def activation_ranges(self, x: Tensor) -> list[tuple[float, float]]:
+        """(low, high) of each hidden layer's outputs in float, without a thousandth at each end.
+        The network learns to live with being clipped there, and its levels are finer."""
+        ranges = []
+        for n, spec in enumerate(self.specs[:-1]):
+            v = self.convolve(n, x, self.weights[n], self.biases[n])
+            x = x + F.gelu(v) if spec.kind == "residual" else F.gelu(v)
+            values = x.flatten()
+            top = max(1, values.numel() // 1_000)
+            high = float(values.topk(top).values[-1])
+            low = float(values.topk(top, largest=False).values[-1])
+            ranges.append((min(low, 0.0), max(high, 0.1)))
+        return ranges

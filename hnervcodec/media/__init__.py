@@ -1,0 +1,1 @@
+"""Video in and out of the codec, through libav."""

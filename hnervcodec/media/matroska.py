@@ -1,0 +1,172 @@
+"""Just enough Matroska (RFC 9559) for what PyAV cannot do: it makes a stream to be muxed only from
+one that it has read, so `write_header` gives it one to read; and what it cannot say of a video
+track, `amend` puts into the finished file."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+from hnervcodec.bitstream.ancillary import AUDIO, Display, StreamInfo
+from hnervcodec.errors import SourceError
+
+_EBML, _SEGMENT, _INFO, _TRACKS, _TRACK = 0x1A45DFA3, 0x18538067, 0x1549A966, 0x1654AE6B, 0xAE
+_CLUSTER, _CRC, _VOID, _NAME = 0x1F43B675, 0xBF, 0xEC, 0x536E
+_SHAPE = (0x54B0, 0x54BA, 0x54B2)  # width and height of what is shown, and their unit
+_VIDEO, _COLOUR, _MASTERING = 0xE0, 0x55B0, 0x55D0
+_CODEC, _PRIVATE, _LANGUAGE, _DELAY, _PREROLL = 0x86, 0x63A2, 0x22B59C, 0x56AA, 0x56BB
+_AUDIO, _RATE, _CHANNELS, _DEPTH = 0xE1, 0xB5, 0x9F, 0x6264
+
+
+def _element(identifier: int, payload: bytes) -> bytes:
+    name = identifier.to_bytes((identifier.bit_length() + 7) // 8, "big")
+    return name + (len(payload) | 1 << 56).to_bytes(8, "big") + payload
+
+
+def _number(identifier: int, value: int) -> bytes:
+    return _element(identifier, value.to_bytes(8, "big"))
+
+
+def write_header(info: StreamInfo) -> bytes:
+    """A Matroska file of this one stream without any packets."""
+    track = _number(0xD7, 1) + _number(0x73C5, 1)  # its number and its unique one
+    track += _number(0x83, 2 if info.kind == AUDIO else 17)  # its type
+    track += _element(_CODEC, info.codec.encode()) + _element(_LANGUAGE, info.language.encode())
+    if info.codec_private:
+        track += _element(_PRIVATE, info.codec_private)
+    track += _number(_DELAY, info.codec_delay) + _number(_PREROLL, info.seek_preroll)
+    if info.kind == AUDIO:
+        audio = _element(_RATE, struct.pack(">d", info.sample_rate))
+        audio += _number(_CHANNELS, info.channels)
+        audio += _number(_DEPTH, info.bit_depth) if info.bit_depth else b""
+        track += _element(_AUDIO, audio)
+    segment = _element(_INFO, _number(0x2AD7B1, 1_000_000))  # nanoseconds in a tick
+    segment += _element(_TRACKS, _element(_TRACK, track))
+    segment += _element(_CLUSTER, _number(0xE7, 0))  # libav reads up to the first one
+    return _element(_EBML, _element(0x4282, b"matroska")) + _element(_SEGMENT, segment)
+
+
+def _spans(data: bytes | bytearray, at: int, stop: int) -> Iterator[tuple[int, int, int]]:
+    """(identifier, begin, end of the payload) of each element; one that is cut, or of unknown size,
+    ends at `stop`."""
+    while at + 1 < stop:
+        length = 9 - data[at].bit_length()
+        identifier = int.from_bytes(data[at : at + length], "big")
+        at += length
+        if at >= stop:
+            return
+        length = 9 - data[at].bit_length()
+        size = int.from_bytes(data[at : at + length], "big") & (1 << 7 * length) - 1
+        at += length
+        yield identifier, at, min(at + size, stop)
+        at += size
+
+
+def _elements(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """(identifier, payload) of each element."""
+    return ((name, data[at:end]) for name, at, end in _spans(data, 0, len(data)))
+
+
+def read_header(data: bytes, kind: int, time_base: Fraction) -> StreamInfo:
+    """The inverse, of a file that libav has written."""
+    segment = dict(_elements(data)).get(_SEGMENT, b"")
+    tracks = dict(_elements(dict(_elements(segment)).get(_TRACKS, b"")))
+    track = dict(_elements(tracks.get(_TRACK, b"")))
+    audio = dict(_elements(track.get(_AUDIO, b"")))
+
+    def number(facts: dict[int, bytes], identifier: int) -> int:
+        return int.from_bytes(facts.get(identifier, b""), "big")
+
+    if _CODEC not in track:
+        raise SourceError("libav did not describe a stream")
+    rate = audio.get(_RATE, bytes(8))
+    language = track.get(_LANGUAGE, b"und")
+    is_code = len(language) == 3 and all(0x21 <= byte <= 0x7E for byte in language)
+    return StreamInfo(
+        kind,
+        track[_CODEC].decode(),
+        time_base,
+        language.decode() if is_code else "und",
+        round(struct.unpack(">d" if len(rate) == 8 else ">f", rate)[0]),
+        number(audio, _CHANNELS),
+        number(audio, _DEPTH),
+        number(track, _DELAY),
+        number(track, _PREROLL),
+        track.get(_PRIVATE, b""),
+    )
+
+
+RESERVED = "x" * 1000  # a track's name that `amend` takes for what it adds
+_HEAD = 1 << 22  # bytes within which a file's tracks lie
+
+
+def amend(path: Path, width: int, height: int, aspect: tuple[int, int], display: Display) -> None:
+    """Puts the sample aspect and the light levels into the first track of a file that libav has
+    written, which is a video's and has the name `RESERVED`. The file keeps its size."""
+    with open(path, "r+b") as file:
+        data = bytearray(file.read(_HEAD))
+        segment = _child(data, (0, len(data)), _SEGMENT)
+        tracks = _child(data, segment, _TRACKS)
+        begin, end = _child(data, tracks, _TRACK)
+        made = _amended(bytes(data[begin:end]), width, height, aspect, display)
+        free = end - begin - len(made) - 9  # 9: of an element's own
+        data[begin:end] = made + _element(_VOID, bytes(free))
+        first = next(_spans(data, *tracks))
+        if first[0] == _CRC:
+            crc = zlib.crc32(data[first[2] : tracks[1]])
+            data[first[1] : first[2]] = crc.to_bytes(4, "little")
+        file.seek(tracks[0])
+        file.write(data[slice(*tracks)])
+
+
+def _child(data: bytes | bytearray, parent: tuple[int, int], wanted: int) -> tuple[int, int]:
+    """Begin and end of its payload."""
+    return next((at, end) for name, at, end in _spans(data, *parent) if name == wanted)
+
+
+def _amended(
+    track: bytes, width: int, height: int, aspect: tuple[int, int], display: Display
+) -> bytes:
+    made = b""
+    for name, payload in _elements(track):
+        if name == _VIDEO:
+            colour = dict(_elements(payload)).get(_COLOUR, b"") + _light(display)
+            shape = _shape(width, height, aspect)
+            replaced = (_COLOUR, *(_SHAPE if shape else ()))
+            rest = [(n, p) for n, p in _elements(payload) if n not in replaced]
+            payload = b"".join(_element(n, p) for n, p in rest) + shape
+            payload += _element(_COLOUR, colour) if colour else b""
+        if name != _NAME:
+            made += _element(name, payload)
+    return made
+
+
+def _shape(width: int, height: int, aspect: tuple[int, int]) -> bytes:
+    num, den = aspect
+    if num == den:
+        return b""
+    if width * num % den == 0:  # in pixels
+        sides, unit = (width * num // den, height), 0
+    else:  # as a ratio
+        ratio = Fraction(width * num, height * den)
+        sides, unit = (ratio.numerator, ratio.denominator), 3
+    values = zip(_SHAPE, (*sides, unit), strict=True)
+    return b"".join(_number(identifier, value) for identifier, value in values)
+
+
+def _light(display: Display) -> bytes:
+    made = b""
+    if display.content_light:
+        made += _number(0x55BC, display.content_light[0]) + _number(
+            0x55BD, display.content_light[1]
+        )
+    if display.mastering:
+        green_blue_red_white = [value / 50000 for value in display.mastering.primaries]
+        values = green_blue_red_white[4:6] + green_blue_red_white[:4] + green_blue_red_white[6:]
+        values += [display.mastering.max_luminance / 10000, display.mastering.min_luminance / 10000]
+        floats = (_element(0x55D1 + n, struct.pack(">d", value)) for n, value in enumerate(values))
+        made += _element(_MASTERING, b"".join(floats))
+    return made

@@ -1,0 +1,193 @@
+"""Decoded frames, and what goes with them, as a video that other programs play."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+from av.video.frame import VideoFrame
+
+from hnervcodec.bitstream.ancillary import Display
+from hnervcodec.bitstream.headers import VideoHeader
+from hnervcodec.errors import OutputError, UsageError
+from hnervcodec.media import matroska
+from hnervcodec.media.libav import CHROMA_SITES, frame_format, reason, to_frame
+from hnervcodec.media.output_codecs import Encoding, Paletted, to_yuv, yuv_header
+from hnervcodec.media.presentation import Presentation
+from hnervcodec.media.streams import StreamCopier
+from hnervcodec.planes import Planes
+
+
+class LibavSink:
+    """A video that other programs play, through PyAV, and what goes with its frames.
+
+    `notes`: what of the frames and of what goes with them the file does not hold.
+    """
+
+    def __init__(self, path: Path, header: VideoHeader, encoding: Encoding, shown: Presentation):
+        self._header, self._shown, self._path = header, shown, path
+        self._format = encoding.pixel_format
+        self._paletted = Paletted(header) if self._format == "pal8" else None
+        options = _muxer_options(encoding.muxer, shown)
+        try:
+            self._container = av.open(
+                str(path), "w", format=encoding.muxer, container_options=options
+            )
+        except (av.error.FFmpegError, OSError, ValueError) as error:
+            raise OutputError(f"cannot write {path}: {reason(error)}") from error
+        try:
+            stream: Any = self._container.add_stream(encoding.codec, rate=header.frame_rate)
+        except (av.error.FFmpegError, ValueError, OverflowError) as error:
+            message = f"{encoding.codec} does not go into {encoding.muxer}: {reason(error)}"
+            raise OutputError(message) from error
+        self._stream = stream
+        self._describe()
+        self._open(encoding)
+        self.notes = self._losses(encoding)
+        streams = [] if encoding.muxer == "gif" else shown.streams
+        self._copier = StreamCopier(self._container, streams)
+        self.notes += self._copier.notes
+        light = shown.display.mastering, shown.display.content_light
+        num, den = header.sample_aspect
+        is_matroska = encoding.muxer == "matroska"
+        self._is_amended = is_matroska and (num != den or light != (None, None))
+        if self._is_amended:
+            self._stream.metadata["title"] = matroska.RESERVED
+        self._stamps = iter(shown.stamps)
+        self._packets = iter(shown.packets if streams else ())
+        self._waiting = next(self._packets, None)
+        self._durations: dict[int, int] = {}
+
+    def _losses(self, encoding: Encoding) -> list[str]:
+        own, made = frame_format(self._header), self._format
+        if encoding.muxer == "gif":
+            return [".gif holds no sound"] if self._shown.streams else []
+        if made in (own, "bgr0") or encoding.is_asked:
+            return []
+        return [f"{encoding.codec} writes {made}; .mkv keeps {own} exactly"]
+
+    def _describe(self) -> None:
+        header, shown = self._header, self._shown
+        self._stream.width, self._stream.height = header.width, header.height
+        self._stream.pix_fmt = self._format
+        self._stream.time_base = shown.time_base
+        context = self._stream.codec_context
+        context.time_base = shown.time_base
+        if header.sample_aspect[1]:
+            context.sample_aspect_ratio = Fraction(*header.sample_aspect)
+        tags = yuv_header(header) if "yuv" in self._format else header
+        context.color_range = 2 if tags.full_range else 1
+        context.colorspace = tags.matrix_coefficients
+        context.color_primaries = tags.colour_primaries
+        context.color_trc = tags.transfer_characteristics
+        if (shown.display.rotation, shown.display.mirrored) != (0, False):
+            turn = 90 * shown.display.rotation
+            self._stream.set_display_rotation(turn, hflip=shown.display.mirrored)
+
+    def _open(self, encoding: Encoding) -> None:
+        """The encoder says now what it does not take, and not after minutes of decoding."""
+        self._stream.options = _encoder_options(self._header, encoding, self._shown.display)
+        asked = " ".join(f"-{name} {value}" for name, value in encoding.options.items())
+        try:
+            self._stream.codec_context.open()
+        except av.error.FFmpegError as error:
+            size = f"{self._header.width}x{self._header.height} {self._format}"
+            raise OutputError(
+                f"{encoding.codec} refuses {size} with {asked or 'its defaults'}: {reason(error)}"
+            ) from error
+        for name in self._stream.codec_context.options:
+            raise UsageError(f"{encoding.codec} has no option -{name}")
+
+    def write(self, index: int, planes: Planes) -> None:
+        pts, duration = next(self._stamps)
+        frame = self._paletted(planes) if self._paletted else to_frame(self._header, planes)
+        if self._header.is_rgb and "yuv" in self._format:
+            frame = to_yuv(frame, self._format)
+        elif frame.format.name != self._format:
+            frame = frame.reformat(format=self._format)
+        frame.pts, frame.time_base = pts, self._shown.time_base
+        self._durations[pts] = duration
+        try:
+            self._write_packets((pts + duration) * self._shown.time_base)
+            self._mux(frame)
+        except BrokenPipeError:  # also one of libav's errors
+            raise
+        except (av.error.FFmpegError, OverflowError, ValueError) as error:
+            raise OutputError(f"cannot encode frame {index}: {reason(error)}") from error
+
+    def _mux(self, frame: VideoFrame | None) -> None:
+        for packet in self._stream.encode(frame):
+            packet.duration = self._durations.pop(packet.pts, packet.duration)
+            self._container.mux(packet)
+
+    def _write_packets(self, until: Fraction | None) -> None:
+        """What of the sound begins before `until` seconds; None: the rest."""
+        while self._waiting is not None:
+            base = self._shown.streams[self._waiting.stream].time_base
+            if until is not None and self._waiting.pts * base >= until:
+                return
+            self._copier.write(self._waiting)
+            self._waiting = next(self._packets, None)
+
+    def close(self) -> None:
+        try:
+            self._mux(None)
+            self._write_packets(None)
+            self._container.close()
+            if self._is_amended:
+                matroska.amend(
+                    self._path,
+                    self._header.width,
+                    self._header.height,
+                    self._header.sample_aspect,
+                    self._shown.display,
+                )
+        except BrokenPipeError:
+            raise
+        except (av.error.FFmpegError, OverflowError, ValueError) as error:
+            raise OutputError(f"cannot finish the file: {reason(error)}") from error
+
+
+def _muxer_options(muxer: str, shown: Presentation) -> dict[str, str]:
+    """So that an .mp4 keeps times in the source's time base; Matroska's ticks are milliseconds."""
+    ticks = shown.time_base.denominator
+    if muxer != "mp4" or shown.is_constant or ticks >= 1 << 31:
+        return {}
+    return {"video_track_timescale": str(ticks), "movie_timescale": str(ticks)}
+
+
+_LIGHT = {  # of an encoder: the option for its own parameters, and their names
+    "libx264": ("x264-params", "mastering-display", "cll"),
+    "libx265": ("x265-params", "master-display", "max-cll"),
+}
+
+
+def _encoder_options(header: VideoHeader, encoding: Encoding, display: Display) -> dict[str, str]:
+    """The encoding's, and those that tell what the header and the display do."""
+    options = dict(encoding.options)
+    if encoding.codec in _LIGHT:
+        name, *marks = _LIGHT[encoding.codec]
+        parts = light_parameters(display, *marks)
+        if parts:
+            options[name] = ":".join([*filter(None, [options.get(name)]), *parts])
+    is_sited = header.chroma_format in (1, 2) and header.chroma_siting < len(CHROMA_SITES)
+    if is_sited and "yuv" in encoding.pixel_format:
+        options.setdefault("chroma_sample_location", CHROMA_SITES[header.chroma_siting])
+    return options
+
+
+def light_parameters(display: Display, mastering: str, cll: str) -> list[str]:
+    """Parameters of x264 or x265, which name them differently."""
+    parts = []
+    if display.mastering:
+        x_y = display.mastering.primaries
+        pairs = [f"({x},{y})" for x, y in zip(x_y[::2], x_y[1::2], strict=True)]
+        pairs.append(f"({display.mastering.max_luminance},{display.mastering.min_luminance})")
+        names = ("G", "B", "R", "WP", "L")
+        marks = "".join(name + pair for name, pair in zip(names, pairs, strict=True))
+        parts.append(f"{mastering}={marks}")
+    if display.content_light:
+        parts.append(f"{cll}={display.content_light[0]},{display.content_light[1]}")
+    return parts

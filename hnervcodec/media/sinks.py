@@ -1,0 +1,180 @@
+"""Where decoded frames go: sinks that take planes one frame at a time."""
+
+from __future__ import annotations
+
+import hashlib
+from fractions import Fraction
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+import av
+import numpy as np
+from av.video.frame import VideoFrame
+
+from hnervcodec.bitstream.headers import VideoHeader
+from hnervcodec.errors import UsageError
+from hnervcodec.media.libav import RgbConverter, from_frame, pixel_format, to_frame
+from hnervcodec.media.output_codecs import to_yuv, yuv_header
+from hnervcodec.planes import Planes, plane_bytes
+from hnervcodec.system.atomic_files import open_complete_or_absent
+
+
+class Sink(Protocol):
+    """Takes decoded frames in output order."""
+
+    def write(self, index: int, planes: Planes) -> None:
+        """`index` is the frame's number in the .hnv file."""
+
+    def close(self) -> None: ...
+
+
+class RawSink:
+    """Planar samples, one frame after the other; words are little-endian."""
+
+    def __init__(self, file: BinaryIO):
+        self._file = file
+
+    def write(self, index: int, planes: Planes) -> None:
+        self._file.write(plane_bytes(planes))
+
+    def close(self) -> None:
+        self._file.flush()
+
+
+class NpySink:
+    """One numpy array [T, H, W, 3] in RGB, uint8, or uint16 of 0..65535 above 8 bits; T is the
+    header's `frame_count`, so that nothing has to be held or written twice."""
+
+    def __init__(self, file: BinaryIO, header: VideoHeader):
+        self._file = file
+        self._to_rgb = RgbConverter(header, 8 if header.bit_depth == 8 else 16)
+        self._start = {
+            "descr": "|u1" if header.bit_depth == 8 else "<u2",
+            "fortran_order": False,
+            "shape": (header.frame_count, header.height, header.width, 3),
+        }
+        self._is_begun = False
+
+    def write(self, index: int, planes: Planes) -> None:
+        if not self._is_begun:
+            np.lib.format.write_array_header_1_0(self._file, self._start)
+            self._is_begun = True
+        self._file.write(self._to_rgb(planes).tobytes())
+
+    def close(self) -> None:
+        self._file.flush()
+
+
+class FrameMd5Sink:
+    """A line `INDEX, MD5` per frame, over the bytes that `RawSink` would write."""
+
+    def __init__(self, file: BinaryIO):
+        self._file = file
+
+    def write(self, index: int, planes: Planes) -> None:
+        digest = hashlib.md5(plane_bytes(planes), usedforsecurity=False).hexdigest()
+        self._file.write(f"{index}, {digest}\n".encode())
+
+    def close(self) -> None:
+        self._file.flush()
+
+
+def y4m_header(header: VideoHeader) -> bytes:
+    """At most 79 bytes: older ffmpeg versions reject more."""
+    depth = "" if header.bit_depth == 8 else f"p{header.bit_depth}"
+    siting = {0: "mpeg2", 2: "paldv"}.get(header.chroma_siting, "jpeg")
+    colour = {
+        0: "mono" + depth.replace("p", ""),
+        1: "420" + (depth or siting),
+        2: "422" + depth,
+        3: "444" + depth,
+    }[header.chroma_format]
+    rate, (num, den) = header.frame_rate, header.sample_aspect
+    text = (
+        f"YUV4MPEG2 W{header.width} H{header.height} F{rate.numerator}:{rate.denominator} "
+        f"Ip A{num}:{den} C{colour}"
+    )
+    ranged = text + f" XCOLORRANGE={'FULL' if header.full_range else 'LIMITED'}"
+    return (ranged if len(ranged) < 79 else text).encode() + b"\n"
+
+
+class Y4mSink:
+    """YUV4MPEG2, as `ffmpeg -i -` and x265 read it from a pipe. RGB becomes 4:4:4."""
+
+    def __init__(self, file: BinaryIO, header: VideoHeader):
+        self._file, self._header = file, header
+        self._start = y4m_header(yuv_header(header))
+
+    def write(self, index: int, planes: Planes) -> None:
+        if self._header.is_rgb:
+            form = pixel_format(3, self._header.bit_depth)
+            frame = to_yuv(to_frame(self._header, planes), form)
+            planes = from_frame(frame, self._header)
+        self._file.write(self._start + b"FRAME\n" + plane_bytes(planes))
+        self._start = b""
+
+    def close(self) -> None:
+        self._file.write(self._start)
+        self._file.flush()
+
+
+class PngSink:
+    """One PNG per frame; `pattern` holds a %d conversion that takes the frame's index."""
+
+    def __init__(self, pattern: str, header: VideoHeader):
+        self._pattern, self._header = pattern, header
+        self._to_rgb = RgbConverter(header, 8 if header.bit_depth == 8 else 16)
+
+    def write(self, index: int, planes: Planes) -> None:
+        path = Path(png_name(self._pattern, index))
+        with open_complete_or_absent(path) as file:
+            file.write(encode_png(self._header, self._to_rgb(planes)))
+
+    def close(self) -> None:
+        pass
+
+
+def png_name(pattern: str, index: int) -> str:
+    """The file name of frame `index`."""
+    try:
+        return pattern % index if "%" in pattern else pattern
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"{pattern!r} is no pattern such as frames/%05d.png: {error}") from error
+
+
+def encode_png(header: VideoHeader, rgb: np.ndarray) -> bytes:
+    """A PNG file of uint8 or uint16 [H, W, 3]."""
+    frame = VideoFrame(header.width, header.height, "rgb24" if rgb.itemsize == 1 else "rgb48be")
+    plane = frame.planes[0]
+    rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
+    samples = rgb if rgb.itemsize == 1 else rgb.astype(">u2")
+    rows[: header.height, : rgb[0].nbytes] = samples.view(np.uint8).reshape(header.height, -1)
+    encoder = av.CodecContext.create("png", "w")
+    encoder.width, encoder.height = header.width, header.height
+    encoder.pix_fmt, encoder.time_base = frame.format.name, Fraction(1, 1)
+    return b"".join(bytes(packet) for packet in [*encoder.encode(frame), *encoder.encode(None)])
+
+
+_SUFFIXES = {
+    ".y4m": "y4m", ".yuv": "raw", ".raw": "raw", ".framemd5": "framemd5", ".md5": "framemd5",
+    ".npy": "npy", ".png": "png", ".mp4": "mp4", ".mkv": "mkv", ".webm": "webm", ".gif": "gif",
+}  # fmt: skip
+STREAMED = ("y4m", "raw", "npy", "framemd5")  # formats that need nothing but a byte stream
+
+
+def format_of(name: str) -> str:
+    """The output format that a file name asks for; Y4M on a pipe."""
+    suffix = Path(name).suffix.lower()
+    if suffix not in _SUFFIXES:
+        known = ", ".join(sorted(_SUFFIXES))
+        raise UsageError(f"cannot tell a format from {name!r}: use --format, or one of {known}")
+    return _SUFFIXES[suffix]
+
+
+def open_stream_sink(file: BinaryIO, header: VideoHeader, name: str) -> Sink:
+    """A sink for one of `STREAMED` that writes to `file`."""
+    if name == "y4m":
+        return Y4mSink(file, header)
+    if name == "npy":
+        return NpySink(file, header)
+    return RawSink(file) if name == "raw" else FrameMd5Sink(file)

@@ -1,0 +1,165 @@
+"""Sound and subtitles: compressed packets that are carried, not coded."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+from av.container.output import OutputContainer
+from av.packet import Packet
+
+from hnervcodec.bitstream.ancillary import (
+    AUDIO,
+    MAX_STREAMS,
+    SUBTITLES,
+    StreamInfo,
+    StreamPacket,
+    coarsening,
+    divided,
+    moved,
+    read_stream,
+    write_stream,
+)
+from hnervcodec.bitstream.fields import ByteReader
+from hnervcodec.errors import HnervError, SourceError
+from hnervcodec.media.libav import reason
+from hnervcodec.media.matroska import read_header, write_header
+
+_KINDS = {"audio": AUDIO, "subtitle": SUBTITLES}
+_LOST = (av.error.FFmpegError, ValueError, OverflowError, AttributeError, HnervError)
+_LAYOUTS = {1: "mono", 2: "stereo", 4: "4.0", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
+
+
+def _describe(stream: Any) -> StreamInfo:
+    """ValueError, OverflowError or HnervError if Matroska or our own format cannot hold it."""
+    file = io.BytesIO()
+    with av.open(file, "w", format="matroska") as container:
+        copy = container.add_stream_from_template(stream, opaque=True)
+        copy.metadata.update(stream.metadata)
+        container.start_encoding()
+    info = read_header(file.getvalue(), _KINDS[stream.type], stream.time_base)
+    return read_stream(ByteReader(write_stream(info)))
+
+
+def read_streams(
+    source: str | Path, shift: Fraction, begin: Fraction | None, end: Fraction | None
+) -> tuple[list[StreamInfo], list[StreamPacket], list[str]]:
+    """Sound and subtitles of a file: streams, their packets in file order, and notes.
+
+    shift: seconds to subtract from all times. begin, end: of the source's time, in seconds; only
+    packets that start between them are taken, all if None.
+    """
+    infos: list[StreamInfo] = []
+    notes: list[str] = []
+    try:
+        with av.open(str(source), "r") as container:
+            chosen: list[Any] = []
+            for stream in container.streams:
+                if stream.type not in _KINDS or len(chosen) == MAX_STREAMS:
+                    continue
+                try:
+                    infos.append(_describe(stream))
+                    chosen.append(stream)
+                except _LOST as error:
+                    notes.append(f"stream {stream.index} ({stream.type}) is lost: {reason(error)}")
+            packets = []
+            for packet in container.demux(chosen) if chosen else ():
+                pts = packet.pts if packet.pts is not None else packet.dts
+                if not packet.size or pts is None:
+                    continue
+                number, data = chosen.index(packet.stream), bytes(packet)
+                if infos[number].codec == "A_AAC" and _is_adts(data):
+                    infos[number] = replace(infos[number], codec_private=_aac_config(data))
+                    data = data[7 if data[1] & 1 else 9 :]
+                packets.append(StreamPacket(number, pts, max(packet.duration or 0, 0), data))
+    except (av.error.FFmpegError, OSError, ValueError) as error:
+        raise SourceError(f"cannot read the sound of {source}: {reason(error)}") from error
+    infos, packets = coarsened(infos, moved(packets, infos, shift, begin, end))
+    return [_primed(info, n, packets) for n, info in enumerate(infos)], packets, notes
+
+
+def coarsened(
+    infos: list[StreamInfo], packets: list[StreamPacket]
+) -> tuple[list[StreamInfo], list[StreamPacket]]:
+    """In time bases in which the format can say their times; of nanoseconds it holds only 4 s."""
+    factors = [1] * len(infos)
+    for packet in packets:
+        factor = coarsening(packet.duration, abs(packet.pts))
+        factors[packet.stream] = max(factors[packet.stream], factor)
+    infos = [
+        replace(info, time_base=info.time_base * factor)
+        for info, factor in zip(infos, factors, strict=True)
+    ]
+    rounded = []
+    for packet in packets:
+        factor = factors[packet.stream]
+        pts, duration = divided(packet.pts, factor), divided(packet.duration, factor)
+        rounded.append(replace(packet, pts=pts, duration=duration))
+    return infos, rounded
+
+
+def _is_adts(data: bytes) -> bool:
+    """Whether AAC has the header with which MPEG streams frame it (ISO/IEC 13818-7)."""
+    return len(data) > 9 and data[0] == 0xFF and data[1] & 0xF6 == 0xF0
+
+
+def _aac_config(data: bytes) -> bytes:
+    """What that header says, as MP4 and Matroska say it (ISO/IEC 14496-3)."""
+    kind, rate = (data[2] >> 6) + 1, data[2] >> 2 & 15
+    channels = (data[2] & 1) << 2 | data[3] >> 6
+    return (kind << 11 | rate << 7 | channels << 3).to_bytes(2, "big")
+
+
+def _primed(info: StreamInfo, number: int, packets: list[StreamPacket]) -> StreamInfo:
+    """A decoder drops what begins before time 0; without knowing it Matroska would have to move
+    all streams."""
+    first = next((packet.pts for packet in packets if packet.stream == number), 0)
+    if info.kind != AUDIO or info.codec_delay or first >= 0:
+        return info
+    delay = round(-first * info.time_base * 1_000_000_000)
+    return replace(info, codec_delay=min(delay, (1 << 63) - 1))
+
+
+class StreamCopier:
+    """Adds carried streams to a container that is being written."""
+
+    def __init__(self, container: OutputContainer, infos: list[StreamInfo]):
+        """`notes`: which streams the container cannot hold."""
+        self._container = container
+        self._streams: list[Any] = []
+        self._bases = [info.time_base for info in infos]
+        self.notes: list[str] = []
+        for info in infos:
+            self._streams.append(self._add(info))
+
+    def _add(self, info: StreamInfo) -> Any:
+        try:
+            with av.open(io.BytesIO(write_header(info)), "r", format="matroska") as template:
+                stream: Any = self._container.add_stream_from_template(
+                    template.streams[0], opaque=True
+                )
+                if info.channels in _LAYOUTS:  # of which Matroska tells only the number
+                    stream.codec_context.layout = _LAYOUTS[info.channels]
+                stream.metadata["language"] = info.language
+                stream.time_base = info.time_base
+                return stream
+        except (av.error.FFmpegError, ValueError, AttributeError, IndexError) as error:
+            name = self._container.format.name
+            self.notes.append(f"{name} does not hold the stream {info.codec}: {reason(error)}")
+            return None
+
+    def write(self, packet: StreamPacket) -> None:
+        stream = self._streams[packet.stream]
+        if stream is None:
+            return
+        copy = Packet(packet.data)
+        copy.stream = stream
+        copy.time_base = self._bases[packet.stream]
+        copy.pts = copy.dts = packet.pts
+        copy.duration = packet.duration
+        copy.is_keyframe = True
+        self._container.mux(copy)

@@ -1,0 +1,1 @@
+"""Distortion measures that fits and comparisons share."""

@@ -1,0 +1,63 @@
+"""The processors and accelerators of this machine, as far as the codec has to know them.
+
+torch is imported only inside the functions that need it: counting processors does not.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from hnervcodec.errors import UsageError
+
+if TYPE_CHECKING:
+    import torch
+
+
+def processors() -> int:
+    """Processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def resolve_device(name: str) -> torch.device:
+    """The torch device called `name`; "auto" takes CUDA, then Apple's GPU, then the CPU.
+
+    UsageError if it is not available here.
+    """
+    import torch
+
+    if name == "auto":
+        name = (
+            "cuda"
+            if torch.cuda.is_available()
+            else "mps"
+            if torch.backends.mps.is_available()
+            else "cpu"
+        )
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(f"device {name!r} is not available here") from error
+    return device
+
+
+def use_threads(count: int) -> None:
+    """Lets torch compute with `count` threads of the processor, in the whole process."""
+    import torch
+
+    torch.set_num_threads(count)
+
+
+def bf16_pays(device: torch.device) -> bool:
+    """Whether this device multiplies bfloat16 in hardware (elsewhere it is emulated)."""
+    import torch
+
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported())
+    if device.type != "cpu":
+        return False
+    names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(getattr(torch.cpu, name, lambda: False)() for name in names)

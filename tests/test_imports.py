@@ -1,0 +1,93 @@
+"""What is loaded when: reading headers never loads torch, and libraries stay in their package."""
+
+import subprocess
+import sys
+
+import pytest
+from conftest import hnv
+from test_rows import PACKAGE, imports_of, modules_of
+
+MODULES = modules_of(PACKAGE)
+NEED_TORCH = {
+    "api",
+    "decoding.dataset",
+    "metrics.ms_ssim",
+    "synthesis.torch_kernels",
+    "benchmark.frame_quality",
+    "benchmark.study",
+    "fitting.analysis_network",
+    "fitting.fit",
+    "fitting.loss",
+    "fitting.rate_model",
+    "fitting.synthesis_network",
+    "encoding.cluster",
+    "encoding.encoder",
+    "encoding.segment_encoder",
+}
+WITHOUT_TORCH = sorted(MODULES.keys() - NEED_TORCH - {"__main__"})
+
+
+def libraries_of(module: str) -> set[str]:
+    """The packages, ours and others', that a module imports anywhere."""
+    import ast
+
+    names = set()
+    for node in ast.walk(ast.parse(MODULES[module].read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module.split(".")[0])
+    return names
+
+
+@pytest.mark.parametrize(
+    ("library", "homes"),
+    [
+        ("constriction", ("bitstream.range_coding",)),
+        ("av", ("media.", "benchmark.other_codecs")),
+        ("onnx", ("synthesis.onnx_graph",)),
+        ("imageio", ("decoding.imageio_plugin",)),
+        ("distributed", ("encoding.cluster",)),
+        ("click", ("cli", "commands.")),
+    ],
+)
+def test_libraries_stay_at_home(library: str, homes: tuple[str, ...]) -> None:
+    users = [module for module in MODULES if library in libraries_of(module)]
+    assert users and [module for module in users if not module.startswith(homes)] == []
+
+
+def test_the_decoder_never_reaches_the_encoder() -> None:
+    reached: set[str] = set()
+    queue = ["decoding.decoder"]
+    while queue:
+        module = queue.pop()
+        if module not in reached:
+            reached.add(module)
+            queue += imports_of(MODULES[module], MODULES)
+    assert not any(module.startswith(("fitting.", "encoding.")) for module in reached)
+
+
+def test_torch_is_loaded_only_where_it_computes() -> None:
+    """All of them in one process, each on a clean slate but for what is not ours."""
+    code = (
+        "import sys, importlib\n"
+        f"for name in {WITHOUT_TORCH!r}:\n"
+        "    importlib.import_module('hnervcodec.' + name)\n"
+        "    assert 'torch' not in sys.modules, name\n"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True)
+    assert run.returncode == 0, run.stderr.decode()
+
+
+def test_info_does_not_load_torch(small_file: object) -> None:
+    run = hnv("info", small_file, env={"PYTHONPROFILEIMPORTTIME": "1"})
+    assert b"constriction" in run.stderr and b"torch" not in run.stderr
+
+
+def test_public_names() -> None:
+    import hnervcodec
+
+    for name in hnervcodec.__all__:
+        assert getattr(hnervcodec, name) is not None
+    with pytest.raises(AttributeError):
+        hnervcodec.nothing  # noqa: B018
