@@ -109,7 +109,7 @@ def _version(context: click.Context, _: click.Parameter, value: bool) -> None:
         return
     from importlib.metadata import version
 
-    from hnervcodec.media.libav import library_versions
+    from hnervcodec.media.frames import library_versions
     from hnervcodec.synthesis.network import fastest_path
 
     click.echo(

@@ -18,19 +18,15 @@ from hnervcodec.encoding.encoder import EncodeResult, encode
 from hnervcodec.encoding.plan import Settings, divide_evenly
 from hnervcodec.errors import LimitError, UsageError
 from hnervcodec.fitting.final_rounding import Landing
-from hnervcodec.fitting.fit import FitConfig, Progress, fit
+from hnervcodec.fitting.fit import fit
+from hnervcodec.fitting.presets import FitConfig
+from hnervcodec.fitting.progress import Progress
 from hnervcodec.fitting.loss import ms_ssim
 from hnervcodec.fitting.presets import PRESETS
 from hnervcodec.fitting.quantization import FittedSegment, quantize
-from hnervcodec.fitting.ratecontrol import (
-    LATE_CHANNELS,
-    Aim,
-    ConstantPsnr,
-    ConstantQuality,
-    choose_model,
-    embedding_bits,
-    tensor_bits,
-)
+from hnervcodec.fitting.model_choice import LATE_CHANNELS, choose_model
+from hnervcodec.fitting.quality_target import Aim, ConstantPsnr, ConstantQuality
+from hnervcodec.fitting.rate_model import embedding_bits, tensor_bits
 from hnervcodec.media.source import VideoSource
 from hnervcodec.metrics.psnr import PlaneError, psnr
 from hnervcodec.planes import Planes, pack, unpack

@@ -26,8 +26,9 @@ from hnervcodec import Decoder, VideoHeader
 from hnervcodec.benchmark import csv_rows, other_codecs
 from hnervcodec.encoding.encoder import EncodeResult, encode
 from hnervcodec.encoding.plan import Settings
+from hnervcodec.fitting.progress import Progress
 from hnervcodec.fitting import fit as fitting
-from hnervcodec.fitting import presets, ratecontrol
+from hnervcodec.fitting import model_choice, presets
 from hnervcodec.planes import Planes, plane_bytes
 
 POINTS = ROOT / "tools/results/rd/points.csv"
@@ -249,7 +250,7 @@ def encode_variant(
         presets.PRESETS[name] = ablation.apply(presets.PRESETS[job.preset])
     last = 0.0
 
-    def report(number: int, progress: fitting.Progress) -> None:
+    def report(number: int, progress: Progress) -> None:
         nonlocal last
         if time.monotonic() - last > 20 or progress.step == progress.steps:
             last = time.monotonic()
@@ -297,7 +298,7 @@ def adam(parameters: list[torch.nn.Parameter], **_: object) -> torch.optim.Optim
 AT_ONCE = "the whole lambda at once"
 FEW_POSITIONS = "embeddings of about ten positions"
 ABLATIONS = {
-    FEW_POSITIONS: Ablation(patch=(ratecontrol, "POSITIONS_SHARE", 0.0)),
+    FEW_POSITIONS: Ablation(patch=(model_choice, "POSITIONS_SHARE", 0.0)),
     "Adam instead of Muon": Ablation(patch=(torch.optim, "Muon", adam)),
     "without weight decay": Ablation({"matrix_decay": 0.0}),
     "without the rate in the loss": Ablation({"rate_weight": 0.0}),
@@ -310,9 +311,9 @@ ABLATIONS = {
     "squared error over all samples": Ablation({"plane_balance": 0.0}),
     "planes balanced for 6:1:1 alone": Ablation({"plane_balance": 1.0}),
     "without residual convolutions": Ablation(limits={"residuals": 0}),
-    "2.5 bits per weight": Ablation(patch=(ratecontrol, "BITS_PER_WEIGHT", 2.5)),
-    "3.5 bits per weight": Ablation(patch=(ratecontrol, "BITS_PER_WEIGHT", 3.5)),
-    "7 bits per weight": Ablation(patch=(ratecontrol, "BITS_PER_WEIGHT", 7.0)),
+    "2.5 bits per weight": Ablation(patch=(model_choice, "BITS_PER_WEIGHT", 2.5)),
+    "3.5 bits per weight": Ablation(patch=(model_choice, "BITS_PER_WEIGHT", 3.5)),
+    "7 bits per weight": Ablation(patch=(model_choice, "BITS_PER_WEIGHT", 7.0)),
     "with --prune 0.1": Ablation(arguments={"prune": 0.1}),
     "with --tune ssim": Ablation(arguments={"tune": "ssim"}),
     "float32 training": Ablation(patch=(fitting, "bf16_pays", lambda device: False)),

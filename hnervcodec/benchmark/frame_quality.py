@@ -11,7 +11,7 @@ import torch
 
 from hnervcodec.benchmark.plots import picture
 from hnervcodec.bitstream.headers import VideoHeader
-from hnervcodec.media.libav import FrameComparison
+from hnervcodec.media.filters import FrameComparison
 from hnervcodec.metrics.ms_ssim import ms_ssim
 from hnervcodec.metrics.psnr import PlaneError
 from hnervcodec.planes import Planes

@@ -15,7 +15,7 @@ from av.video.frame import VideoFrame
 
 from hnervcodec.bitstream.headers import VideoHeader
 from hnervcodec.errors import UsageError
-from hnervcodec.media.libav import frame_format, from_frame, reason, to_frame
+from hnervcodec.media.frames import frame_format, from_frame, reason, to_frame
 from hnervcodec.planes import Planes
 from hnervcodec.system.isolated import run_isolated
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
+from typing import Literal
 
 from hnervcodec.planes import packed_size
 
 RESIDUAL_KERNEL = 3
+LayerKind = Literal["stem", "up", "residual", "head"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +53,14 @@ class LayerSpec:
     [out_channels] (shared by the shuffle's phases), run at height x width (its input's size)."""
 
     name: str
-    kind: str  # "stem" | "up" | "residual" | "head"
+    kind: LayerKind
     in_channels: int
     out_channels: int
     kernel: int
     shuffle: int
     height: int
     width: int
+    feeds_residual: bool = False  # a residual layer follows, and adds to this one's output
 
     @property
     def weight_shape(self) -> tuple[int, int, int, int]:
@@ -95,6 +98,7 @@ def layers(
                 stage.stride,
                 height,
                 width,
+                feeds_residual=stage.residuals > 0,
             )
         )
         channels, height, width = stage.channels, height * stage.stride, width * stage.stride
@@ -108,6 +112,7 @@ def layers(
                 1,
                 height,
                 width,
+                feeds_residual=n + 1 < stage.residuals,
             )
             for n in range(stage.residuals)
         ]

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from hnervcodec.fitting.progress import Phase
+
 if TYPE_CHECKING:
     from hnervcodec.bitstream.headers import VideoHeader
     from hnervcodec.encoding.encoder import EncodeResult, Prediction
-    from hnervcodec.fitting.fit import Progress
+    from hnervcodec.fitting.progress import Progress
 
 
 class EncodeProgress:
@@ -51,12 +53,12 @@ class EncodeProgress:
         self._start = time.monotonic()
 
     def __call__(self, number: int, progress: Progress) -> None:
-        begins = (
-            number not in self._running or self._running[number].phase != progress.phase
-        ) and progress.phase != "done"
+        before = self._running.get(number)
+        stage = progress.phase, progress.attempt
+        begins = before is None or (before.phase, before.attempt) != stage
         self._running[number] = progress
         self._count(number, progress)
-        if progress.phase == "done":
+        if progress.phase is Phase.DONE:
             del self._running[number]
             return
         if progress.warning and progress.warning != self._warnings.get(number) and not self._quiet:
@@ -70,10 +72,10 @@ class EncodeProgress:
             self._say(self._of_all() if several else self._of_one(number, progress), finished)
 
     def _count(self, number: int, progress: Progress) -> None:
-        if "trial" in progress.phase:
+        if progress.phase is Phase.TRIAL:
             return
         share = progress.step / progress.steps
-        if progress.phase == "done" or number not in self._share:
+        if progress.phase is Phase.DONE or number not in self._share:
             gained = 0.0  # it was done before, or goes on from there
         else:
             gained = max(share - self._share[number], 0)
@@ -94,14 +96,15 @@ class EncodeProgress:
     def _of_one(self, number: int, progress: Progress) -> str:
         rate = progress.step / max(progress.seconds, 1e-9)
         left = self._left()
-        if progress.phase[-1].isdigit() or not self.lengths:
+        if progress.attempt or not self.lengths:
             left = f"  {duration((progress.steps - progress.step) / rate)} left of this fit"
-        if "trial" in progress.phase:
+        if progress.phase is Phase.TRIAL:
             left = ""
         total = f"/{self._total}" if self._total else ""
+        label = f"{progress.phase} {progress.attempt or ''}".strip()
         size = f"  {progress.bytes:,.0f} bytes" if progress.bytes else ""
         return (
-            f"segment {number + 1}{total}  {progress.phase:8} "
+            f"segment {number + 1}{total}  {label:8} "
             f"{100 * progress.step / progress.steps:5.1f} %  {rate:.1f} steps/s  "
             f"{progress.psnr:.2f} dB{size}{left}"
         )

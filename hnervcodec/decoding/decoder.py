@@ -26,7 +26,7 @@ from hnervcodec.bitstream.segment import QuantizedSegment
 from hnervcodec.bitstream.timing import FrameTimes
 from hnervcodec.decoding.frames import Frame, FrameBatch, VideoMetadata
 from hnervcodec.errors import FileError, UsageError
-from hnervcodec.media.libav import RgbConverter
+from hnervcodec.media.colour import RgbConverter
 from hnervcodec.planes import Planes, plane_bytes, unpack
 from hnervcodec.synthesis.network import Synthesis
 

@@ -14,7 +14,7 @@ from imageio.core.v3_plugin_api import ImageProperties, PluginV3
 
 from hnervcodec.bitstream.container import SIGNATURE
 from hnervcodec.decoding.decoder import Decoder
-from hnervcodec.media.libav import RgbConverter
+from hnervcodec.media.colour import RgbConverter
 from hnervcodec.planes import CHROMA_NAMES
 
 Index = int | EllipsisType

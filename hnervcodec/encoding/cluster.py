@@ -23,7 +23,7 @@ from hnervcodec.encoding.job_folder import DESCRIPTION
 from hnervcodec.encoding.plan import Part, Plan, Settings
 from hnervcodec.encoding.segment_encoder import EncodedSegment, encode_segment
 from hnervcodec.errors import HnervError, SourceError, UsageError
-from hnervcodec.fitting.fit import Progress
+from hnervcodec.fitting.progress import Phase, Progress
 from hnervcodec.media.source import Entry
 from hnervcodec.system.devices import use_threads
 
@@ -66,7 +66,13 @@ class Task:
                 raise HnervError("nobody waits for this segment any more")  # dask stops no thread
             if now - last > REPORT_INTERVAL or progress.step == progress.steps:
                 last = now
-                worker.log_event(self.topic, {"number": number, "progress": asdict(progress)})
+                worker.log_event(
+                    self.topic,
+                    {
+                        "number": number,
+                        "progress": asdict(progress) | {"phase": str(progress.phase)},
+                    },
+                )
 
         plan, part = Plan.of(self.video, self.settings), self.part
         with self.footage.open() as source:
@@ -122,7 +128,8 @@ def encode_parts(
     topic = f"hnv-{uuid4()}"
 
     def heard(event: tuple[float, dict[str, Any]]) -> None:
-        report(event[1]["number"], Progress(**event[1]["progress"]))
+        facts = event[1]["progress"]
+        report(event[1]["number"], Progress(**facts | {"phase": Phase(facts["phase"])}))
 
     client.subscribe_topic(topic, heard)
     resources = _resources(client, plan.settings.device)

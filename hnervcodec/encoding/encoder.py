@@ -25,7 +25,8 @@ from hnervcodec.encoding.segment_encoder import (
     least_budget,
 )
 from hnervcodec.errors import SourceError
-from hnervcodec.fitting.fit import Progress, predict_seconds
+from hnervcodec.fitting.fit import predict_seconds
+from hnervcodec.fitting.progress import Progress
 from hnervcodec.metrics.psnr import PlaneError
 from hnervcodec.planes import Planes
 

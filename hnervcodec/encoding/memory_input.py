@@ -15,7 +15,7 @@ from hnervcodec.bitstream.headers import VideoHeader
 from hnervcodec.bitstream.side_data import Extras
 from hnervcodec.encoding.file_input import Scan, missed_masks
 from hnervcodec.errors import UsageError
-from hnervcodec.media.libav import PlaneConverter
+from hnervcodec.media.colour import PlaneConverter
 from hnervcodec.media.masks import read_masks
 from hnervcodec.media.scenes import scan
 from hnervcodec.planes import Planes, plane_shapes

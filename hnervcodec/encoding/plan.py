@@ -16,8 +16,9 @@ from hnervcodec.bitstream import container, levels
 from hnervcodec.bitstream.architecture import weight_count
 from hnervcodec.bitstream.headers import VideoHeader
 from hnervcodec.errors import SourceError, UsageError
+from hnervcodec.fitting.model_choice import ShapeLimits, choose_model, smallest_budget
 from hnervcodec.fitting.presets import PRESETS, Preset
-from hnervcodec.fitting.ratecontrol import Aim, ShapeLimits, choose_model, smallest_budget
+from hnervcodec.fitting.quality_target import QualityTarget
 from hnervcodec.media.scenes import MOST_FRAMES
 from hnervcodec.system.devices import resolve_device
 
@@ -45,7 +46,7 @@ class Settings:
     """
 
     bytes_per_frame: float | None = None
-    aim: Aim | None = None
+    aim: QualityTarget | None = None
     denoise: bool = False
     preset: str = "medium"
     tune: str = "psnr"

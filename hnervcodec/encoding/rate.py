@@ -48,7 +48,7 @@ class Rate:
         self, video: VideoHeader, frames: int | None = None, beside: int = 0
     ) -> dict[str, Any]:
         """`frames`: None where nobody knows; `beside`: bytes of the file that are not for them."""
-        from hnervcodec.fitting.ratecontrol import ConstantPsnr, ConstantQuality
+        from hnervcodec.fitting.quality_target import ConstantPsnr, ConstantQuality
 
         if self.denoise:
             return {"denoise": True}

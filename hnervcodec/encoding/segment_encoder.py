@@ -19,8 +19,10 @@ from hnervcodec.encoding import job_folder
 from hnervcodec.encoding.plan import Part, Plan, highest_budget
 from hnervcodec.errors import HnervError
 from hnervcodec.fitting.final_rounding import Landing
-from hnervcodec.fitting.fit import Progress, fit
-from hnervcodec.fitting.ratecontrol import Aim, ConstantPsnr, choose_model, smallest_budget
+from hnervcodec.fitting.fit import fit
+from hnervcodec.fitting.model_choice import choose_model, smallest_budget
+from hnervcodec.fitting.progress import Phase, Progress
+from hnervcodec.fitting.quality_target import ConstantPsnr, QualityTarget
 from hnervcodec.media.masks import fill
 from hnervcodec.metrics.psnr import PlaneError
 from hnervcodec.planes import Planes, pack, plane_bytes, unpack
@@ -83,7 +85,7 @@ class EncodedSegment:
     @property
     def progress(self) -> Progress:
         """The last report."""
-        return Progress("done", 1, 1, 0.0, self.error.average, len(self.payload))
+        return Progress(Phase.DONE, 1, 1, 0.0, self.error.average, len(self.payload))
 
     def to_bytes(self) -> bytes:
         """A line of JSON, then the payload."""
@@ -136,7 +138,7 @@ def least_budget(job: SegmentJob) -> int:
     return max(least, round(TRIAL_BITS_PER_PIXEL * job.pixels / 8))
 
 
-def first_budget(job: SegmentJob, aim: Aim) -> int:
+def first_budget(job: SegmentJob, aim: QualityTarget) -> int:
     """Bytes that `aim` is expected to take, from short trial fits."""
     video, config, limits = job.plan.video, job.plan.preset.fit, job.plan.preset.limits
     least = smallest_budget(video, len(job.frames), limits)
@@ -150,7 +152,7 @@ def first_budget(job: SegmentJob, aim: Aim) -> int:
 
         def report(progress: Progress, reached: list[float] = reached) -> None:
             reached[0] = progress.psnr
-            job.report(replace(progress, phase="trial"))
+            job.report(replace(progress, phase=Phase.TRIAL))
 
         fit(
             job.packed(model),
@@ -171,7 +173,7 @@ def first_budget(job: SegmentJob, aim: Aim) -> int:
 
 
 def sized(
-    job: SegmentJob, budget: int, aim: Aim | None, error: PlaneError
+    job: SegmentJob, budget: int, aim: QualityTarget | None, error: PlaneError
 ) -> tuple[bytes, QuantizedSegment]:
     """A SEGM payload of at most `budget` bytes or, with an `aim`, of as many as that takes; adds
     its distortion to `error`."""
@@ -192,7 +194,9 @@ def sized(
     return segment.write(quantized), quantized
 
 
-def fitted_payload(job: SegmentJob, budget: int, aim: Aim | None, checkpoint: Path | None) -> bytes:
+def fitted_payload(
+    job: SegmentJob, budget: int, aim: QualityTarget | None, checkpoint: Path | None
+) -> bytes:
     """A payload as `sized` wants it, but for the frames' checksums."""
     video, model = job.plan.video, job.model(budget)
     fitted = fit(
@@ -241,7 +245,7 @@ def denoised(job: SegmentJob, error: PlaneError) -> tuple[bytes, QuantizedSegmen
         tried += 1
 
         def report(progress: Progress, number: int = tried) -> None:
-            job.report(replace(progress, phase=f"{progress.phase} {number}"))
+            job.report(replace(progress, attempt=number))
 
         shown, judged = PlaneError(video.max_sample), PlaneError(video.max_sample)
         payload, quantized = sized(replace(job, masks=hidden, report=report), budget, None, shown)

@@ -11,7 +11,6 @@ import math
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,10 @@ from hnervcodec.errors import HnervError, OutputError
 from hnervcodec.fitting import fit_state
 from hnervcodec.fitting.analysis_network import AnalysisNetwork, embed_all
 from hnervcodec.fitting.loss import Loss
+from hnervcodec.fitting.model_choice import segment_overhead
+from hnervcodec.fitting.presets import FitConfig
+from hnervcodec.fitting.progress import Phase, Progress
+from hnervcodec.fitting.quality_target import QualityTarget
 from hnervcodec.fitting.quantization import (
     EMBED_ZERO,
     MAX_WEIGHT,
@@ -33,43 +36,20 @@ from hnervcodec.fitting.quantization import (
     level_value,
     quantize,
 )
-from hnervcodec.fitting.ratecontrol import Aim, estimated_bits, scale_steps, segment_overhead
+from hnervcodec.fitting.rate_model import estimated_bits, scale_steps
 from hnervcodec.fitting.synthesis_network import Quantizers, SynthesisNetwork
 from hnervcodec.planes import packed_size
 from hnervcodec.system.devices import bf16_pays
 
-
-@dataclass(frozen=True, slots=True)
-class FitConfig:
-    """How to fit; never enters the file."""
-
-    updates_per_frame: float  # optimizer steps, whatever the batch: they are what a fit needs
-    batch_frames: int = 4  # at most; large frames come in smaller batches
-    matrix_rate: float = 0.04  # Muon's learning rate, for the convolution kernels
-    matrix_decay: float = 0.05  # Muon's weight decay, in units of that rate
-    other_rate: float = 2e-3  # Adam's, for everything else
-    step_rate: float = 1e-2  # Adam's, for the logarithms of the quantizer steps
-    warmup: float = 0.05  # share of all steps
-    quantize_from: float = 0.5  # share of all steps after which the quantizers are in the loop
-    round_activations_from: float = 0.85  # the same for the rounding of activations
-    plane_balance: float = 0.5  # as in `losses.Loss`
-    structure: float = 0.0  # the same
-    prune: float = 0.0  # share of the weights set to zero (global magnitude)
-    rate_weight: float = 0.7  # lambda in units of distortion / rate
-    seed: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """One report from a running fit."""
-
-    phase: str  # "trial" | "fit" | "quantize"
-    step: int
-    steps: int
-    seconds: float  # since the fit began
-    psnr: float  # dB, over the samples of the last epoch's worth of batches
-    bytes: float | None  # predicted size of the segment, once the quantizers run
-    warning: str = ""  # what the user should know now
+# Pixels of a batch: large frames come one by one.
+BATCH_PIXELS = 400_000
+CALIBRATION = 9.0  # seconds of trying the steps, to predict how long they take
+RATE_EVERY = 4  # steps between evaluations of the rate term, which then counts as many times
+FIRST_RATE = 0.2  # share of lambda at the first quantized step
+EXPECTED_GAIN = 1.0  # dB from the first quantized step to the last
+AIM_RANGE = 2.0  # how far constant quality may move the budget that the network was chosen for
+STEPS_LEARN_UNTIL = 0.75  # shares of the quantized phase
+STEPS_REST_FROM = 0.95
 
 
 class _Fit:
@@ -83,7 +63,7 @@ class _Fit:
         model: ModelConfig,
         config: FitConfig,
         budget: int,
-        aim: Aim | None,
+        aim: QualityTarget | None,
         device: torch.device,
         report: Callable[[Progress], None],
     ):
@@ -172,7 +152,7 @@ class _Fit:
                     self.follow_aim(step)
                 if step % RATE_EVERY == 0 or step == self.steps - 1:
                     self.size = (self.estimate() + self.overhead) / 8
-            phase = "fit" if self.quantizers is None else "quantize"
+            phase = Phase.FLOAT if self.quantizers is None else Phase.QUANTIZED
             psnr = -10 * math.log10(max(self.distortion, 1e-10))
             self.step, self.seconds = step + 1, time.monotonic() - start
             self.report(
@@ -463,31 +443,19 @@ class _Fit:
         )
 
 
-# Pixels of a batch: large frames come one by one.
-BATCH_PIXELS = 400_000
-CALIBRATION = 9.0  # seconds of trying the steps, to predict how long they take
-RATE_EVERY = 4  # steps between evaluations of the rate term, which then counts as many times
-FIRST_RATE = 0.2  # share of lambda at the first quantized step
-EXPECTED_GAIN = 1.0  # dB from the first quantized step to the last
-AIM_RANGE = 2.0  # how far constant quality may move the budget that the network was chosen for
-STEPS_LEARN_UNTIL = 0.75  # shares of the quantized phase
-STEPS_REST_FROM = 0.95
-
-
 def activation_scales(
     network: SynthesisNetwork, lows: list[float], highs: list[float]
 ) -> tuple[list[int], list[int]]:
     """Gain and zero point of each hidden layer's output; residual layers share their input's."""
     gains: list[int] = []
     zero_points: list[int] = []
-    kinds = [spec.kind for spec in network.specs[:-1]]
-    for n, kind in enumerate(kinds):
-        if kind == "residual":
+    for n, spec in enumerate(network.specs[:-1]):
+        if spec.kind == "residual":
             gains.append(gains[-1])
             zero_points.append(zero_points[-1])
             continue
         stop = n + 1
-        while stop < len(kinds) and kinds[stop] == "residual":
+        while network.specs[stop - 1].feeds_residual:
             stop += 1
         low, high = min(lows[n:stop]), max(highs[n:stop])
         gain = int(level_value(1) * 255 / (high - low))
@@ -505,7 +473,7 @@ def fit(
     budget: int,
     *,
     hidden: np.ndarray | None = None,
-    aim: Aim | None = None,
+    aim: QualityTarget | None = None,
     device: torch.device,
     checkpoint: Path | None = None,
     report: Callable[[Progress], None] = lambda progress: None,

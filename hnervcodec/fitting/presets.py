@@ -4,8 +4,27 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hnervcodec.fitting.fit import FitConfig
-from hnervcodec.fitting.ratecontrol import ShapeLimits
+from hnervcodec.fitting.model_choice import ShapeLimits
+
+
+@dataclass(frozen=True, slots=True)
+class FitConfig:
+    """How to fit; never enters the file."""
+
+    updates_per_frame: float  # optimizer steps, whatever the batch: they are what a fit needs
+    batch_frames: int = 4  # at most; large frames come in smaller batches
+    matrix_rate: float = 0.04  # Muon's learning rate, for the convolution kernels
+    matrix_decay: float = 0.05  # Muon's weight decay, in units of that rate
+    other_rate: float = 2e-3  # Adam's, for everything else
+    step_rate: float = 1e-2  # Adam's, for the logarithms of the quantizer steps
+    warmup: float = 0.05  # share of all steps
+    quantize_from: float = 0.5  # share of all steps after which the quantizers are in the loop
+    round_activations_from: float = 0.85  # the same for the rounding of activations
+    plane_balance: float = 0.5  # as in `losses.Loss`
+    structure: float = 0.0  # the same
+    prune: float = 0.0  # share of the weights set to zero (global magnitude)
+    rate_weight: float = 0.7  # lambda in units of distortion / rate
+    seed: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from hnervcodec.bitstream.ancillary import Display
 from hnervcodec.bitstream.headers import VideoHeader
 from hnervcodec.errors import OutputError, UsageError
 from hnervcodec.media import matroska
-from hnervcodec.media.libav import CHROMA_SITES, frame_format, reason, to_frame
+from hnervcodec.media.frames import CHROMA_SITES, frame_format, reason, to_frame
 from hnervcodec.media.output_codecs import Encoding, Paletted, to_yuv, yuv_header
 from hnervcodec.media.presentation import Presentation
 from hnervcodec.media.streams import StreamCopier

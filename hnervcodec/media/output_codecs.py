@@ -17,7 +17,8 @@ from av.video.reformatter import ColorRange, Colorspace
 
 from hnervcodec.bitstream.headers import VideoHeader
 from hnervcodec.errors import OutputError, UsageError
-from hnervcodec.media.libav import RgbConverter, frame_format
+from hnervcodec.media.colour import RgbConverter
+from hnervcodec.media.frames import frame_format
 from hnervcodec.planes import Planes
 
 

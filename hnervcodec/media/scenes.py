@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from hnervcodec.bitstream.headers import VideoHeader
 from hnervcodec.bitstream.levels import LEVELS
-from hnervcodec.media.libav import SceneDetector
+from hnervcodec.media.filters import SceneDetector
 from hnervcodec.planes import Planes
 
 MOST_FRAMES = LEVELS[max(LEVELS)].frames  # of a segment

@@ -13,7 +13,8 @@ from av.video.frame import VideoFrame
 
 from hnervcodec.bitstream.headers import VideoHeader
 from hnervcodec.errors import UsageError
-from hnervcodec.media.libav import RgbConverter, from_frame, pixel_format, to_frame
+from hnervcodec.media.colour import RgbConverter
+from hnervcodec.media.frames import from_frame, pixel_format, to_frame
 from hnervcodec.media.output_codecs import to_yuv, yuv_header
 from hnervcodec.planes import Planes, plane_bytes
 from hnervcodec.system.atomic_files import open_complete_or_absent

@@ -19,13 +19,7 @@ from hnervcodec.bitstream.fields import crc32
 from hnervcodec.bitstream.headers import IDENTITY, UNSPECIFIED, VideoHeader
 from hnervcodec.bitstream.timing import times_of
 from hnervcodec.errors import SourceError
-from hnervcodec.media.libav import (
-    chroma_siting,
-    display_of,
-    frame_format,
-    from_frame,
-    reason,
-)
+from hnervcodec.media.frames import chroma_siting, display_of, frame_format, from_frame, reason
 from hnervcodec.planes import Planes, plane_bytes
 
 _JPEG_RANGE = 2  # libav's AVCOL_RANGE_JPEG

@@ -26,7 +26,7 @@ from hnervcodec.bitstream.ancillary import (
 )
 from hnervcodec.bitstream.fields import ByteReader
 from hnervcodec.errors import HnervError, SourceError
-from hnervcodec.media.libav import reason
+from hnervcodec.media.frames import reason
 from hnervcodec.media.matroska import read_header, write_header
 
 _KINDS = {"audio": AUDIO, "subtitle": SUBTITLES}

@@ -188,9 +188,8 @@ class Network:
         operands = zip(
             self._layers, specs, segment.layers, segment.input_zero_points(), strict=True
         )
-        for n, (to, spec, layer, zero_point) in enumerate(operands):
-            is_fine = n + 1 < len(specs) and specs[n + 1].kind == "residual"
-            self._set_operands(to, spec, layer, zero_point, is_fine, bit_depth)
+        for to, spec, layer, zero_point in operands:
+            self._set_operands(to, spec, layer, zero_point, bit_depth)
             to.scratch = scratch
         self._connect(segment)
 
@@ -200,7 +199,6 @@ class Network:
         spec: LayerSpec,
         layer: QuantizedLayer,
         zero_point: int,
-        is_fine: bool,
         bit_depth: int,
     ) -> None:
         """What the layer computes. zero_point: of its input."""
@@ -211,7 +209,7 @@ class Network:
             else _RESIDUAL
             if spec.kind == "residual"
             else _FINE
-            if is_fine
+            if spec.feeds_residual
             else _LEVELS
         )
         to.kernel, to.shuffle, to.channels = spec.kernel, spec.shuffle, spec.out_channels
@@ -225,7 +223,7 @@ class Network:
         to.passes, packed = _pack_weights(weight, lanes)
         to.weight = self._keep(packed)
         to.bias = self._keep(_in_blocks(bias, lanes).astype(np.int32))
-        table = output_table(spec.kind, layer.requant, is_fine, bit_depth)
+        table = output_table(spec.kind, layer.requant, spec.feeds_residual, bit_depth)
         to.table = self._keep(table.astype(np.int16))
 
     def _connect(self, segment: QuantizedSegment) -> None:
@@ -243,7 +241,7 @@ class Network:
                 to.fine = self._layers[n - 1].fine
             else:
                 size = spec.height * spec.shuffle, spec.width * spec.shuffle, spec.out_channels
-                border = max(reader.kernel // 2 for reader in _readers(specs[n + 1 :]))
+                border = max(reader.kernel // 2 for reader in _readers(specs, n))
                 zero_point = segment.layers[n].requant.zero_point
                 count = 2 if to.mode == _FINE else 1
                 planes = [_Plane(*size, border, zero_point) for _ in range(count)]
@@ -291,10 +289,12 @@ class Network:
         return samples
 
 
-def _readers(following: Sequence[LayerSpec]) -> list[LayerSpec]:
-    """The layers that read what an "up" layer or the stem writes: residual ones and the next."""
-    count = next(n for n, spec in enumerate(following) if spec.kind != "residual")
-    return list(following[: count + 1])
+def _readers(specs: Sequence[LayerSpec], n: int) -> Sequence[LayerSpec]:
+    """The layers that read what layer `n`, the first of a stage, and its residual layers write."""
+    last = n
+    while specs[last].feeds_residual:
+        last += 1
+    return specs[n + 1 : last + 2]
 
 
 def network(segment: QuantizedSegment, bit_depth: int, workers: int) -> Network | None:

@@ -90,13 +90,12 @@ def to_onnx(segment: QuantizedSegment, video: VideoHeader, integers: bool = Fals
     """Input `embedding`: uint8 [B, C, h, w]. Outputs `y`, `cb`, `cr` (or `y`): [B, H, W], uint8, or
     uint16 above 8 bits. `integers`: convolutions by `ConvInteger`."""
     graph = _Graph()
-    kinds = [spec.kind for spec in segment.specs]
     levels, fine = "embedding", ""
-    for spec, layer, zero_point, following in zip(
-        segment.specs, segment.layers, segment.input_zero_points(), [*kinds[1:], ""], strict=True
+    for spec, layer, zero_point in zip(
+        segment.specs, segment.layers, segment.input_zero_points(), strict=True
     ):
         sums = graph.convolve(levels, zero_point, spec, layer, integers)
-        is_fine = following == "residual"
+        is_fine = spec.feeds_residual
         table = output_table(spec.kind, layer.requant, is_fine, video.bit_depth)
         half = HEAD_HALF if spec.kind == "head" else HIDDEN_HALF
         out = graph.look_up(sums, table, half, layer.requant.shift)

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from hnervcodec.bitstream.architecture import LayerKind
 from hnervcodec.bitstream.headers import Requant
 
 GELU_SHA256 = "627dc8435d2e313498b2ab3521b1077797d8d2c146063ce9deee5e95307e8f67"
@@ -72,7 +73,7 @@ def to_levels(fine: Any) -> Any:
     return (fine + (1 << FINE_SHIFT - 1)) >> FINE_SHIFT
 
 
-def output_table(kind: str, requant: Requant, is_fine: bool, bit_depth: int) -> np.ndarray:
+def output_table(kind: LayerKind, requant: Requant, is_fine: bool, bit_depth: int) -> np.ndarray:
     """int64: what a layer of this kind (`LayerSpec.kind`) makes of each table index.
 
     head: samples. residual: fine levels, to be added to the stream. Others: levels, or fine levels

@@ -169,15 +169,14 @@ class _Layer:
         requant: Requant,
         path: str,
         bit_depth: int,
-        feeds_residual: bool,
     ):
         self.spec = spec
         self.path = path
         self._half = HEAD_HALF if spec.kind == "head" else HIDDEN_HALF
         self._scale = 2.0**-requant.shift
         # Fine levels where a residual layer adds or will add to them, else levels at once.
-        self._is_fine = feeds_residual or spec.kind == "residual"
-        table = output_table(spec.kind, requant, feeds_residual, bit_depth)
+        self._is_fine = spec.feeds_residual or spec.kind == "residual"
+        table = output_table(spec.kind, requant, spec.feeds_residual, bit_depth)
         deep = self._is_fine or (spec.kind == "head" and bit_depth > 8)
         dtype = torch.int16 if deep else torch.uint8
         self._table = torch.from_numpy(table).to(dtype).to(operands.weight.device)
@@ -224,10 +223,7 @@ class Network:
         self._layers = []
         zero_points = segment.input_zero_points()
         with _exact_mode():
-            kinds = [spec.kind for spec in segment.specs]
-            for spec, layer, zero, following in zip(
-                segment.specs, segment.layers, zero_points, [*kinds[1:], ""], strict=True
-            ):
+            for spec, layer, zero in zip(segment.specs, segment.layers, zero_points, strict=True):
                 operands = _Operands(
                     torch.from_numpy(layer.weight).to(self.device),
                     torch.from_numpy(layer.accumulator_bias(spec)).to(self.device),
@@ -235,10 +231,7 @@ class Network:
                 )
                 size = min(spec.height, 16), min(spec.width, 64)
                 exact = _fastest_exact(candidates, operands, size)
-                feeds_residual = following == "residual"
-                self._layers.append(
-                    _Layer(spec, operands, layer.requant, exact, bit_depth, feeds_residual)
-                )
+                self._layers.append(_Layer(spec, operands, layer.requant, exact, bit_depth))
 
     @property
     def paths(self) -> dict[str, str]:

@@ -1,19 +1,14 @@
-"""Bytes: the rate the fit is trained against, and the network that a byte budget affords."""
+"""The network that a byte budget and a preset's arithmetic afford. Pure arithmetic: no torch."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor
-
-from hnervcodec.bitstream import levels as profiles
+from hnervcodec.bitstream import levels
 from hnervcodec.bitstream.architecture import ModelConfig, StageConfig, macs_per_frame, weight_count
 from hnervcodec.bitstream.headers import VideoHeader
 from hnervcodec.errors import UsageError
-from hnervcodec.fitting.synthesis_network import Quantizers, SynthesisNetwork
 from hnervcodec.planes import packed_size, plane_shapes
 
 # Bits a weight costs in the networks we choose (range-coded levels of about 5 bits).
@@ -31,113 +26,6 @@ EMBED_SHARE = 0.25  # of the budget, at most
 # about this share, but for small budgets, where ten positions already take more.
 POSITIONS_SHARE = 0.05
 MIN_POSITIONS, MAX_POSITIONS = 10, 160
-
-
-def tensor_bits(levels: Tensor) -> Tensor:
-    """Estimated bits of range-coded `levels` [tables, n] (unrounded), one table per row.
-
-    The value is the cost of the rounded levels under the two-sided geometric distribution of
-    `entropy.Table`, its two parameters measured on them; the gradient is each level's marginal
-    cost, the slope between the integers around it.
-    """
-    magnitudes = levels.abs()
-    with torch.no_grad():
-        rounded = magnitudes.round()
-        count = rounded.shape[1]
-        total = rounded.sum(1)
-        nonzero = torch.count_nonzero(rounded, 1).clamp(1, max(count - 1, 1))
-        ratio = (1 - nonzero / total.clamp(min=1)).clamp(1 / 32, 1 - 2.0**-12)
-        zero_bits = -torch.log2(1 - nonzero / count)
-        one_bits = -torch.log2(nonzero / count * (1 - ratio) / 2)
-        slope = -torch.log2(ratio)
-        bits = zero_bits * (count - nonzero) + one_bits * nonzero
-        bits += slope * (total - nonzero).clamp(min=0)
-        climb = (one_bits - zero_bits).clamp(min=0)
-    gradient = climb * magnitudes.clamp(max=1).sum(1) + slope * F.relu(magnitudes - 1).sum(1)
-    return (bits + gradient - gradient.detach()).sum()
-
-
-def embedding_bits(levels: Tensor) -> Tensor:
-    """Estimated bits of temporally predicted embeddings [T, C, h, w], in unrounded levels."""
-    bits = tensor_bits(levels[0].reshape(1, -1))
-    if len(levels) > 1:
-        deltas = levels[1:] - levels[:-1]
-        bits = bits + tensor_bits(deltas.transpose(0, 1).flatten(1))
-    return bits
-
-
-def estimated_bits(network: SynthesisNetwork, quantizers: Quantizers, embedding: Tensor) -> Tensor:
-    """Bits of all weights and embeddings under the present steps; differentiable."""
-    steps = quantizers.log_steps.exp()
-    bits = embedding_bits(embedding / steps[-1])
-    for weight, step in zip(network.weights, steps, strict=False):
-        bits = bits + tensor_bits((weight / step).view(1, -1))
-    return bits
-
-
-@torch.no_grad()
-def scale_steps(
-    network: SynthesisNetwork, quantizers: Quantizers, embedding: Tensor, target_bits: float
-) -> None:
-    """Multiplies all steps by one factor (1/64 .. 64), so that the estimate meets the target."""
-    original = quantizers.log_steps.clone()
-    low, high = -math.log(64), math.log(64)
-    for _ in range(14):
-        middle = (low + high) / 2
-        quantizers.log_steps.copy_(original + middle)
-        if float(estimated_bits(network, quantizers, embedding)) > target_bits:
-            low = middle
-        else:
-            high = middle
-    quantizers.log_steps.copy_(original + high)
-
-
-# ---------------------------------------------------------------- constant quality
-
-DB_PER_OCTAVE = 3.0  # PSNR of twice the bytes; more than a fit gains, so that steering is calm
-
-
-def _check_finite(wanted: float) -> None:
-    if not math.isfinite(wanted):
-        raise UsageError(f"{wanted} is not a quality")
-
-
-@dataclass(frozen=True, slots=True)
-class ConstantPsnr:
-    """As many bytes as a PSNR over all samples takes."""
-
-    psnr: float  # dB
-
-    def __post_init__(self) -> None:
-        _check_finite(self.psnr)
-
-    def octaves(self, distortion: float, bits_per_pixel: float) -> float:
-        """By how many octaves the size should grow. distortion: squared error of 0..1."""
-        return (self.psnr + 10 * math.log10(max(distortion, 1e-10))) / DB_PER_OCTAVE
-
-
-@dataclass(frozen=True, slots=True)
-class ConstantQuality:
-    """As many bytes as are worth it: the same exchange of distortion for bits whatever the
-    content, so that easy videos look better and take less than hard ones. `quality` has the
-    scale of decibels: 6 more are about twice the bytes and half the distortion."""
-
-    quality: float
-
-    def __post_init__(self) -> None:
-        _check_finite(self.quality)
-
-    def octaves(self, distortion: float, bits_per_pixel: float) -> float:
-        """As in `ConstantPsnr`. Along a curve on which twice the bytes halve the distortion, the
-        slope is their ratio and falls by two octaves when the size grows by one."""
-        slope = distortion / bits_per_pixel * SLOPE_BITS
-        return (self.quality + 10 * math.log10(max(slope, 1e-10))) / (2 * DB_PER_OCTAVE)
-
-
-Aim = ConstantPsnr | ConstantQuality
-SLOPE_BITS = 0.05  # bits per pixel at which quality and PSNR are the same number
-
-# ---------------------------------------------------------------- choice of the network
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +95,7 @@ def segment_overhead(model: ModelConfig, video: VideoHeader, frames: int) -> int
 
 
 def choose_model(
-    video: VideoHeader, frames: int, budget: int, limits: ShapeLimits, level: profiles.Level
+    video: VideoHeader, frames: int, budget: int, limits: ShapeLimits, level: levels.Level
 ) -> ModelConfig:
     """The network to fit for a segment of `frames` frames in `budget` bytes: with as many positions
     as an embedding should have, unless so large a one leaves bytes without use, as more positions
@@ -247,7 +135,7 @@ def _widest(
     frames: int,
     budget: int,
     limits: ShapeLimits,
-    level: profiles.Level,
+    level: levels.Level,
 ) -> ModelConfig | None:
     """The network with these strides that has as many weights as the budget pays for and the
     preset's arithmetic and the level allow, in stages as evenly wide as that leaves them."""

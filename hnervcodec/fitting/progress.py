@@ -1,0 +1,29 @@
+"""What a running fit reports."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Phase(StrEnum):
+    """What a segment's encode is at."""
+
+    TRIAL = "trial"  # short fits that find out what a quality takes
+    FLOAT = "fit"  # networks in float
+    QUANTIZED = "quantize"  # the quantizers in the loop
+    DONE = "done"  # the segment is as the file will hold it
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """One report from a running fit."""
+
+    phase: Phase
+    step: int  # optimizer steps done, 1..steps
+    steps: int
+    seconds: float  # since the fit began
+    psnr: float  # dB, over the samples of the last epoch's worth of batches
+    bytes: float | None  # predicted size of the segment, once the quantizers run
+    warning: str = ""  # what the user should know now
+    attempt: int = 0  # from 1: which of several whole fits this is, 0 where there is only one

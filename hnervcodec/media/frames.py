@@ -1,0 +1,129 @@
+"""Between planes and libav's frames, and what libav says of them."""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+from typing import Any, cast
+
+import av
+import av.logging
+import numpy as np
+from av.video.frame import VideoFrame
+
+from hnervcodec.bitstream.ancillary import Display, MasteringDisplay
+from hnervcodec.bitstream.headers import SITING_UNSPECIFIED, VideoHeader
+from hnervcodec.planes import Planes, plane_shapes
+
+_CHROMA_FORMATS = ("gray", "yuv420p", "yuv422p", "yuv444p")
+
+
+def pixel_format(chroma_format: int, bit_depth: int) -> str:
+    """libav's name of a format that this codec knows."""
+    suffix = "" if bit_depth == 8 else f"{bit_depth}le"
+    return _CHROMA_FORMATS[chroma_format] + suffix
+
+
+def frame_format(header: VideoHeader) -> str:
+    """libav's name of the format of the header's frames."""
+    name = pixel_format(header.chroma_format, header.bit_depth)
+    return name.replace("yuv444p", "gbrp") if header.is_rgb else name
+
+
+def from_frame(frame: VideoFrame, header: VideoHeader) -> Planes:
+    """The planes of a libav frame that has the header's size and pixel format."""
+    # Plane by plane, because VideoFrame.to_ndarray fails on odd widths.
+    dtype = np.dtype(np.uint8 if header.bit_depth == 8 else "<u2")
+    planes = []
+    shapes = plane_shapes(header.width, header.height, header.chroma_format)
+    for plane, (height, width) in zip(frame.planes, shapes, strict=False):
+        rows = np.frombuffer(memoryview(plane), np.uint8)[: height * plane.line_size]
+        rows = rows.reshape(height, plane.line_size)[:, : width * dtype.itemsize]
+        planes.append(np.ascontiguousarray(rows).view(dtype))
+    return tuple(planes)
+
+
+def to_frame(header: VideoHeader, planes: Planes) -> VideoFrame:
+    """A libav frame with the header's colour tags."""
+    frame = VideoFrame(header.width, header.height, frame_format(header))
+    for target, plane in zip(frame.planes, planes, strict=True):
+        rows = np.frombuffer(memoryview(target), np.uint8)[: plane.shape[0] * target.line_size]
+        rows = rows.reshape(plane.shape[0], target.line_size)
+        samples = np.ascontiguousarray(plane).view(np.uint8)
+        rows[:, : samples.shape[1]] = samples
+    # libav's enumerations are H.273's codes; range is 1 for limited and 2 for full.
+    frame.color_range = 2 if header.full_range else 1
+    frame.colorspace = header.matrix_coefficients
+    frame.color_primaries = header.colour_primaries
+    frame.color_trc = header.transfer_characteristics
+    return frame
+
+
+CHROMA_SITES = ("left", "center", "topleft", "top", "bottomleft", "bottom")  # by H.273's code
+
+
+def chroma_siting(container: Any, stream: Any) -> int:
+    """H.273's code of where chroma samples lie, as libav tells them in its one-line description of
+    the stream, the only place where PyAV shows it."""
+    level = av.logging.get_level()
+    av.logging.set_level(av.logging.VERBOSE)
+    av.logging.set_libav_level(av.logging.VERBOSE)  # below it, libav leaves the siting out
+    try:
+        lines = container.dumps_format().splitlines()
+    finally:
+        av.logging.set_libav_level(av.logging.INFO)
+        av.logging.set_level(level)
+    mark = re.compile(rf"\s*Stream #0:{stream.index}\b")
+    line = next((line for line in lines if mark.match(line)), "")
+    facts = re.search(r"\byuv\w*\(([^)]*)\)", line)
+    for fact in facts[1].split(", ") if facts else ():
+        if fact in CHROMA_SITES:
+            return CHROMA_SITES.index(fact)
+    return SITING_UNSPECIFIED
+
+
+def display_of(frame: VideoFrame) -> Display | None:
+    """What a frame's side data say of how to show it; None: a rotation by no quarter turn."""
+    found = {data.type.name: bytes(data) for data in cast(Any, frame.side_data)}
+    mastering = content_light = None
+    if "MASTERING_DISPLAY_METADATA" in found:
+        mastering = _mastering(np.frombuffer(found["MASTERING_DISPLAY_METADATA"], "<i4"))
+    if "CONTENT_LIGHT_LEVEL" in found:
+        cll, fall = np.frombuffer(found["CONTENT_LIGHT_LEVEL"][:8], "<u4")
+        content_light = min(int(cll), 65535), min(int(fall), 65535)
+    turned: tuple[int, bool] | None = (0, False)
+    if "DISPLAYMATRIX" in found:
+        a, b, _, c, d = (int(v) for v in np.frombuffer(found["DISPLAYMATRIX"], "<i4")[:5])
+        unit = 1 << 16
+        turns = {
+            (quarter, mirrored): matrix
+            for quarter, (x, y) in enumerate(((1, 0), (0, 1), (-1, 0), (0, -1)))
+            for mirrored in (False, True)
+            for sign in (-unit if mirrored else unit,)
+            for matrix in ((sign * x, -unit * y, sign * y, unit * x),)
+        }
+        turned = next((turn for turn, m in turns.items() if m == (a, b, c, d)), None)
+    return Display(*turned, mastering, content_light) if turned else None
+
+
+def _mastering(words: np.ndarray) -> MasteringDisplay | None:
+    """Of libav's AVMasteringDisplayMetadata: red, green, blue and white, then the luminances, all
+    as pairs of numerator and denominator, and two flags."""
+    if not (words[20] and words[21] and words[1:20:2].all()):
+        return None
+    values = [Fraction(int(n), int(d)) for n, d in words[:20].reshape(10, 2)]
+    x_y = [min(max(round(50000 * value), 0), 65535) for value in values[:8]]
+    low, high = (min(max(round(10000 * v), 0), (1 << 32) - 1) for v in values[8:])
+    return MasteringDisplay((*x_y[2:6], *x_y[:2], *x_y[6:]), high, low)
+
+
+def reason(error: Exception) -> str:
+    """One line, of an exception of libav's."""
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return str(text).replace("\n", " ")
+
+
+def library_versions() -> str:
+    """PyAV's version and libavcodec's."""
+    codec = ".".join(map(str, av.library_versions["libavcodec"]))
+    return f"PyAV {av.__version__} (libavcodec {codec})"
