@@ -4,9 +4,11 @@
     FrameDataset   the frames of .hnv files for a torch DataLoader
     encode         a file, an array or planes -> .hnv
     EncodeResult   what that made
+    inpaint        a video with what a mask covers replaced
     VideoHeader    geometry, colour and time of a video
     register_imageio   makes imageio read .hnv files
-    HnervError     base of every error raised on purpose
+    HnervError     base of every error raised on purpose, and its subclasses: FileError,
+                   UnsupportedError, LimitError (a .hnv file), SourceError, OutputError, UsageError
 
 Names are imported on first use: reading headers (`hnervcodec.bitstream.reader`) never loads torch.
 """
@@ -18,20 +20,34 @@ from hnervcodec._version import __version__ as __version__
 
 if TYPE_CHECKING:
     from hnervcodec.api import encode as encode
+    from hnervcodec.api import inpaint as inpaint
     from hnervcodec.bitstream.headers import VideoHeader as VideoHeader
     from hnervcodec.decoding.dataset import FrameDataset as FrameDataset
     from hnervcodec.decoding.decoder import Decoder as Decoder
     from hnervcodec.decoding.imageio_plugin import register_imageio as register_imageio
     from hnervcodec.encoding.encoder import EncodeResult as EncodeResult
+    from hnervcodec.errors import FileError as FileError
     from hnervcodec.errors import HnervError as HnervError
+    from hnervcodec.errors import LimitError as LimitError
+    from hnervcodec.errors import OutputError as OutputError
+    from hnervcodec.errors import SourceError as SourceError
+    from hnervcodec.errors import UnsupportedError as UnsupportedError
+    from hnervcodec.errors import UsageError as UsageError
 
 _HOME = {
     "Decoder": "decoding.decoder",
-    "FrameDataset": "decoding.dataset",
-    "encode": "api",
     "EncodeResult": "encoding.encoder",
+    "FileError": "errors",
+    "FrameDataset": "decoding.dataset",
     "HnervError": "errors",
+    "LimitError": "errors",
+    "OutputError": "errors",
+    "SourceError": "errors",
+    "UnsupportedError": "errors",
+    "UsageError": "errors",
     "VideoHeader": "bitstream.headers",
+    "encode": "api",
+    "inpaint": "api",
     "register_imageio": "decoding.imageio_plugin",
 }
 __all__ = [*_HOME, "__version__"]

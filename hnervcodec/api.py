@@ -1,32 +1,47 @@
-"""`hnv encode` for programs: from files, arrays or planes, with the same options."""
+"""Encoding for programs: `hnv encode` and `hnv inpaint` from files, arrays or planes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 import numpy as np
 import torch
 
 from hnervcodec.bitstream.headers import VideoHeader
-from hnervcodec.encoding import encoder
-from hnervcodec.encoding.encoder import EncodeResult, Report, silent
-from hnervcodec.encoding.file_input import Footage
-from hnervcodec.encoding.job_folder import unfinished
-from hnervcodec.encoding.memory_input import GivenFrames, RgbFrames
-from hnervcodec.encoding.plan import DEFAULT_SEGMENT_FRAMES
+from hnervcodec.encoding import defaults, inpainting, session
+from hnervcodec.encoding.dispatch import Dispatch
+from hnervcodec.encoding.encoder import EncodeResult
+from hnervcodec.encoding.file_input import FileInput, between
+from hnervcodec.encoding.memory_input import MemoryInput, RgbFrames
+from hnervcodec.encoding.observer import Observer
 from hnervcodec.encoding.rate import Rate
+from hnervcodec.encoding.session import EncodeOptions
 from hnervcodec.errors import UsageError
+from hnervcodec.fitting.presets import Preset
+from hnervcodec.fitting.progress import Progress
+from hnervcodec.media import outputs, sinks
+from hnervcodec.media.presentation import Presentation
 from hnervcodec.planes import Planes
-from hnervcodec.system.atomic_files import open_complete_or_absent
-from hnervcodec.system.devices import use_threads
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+Report = Callable[[int, Progress], None]  # a segment's number, from 0, and how far its fit is
+
+
+class _Reporting(Observer):
+    """Passes progress on to a function."""
+
+    def __init__(self, report: Report | None):
+        self._report = report
+
+    def progressed(self, number: int, progress: Progress) -> None:
+        if self._report:
+            self._report(number, progress)
 
 
 def encode(
@@ -41,21 +56,27 @@ def encode(
     denoise: bool = False,
     frame_rate: float | Fraction | None = None,
     video: VideoHeader | None = None,
-    preset: str = "medium",
-    tune: str = "psnr",
-    segment: int = DEFAULT_SEGMENT_FRAMES,
-    scenecut: float = 10.0,
+    preset: str | Preset = "medium",
+    tune: Literal["psnr", "ssim"] = "psnr",
+    segment: int = defaults.SEGMENT_FRAMES,
+    scenecut: float = defaults.SCENECUT,
+    start: float | Fraction | None = None,
+    stop: float | Fraction | None = None,
     skip: int = 0,
     limit: int | None = None,
     every: int = 1,
     mask: str | Path | None = None,
-    audio: str = "copy",
+    audio: Literal["copy", "none"] = "copy",
     prune: float = 0.0,
     seed: int = 0,
     device: str = "auto",
     threads: int | None = None,
+    workers: int | None = None,
+    cluster: str | None = None,
+    share: tuple[int, int] | None = None,
     resume: bool = False,
-    on_progress: Report = silent,
+    discard: bool = False,
+    on_progress: Report | None = None,
 ) -> EncodeResult:
     """Fits networks to a video and writes them as a `.hnv` file.
 
@@ -67,10 +88,13 @@ def encode(
     second, bytes of the whole file, dB, constant quality (see `hnv help rates`).
     skip, limit, every: of a path's frames, how many to leave out at the start, how many to take at
     most, and to take each `every`-th only.
+    start, stop: instead, the seconds of a path at which to begin and to end.
     audio: "copy" the sound and the subtitles of a path, or "none".
     resume: go on with an encode of a path to a path that was interrupted, from its last moments;
-    what it left, in OUTPUT.job, is neither lost nor overwritten otherwise.
-    on_progress: called with a segment's number and how far its fit is, a `fitting.Progress`.
+    what it left, in OUTPUT.job, is neither lost nor overwritten otherwise, but with `discard`.
+    workers, cluster: fit so many segments of a path at a time, in processes of their own, or on
+    the Dask cluster at that address. share: (i, n), only the i-th of n shares of the segments.
+    on_progress: called with a segment's number and how far its fit is, a `Progress`.
     The others are those of `hnv encode`. `threads` is torch's setting for the whole process.
 
     Errors are `HnervError`s: `UsageError` (also a ValueError) for arguments that make no sense.
@@ -80,87 +104,111 @@ def encode(
     >>> result.notes                             # what of the source was lost or converted
     >>> encode(frames, "out.hnv", frame_rate=25, size=100_000)    # uint8 [T, H, W, 3]
     """
-    rate = Rate(bpp, bitrate, size, psnr, quality, denoise or None)
-    options: dict[str, Any] = {
-        "preset": preset,
-        "tune": tune,
-        "segment_frames": segment,
-        "prune": prune,
-        "device": device,
-        "seed": seed,
-    }
+    rate = Rate(
+        bpp=bpp, bitrate=bitrate, size=size, psnr=psnr, quality=quality, denoise=denoise or None
+    )
+    is_elsewhere = bool(workers or cluster)
+    options = EncodeOptions(
+        rate=rate,
+        preset=preset,
+        tune=tune,
+        segment=segment,
+        scenecut=scenecut,
+        prune=prune,
+        seed=seed,
+        device=device,
+        dispatch=Dispatch(
+            workers=workers,
+            cluster=cluster,
+            threads=threads or (None if is_elsewhere else torch.get_num_threads()),
+            share=share,
+        ),
+    )
     masked_by = None if mask is None else str(mask)
-    footage: Footage | GivenFrames
+    given: session.Source
     if isinstance(source, str | Path):
         if frame_rate is not None or video is not None:
             raise UsageError("a path brings its own frame_rate and video")
-        footage = Footage(str(source), skip, limit, every, masked_by, audio == "copy")
+        if start is not None or stop is not None:
+            if skip or limit is not None:
+                raise UsageError("choose the part either by start and stop, or by skip and limit")
+            first, last = (at if at is None else Fraction(at) for at in (start, stop))
+            skip, limit = between(str(source), first, last, every)
+        given = FileInput(str(source), skip, limit, every, masked_by, audio == "copy")
     else:
-        if skip or limit is not None or every != 1:
-            raise UsageError("skip, limit and every are for paths: select the frames yourself")
-        footage = _given(source, frame_rate, video, masked_by)
-    if threads:
-        use_threads(threads)
-    facts = {
-        **options,
-        **asdict(rate),
-        **footage.facts(),
-        "scenecut": scenecut,
-        "threads": torch.get_num_threads(),
-    }
-    with _opened(source, output, resume, facts) as (file, folder), footage.open() as opened:
-        header = opened.header
-        rate.check(header)
-        scan = footage.scan(segment, scenecut, lambda frames: None)
-        extras, notes = footage.extras(header, scan)
-        settings = rate.settings(header, scan, extras, **options)
-        notes += footage.check_masks(header, scan)
-        result = encoder.encode(
-            header,
-            opened.frames(),
-            file,
-            settings,
-            masks=footage.masks(header),
-            extras=extras,
-            folder=folder,
-            report=on_progress,
-        )
-        result.notes = tuple(dict.fromkeys([*opened.notes, *notes]))
-        return result
+        if skip or limit is not None or every != 1 or start is not None or stop is not None:
+            raise UsageError(
+                "skip, limit, every, start and stop are for paths: select the frames yourself"
+            )
+        given = _in_memory(source, frame_rate, video, masked_by)
+    if resume and not (isinstance(source, str | Path) and isinstance(output, str | Path)):
+        raise UsageError("resume works from a path to a path")
+    return session.encode(
+        given, output, options, resume=resume, discard=discard, observer=_Reporting(on_progress)
+    )
 
 
-def _given(
+def _in_memory(
     source: Any, frame_rate: float | Fraction | None, video: VideoHeader | None, mask: str | None
-) -> GivenFrames:
+) -> MemoryInput:
     if isinstance(source, np.ndarray | torch.Tensor):
         if frame_rate is None or video is not None:
             raise UsageError("an array of frames needs a frame_rate, and no video")
         frames = RgbFrames(source, frame_rate)
-        return GivenFrames(frames.video, frames, mask)
+        return MemoryInput(frames.video, frames, mask)
     if video is None or frame_rate is not None:
         raise UsageError("planes need the video that describes them, and no frame_rate")
-    return GivenFrames(video, source, mask)
+    return MemoryInput(video, source, mask)
 
 
-@contextmanager
-def _opened(
-    source: Any, output: str | Path | BinaryIO, resume: bool, facts: dict[str, Any]
-) -> Iterator[tuple[BinaryIO, Path | None]]:
-    """The output and the folder of unfinished work."""
-    if not isinstance(output, str | Path):
-        if resume:
-            raise UsageError("resume works from a path to a path")
-        yield output, None
-        return
-    is_path = isinstance(source, str | Path)
-    if is_path and Path(output).exists() and Path(source).exists():
-        if Path(output).samefile(source):
-            raise UsageError(f"input and output are the same file, {output}")
-    elif resume and not is_path:
-        raise UsageError("resume works from a path to a path")
-    name = str(source) if is_path else "-"
-    with (
-        unfinished(name, str(output), resume, False, facts) as folder,
-        open_complete_or_absent(output, folder) as file,
-    ):
-        yield file, folder
+def inpaint(
+    source: str | Path,
+    output: str | Path,
+    *,
+    mask: str | Path,
+    format: str | None = None,
+    bpp: float = 0.1,
+    preset: str | Preset = "medium",
+    seed: int = 0,
+    device: str = "auto",
+    threads: int | None = None,
+    resume: bool = False,
+    discard: bool = False,
+    on_progress: Report | None = None,
+) -> EncodeResult:
+    """Writes a video with what a mask covers replaced by what a network makes of the rest.
+
+    source: a path of anything that ffmpeg's libraries open. mask: a picture of its size for all
+    frames, a video with a frame for each of the source's, white where masked, or boxes in JSON
+    (see `hnv help masks`).
+    output: a path, replaced when it is complete; its name's ending chooses the format (.y4m .mp4
+    .mkv ..., lossless: .mkv), or `format` does. Samples that are not masked stay the source's.
+    bpp: bits per pixel that the network may take. The others are as in `encode`; `discard` also
+    gives up unfinished work.
+
+    Returns what the fit made; its PSNRs are of the samples that are not masked. Errors are
+    `HnervError`s.
+
+    >>> inpaint("in.mp4", "out.mkv", mask="logo.png")
+    """
+    name = format or sinks.format_of(str(output))
+    if name == "png":
+        raise UsageError("pictures cannot be resumed: choose a video format")
+    options = EncodeOptions(
+        rate=Rate(bpp=bpp),
+        preset=preset,
+        seed=seed,
+        device=device,
+        dispatch=Dispatch(threads=threads or torch.get_num_threads()),
+    )
+    given = FileInput(str(source), mask=str(mask))
+
+    def open_sink(header: VideoHeader, shown: Presentation) -> AbstractContextManager[sinks.Sink]:
+        return outputs.open_file_sink(str(output), name, header, shown)
+
+    with session.unfinished(
+        given, output, options, resume=resume, discard=discard, kind="inpainted"
+    ) as folder:
+        return inpainting.inpaint(
+            given, options, open_sink, folder=folder, observer=_Reporting(on_progress)
+        )

@@ -7,6 +7,7 @@ Heavy modules are imported inside the commands that need them: `hnv info` never 
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 from typing import Any, NoReturn
@@ -46,7 +47,7 @@ def main() -> NoReturn:
         # CPython remembers an interrupt that came within exec("..."), as dataclasses use it, and
         # `python -m` would end by SIGINT whatever our exit code: this makes it forget.
         exec("")
-        hint = f": {cause}" if str(cause or "") else ""
+        hint = f": {as_flags(str(cause))}" if str(cause or "") else ""
         if isinstance(cause, Terminated):
             _fail(f"terminated{hint}", 143)
         _fail(f"interrupted{hint}", 130)
@@ -60,7 +61,7 @@ def main() -> NoReturn:
     except click.ClickException as error:
         _fail(error.format_message(), error.exit_code)
     except HnervError as error:
-        _fail(str(error), error.exit_code)
+        _fail(as_flags(str(error)), error.exit_code)
     except (MemoryError, RuntimeError) as error:
         # torch reports a failed allocation as a RuntimeError.
         if isinstance(error, RuntimeError) and "memory" not in str(error):
@@ -69,6 +70,27 @@ def main() -> NoReturn:
     except OSError as error:
         name = f"{error.filename}: " if error.filename else ""
         _fail(f"{name}{error.strerror or error}", OutputError.exit_code)
+
+
+_FLAGS = {  # the parameters that are not called as their options
+    "start": "--ss",
+    "stop": "--to",
+    "share": "--segments",
+    "discard": "-y",
+}
+_PARAMETER = re.compile(r"`(\w+)(?:=(\w+))?`")
+
+
+def as_flags(message: str) -> str:
+    """A message of the library, which speaks of parameters such as `bpp` and `audio=none`, in the
+    words of the command line: --bpp and --audio none."""
+
+    def flag(match: re.Match[str]) -> str:
+        name, value = match.groups()
+        option = _FLAGS.get(name, f"--{name.replace('_', '-')}")
+        return option if value in (None, "True") else f"{option} {value}"
+
+    return _PARAMETER.sub(flag, message)
 
 
 def _heed(number: int, _: object) -> None:

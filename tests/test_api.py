@@ -14,7 +14,7 @@ from conftest import EXCERPT, hnv
 from hnervcodec import Decoder, EncodeResult, encode
 from hnervcodec.bitstream.headers import VideoHeader
 from hnervcodec.errors import HnervError, SourceError, UsageError
-from hnervcodec.media.libav import PlaneConverter, RgbConverter
+from hnervcodec.media.colour import PlaneConverter, RgbConverter
 from hnervcodec.media.source import VideoSource
 
 FAST = {"preset": "ultrafast", "threads": 1}
@@ -25,7 +25,7 @@ def test_its_options_are_those_of_the_command() -> None:
 
     ours = inspect.signature(encode).parameters
     theirs = {p.name: p for p in command.params}
-    only_ours = {"frame_rate", "video", "on_progress"}
+    only_ours = {"frame_rate", "video", "on_progress", "discard"}  # the command has -y for the last
     assert set(ours) - only_ours <= set(theirs)
     for name in set(ours) - only_ours - {"source", "output"}:
         assert ours[name].default == theirs[name].to_info_dict()["default"], name

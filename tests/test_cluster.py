@@ -104,11 +104,11 @@ def test_another_mask_is_another_encode(real_source: Path, tmp_path: Path) -> No
 
 def test_another_copy_of_the_source(real_source: Path) -> None:
     from hnervcodec.encoding.cluster import Task
-    from hnervcodec.encoding.file_input import Footage
+    from hnervcodec.encoding.file_input import FileInput
     from hnervcodec.encoding.plan import Part, Settings
     from hnervcodec.errors import SourceError
 
-    footage = Footage(str(real_source))
+    footage = FileInput(str(real_source))
     with footage.open() as source:
         video = source.header
     settings = Settings(bytes_per_frame=500, lengths=(8, 30))

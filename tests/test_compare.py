@@ -16,7 +16,7 @@ from conftest import EXCERPT, heed_interrupts, hnv
 from test_cli import error_of
 
 from hnervcodec.benchmark import other_codecs
-from hnervcodec.benchmark.study import bd_rate
+from hnervcodec.benchmark.bd_rate import bd_rate
 from hnervcodec.errors import HnervError, UsageError
 from hnervcodec.media.source import VideoSource
 from hnervcodec.metrics.psnr import PlaneError

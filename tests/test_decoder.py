@@ -26,7 +26,8 @@ from hnervcodec import Decoder, FrameDataset
 from hnervcodec.bitstream import segment as segments
 from hnervcodec.bitstream.headers import VideoHeader
 from hnervcodec.errors import UsageError
-from hnervcodec.media.libav import RgbConverter, from_frame, pixel_format, to_frame
+from hnervcodec.media.colour import RgbConverter
+from hnervcodec.media.frames import from_frame, pixel_format, to_frame
 from hnervcodec.media.source import VideoSource
 from hnervcodec.planes import plane_bytes
 

@@ -21,8 +21,11 @@ NEED_TORCH = {
     "fitting.rate_model",
     "fitting.synthesis_network",
     "encoding.cluster",
+    "encoding.dispatch",
     "encoding.encoder",
+    "encoding.inpainting",
     "encoding.segment_encoder",
+    "encoding.session",
 }
 WITHOUT_TORCH = sorted(MODULES.keys() - NEED_TORCH - {"__main__"})
 

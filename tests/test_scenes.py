@@ -11,7 +11,7 @@ from hnervcodec.bitstream.headers import VideoHeader
 from hnervcodec.encoding.encoder import encode
 from hnervcodec.encoding.plan import Settings
 from hnervcodec.errors import SourceError
-from hnervcodec.media.libav import SceneDetector
+from hnervcodec.media.filters import SceneDetector
 from hnervcodec.media.scenes import MOST_FRAMES, scan
 from hnervcodec.media.source import VideoSource
 from hnervcodec.planes import Planes

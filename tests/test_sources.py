@@ -34,13 +34,13 @@ from hnervcodec.bitstream.ancillary import (
 )
 from hnervcodec.bitstream.fields import ByteReader
 from hnervcodec.bitstream.reader import Reader
-from hnervcodec.bitstream.side_data import Extras
+from hnervcodec.bitstream.side_data import SideData
 from hnervcodec.bitstream.timing import VariableTimes, times_of
 from hnervcodec.decoding.decoder import Decoder
 from hnervcodec.decoding.selection import retimed
 from hnervcodec.errors import FileError
 from hnervcodec.media.matroska import read_header, write_header
-from hnervcodec.media.muxer_sink import LibavSink
+from hnervcodec.media.muxer_sink import MuxerSink
 from hnervcodec.media.output_codecs import choose
 from hnervcodec.media.presentation import constant
 from hnervcodec.media.source import VideoSource
@@ -318,7 +318,7 @@ def test_rgb_is_lossless(form: str, depth: int, tmp_path: Path) -> None:
     assert (header.chroma_format, header.bit_depth, header.matrix_coefficients) == (3, depth, 0)
     for plane, channel in zip(planes, (1, 2, 0), strict=True):
         assert (plane == noise[..., channel]).all()
-    sink = LibavSink(again, header, choose("mkv", header), constant(header.frame_rate, Display()))
+    sink = MuxerSink(again, header, choose("mkv", header), constant(header.frame_rate, Display()))
     sink.write(0, planes)
     sink.close()
     with VideoSource(again) as source:
@@ -409,7 +409,7 @@ class Counting(io.BytesIO):
 
 def test_random_access_leaves_sound_unread() -> None:
     loud = [StreamPacket(0, 1024 * n, 1024, bytes(100_000)) for n in range(8)]
-    extras = Extras(5, Fraction(30000, 1001), times=TIMES, streams=[INFO], packets=loud)
+    extras = SideData(5, Fraction(30000, 1001), times=TIMES, streams=[INFO], packets=loud)
     file = Counting(file_with(extras))
     with Decoder(file) as decoder:
         assert decoder.get_frame_at(4).index == 4
@@ -493,7 +493,7 @@ def test_times_of_many_segments_are_added_up_once() -> None:
 
     count = 200
     times = SegmentTimes(Fraction(1, 1000), 5, Counted(range(1, count + 1)))
-    extras = Extras(count, Fraction(25), times=times)
+    extras = SideData(count, Fraction(25), times=times)
     assert extras.size([1] * count) > 0
     assert Counted.read == count
     (_, payload), *_ = extras.of_segment(100, 2)
@@ -502,7 +502,7 @@ def test_times_of_many_segments_are_added_up_once() -> None:
     )
 
 
-def joined(*extras: Extras) -> Reader:
+def joined(*extras: SideData) -> Reader:
     out = io.BytesIO()
     joining.join([Reader(io.BytesIO(file_with(each))) for each in extras], out)
     reader = Reader(out)
@@ -521,7 +521,7 @@ def test_joined_videos_do_not_overlap() -> None:
 
 def test_joined_sound_does_not_overlap() -> None:
     """Neither AAC's priming nor what goes on after the picture."""
-    clip = Extras(5, Fraction(30000, 1001), streams=[INFO], packets=SOUND)
+    clip = SideData(5, Fraction(30000, 1001), streams=[INFO], packets=SOUND)
     reader = joined(clip, clip)
     length = round(48000 * 5 * Fraction(1001, 30000))
     before = [packet.pts for packet in SOUND if packet.pts < length]

@@ -13,9 +13,9 @@ from vectors import make_file, make_video, random_segment
 
 from hnervcodec.bitstream.headers import VideoHeader
 from hnervcodec.decoding.decoder import Decoder
-from hnervcodec.encoding.file_input import Footage
+from hnervcodec.encoding.file_input import FileInput
 from hnervcodec.errors import SourceError
-from hnervcodec.media.libav import pixel_format
+from hnervcodec.media.frames import pixel_format
 from hnervcodec.media.sinks import y4m_header
 from hnervcodec.media.source import VideoSource
 from hnervcodec.metrics.psnr import PlaneError
@@ -184,9 +184,9 @@ def test_repeated_timestamps_are_no_way_to_find_frames(tmp_path: Path, ffmpeg: s
             subprocess.run([*command, *options], check=True)
             file.write(part.read_bytes())
     for limit, known in ((None, 0), (10, 0)):
-        scan = Footage(str(joined), skip=60, limit=limit).scan(20, 0, lambda frames: None)
+        scan = FileInput(str(joined), skip=60, limit=limit).scan(20, 0, lambda frames: None)
         assert scan is not None and len(scan.entries) == known
-    scan = Footage(str(EXCERPT), skip=60).scan(20, 0, lambda frames: None)
+    scan = FileInput(str(EXCERPT), skip=60).scan(20, 0, lambda frames: None)
     assert scan is not None and len(scan.entries) == len(scan.lengths) > 1
 
 

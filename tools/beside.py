@@ -17,18 +17,18 @@ from hnervcodec.bitstream.ancillary import (
     StreamInfo,
     StreamPacket,
 )
-from hnervcodec.bitstream.side_data import Extras
+from hnervcodec.bitstream.side_data import SideData
 
 INFO = StreamInfo(AUDIO, "A_AAC", Fraction(1, 48000), "deu", 48000, 2, 16, 21333333, 0, b"\x11\x90")
 MASTERING = MasteringDisplay((13250, 34500, 7500, 3000, 34000, 16000, 15635, 16450), 10000000, 1)
 TIMES = SegmentTimes(Fraction(1, 90000), -7, (3003, 3003, 1, 1 << 32, 3003))
 SOUND = [StreamPacket(0, 1024 * n - 1024, 1024, bytes([n] * n)) for n in range(12)]
-EXTRAS = Extras(
+EXTRAS = SideData(
     5, Fraction(30000, 1001), Display(1, True, MASTERING, (1000, 400)), TIMES, [INFO], SOUND
 )
 
 
-def file_with(extras: Extras | None) -> bytes:
+def file_with(extras: SideData | None) -> bytes:
     """Two segments, 3 + 2 frames."""
     video = make_video()
     file = io.BytesIO()

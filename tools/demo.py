@@ -13,7 +13,7 @@ from reference import EXCERPT, compare, read_clip
 
 from hnervcodec import Decoder, VideoHeader
 from hnervcodec.benchmark import other_codecs
-from hnervcodec.media.libav import to_frame
+from hnervcodec.media.frames import to_frame
 from hnervcodec.metrics.psnr import PlaneError
 from hnervcodec.planes import Planes
 

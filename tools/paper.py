@@ -31,7 +31,7 @@ from hnervcodec.benchmark import csv_rows, other_codecs
 from hnervcodec.bitstream import range_coding
 from hnervcodec.encoding.encoder import encode
 from hnervcodec.encoding.plan import Settings
-from hnervcodec.media.libav import to_frame
+from hnervcodec.media.frames import to_frame
 from hnervcodec.media.masks import read_masks
 from hnervcodec.media.sinks import Y4mSink
 from hnervcodec.planes import Planes

@@ -16,7 +16,7 @@ from av.video.frame import VideoFrame
 
 from hnervcodec.benchmark.csv_rows import to_csv
 from hnervcodec.bitstream.headers import VideoHeader
-from hnervcodec.media.libav import from_frame, to_frame
+from hnervcodec.media.frames import from_frame, to_frame
 from hnervcodec.media.source import VideoSource
 from hnervcodec.metrics.psnr import PlaneError
 from hnervcodec.planes import Planes

@@ -19,7 +19,7 @@ from hnervcodec.encoding.encoder import EncodeResult, encode
 from hnervcodec.encoding.plan import Settings
 from hnervcodec.fitting import fit as fitting
 from hnervcodec.fitting import presets
-from hnervcodec.media.libav import SceneDetector
+from hnervcodec.media.filters import SceneDetector
 from hnervcodec.media.scenes import scan
 from hnervcodec.planes import Planes
 

@@ -146,7 +146,7 @@ def check(name: str, header: VideoHeader, frame: Planes) -> None:
     """UsageError if libav lacks CODECS[name], or if that cannot code such frames."""
     library = CODECS[name].library
     if library not in av.codecs_available:
-        raise UsageError(f"PyAV has no {library} here: leave {name} out of --codecs")
+        raise UsageError(f"PyAV has no {library} here: leave {name} out of `codecs`")
     code(library, header, [frame], {"preset": CODECS[name].preset})
 
 

@@ -6,19 +6,20 @@ import hashlib
 import io
 import math
 import time
-import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-import numpy as np
-
 from hnervcodec.benchmark import other_codecs
+from hnervcodec.benchmark.bd_rate import bd_rate
 from hnervcodec.benchmark.frame_quality import Comparison, Quality
 from hnervcodec.benchmark.plots import picture, rate_axis
 from hnervcodec.bitstream.headers import VideoHeader
 from hnervcodec.decoding.decoder import Decoder
-from hnervcodec.encoding.encoder import Report, encode
-from hnervcodec.encoding.plan import DEFAULT_SEGMENT_FRAMES, Plan, Settings
+from hnervcodec.encoding import defaults, session
+from hnervcodec.encoding.memory_input import MemoryInput
+from hnervcodec.encoding.observer import Observer
+from hnervcodec.encoding.plan import Plan, Settings
+from hnervcodec.encoding.rate import Rate
 from hnervcodec.media.scenes import scan
 from hnervcodec.planes import Planes, plane_bytes
 
@@ -75,21 +76,12 @@ def digest(header: VideoHeader, frames: Iterable[Planes]) -> str:
     return made.hexdigest()[:12]
 
 
-def segments(header: VideoHeader, frames: list[Planes], scenecut: float) -> list[int]:
-    """Lengths of hnv's segments, as `hnv encode` chooses them; `scenecut` as in `scenes.scan`."""
-    return scan(header, frames, DEFAULT_SEGMENT_FRAMES, scenecut)
-
-
-def check(header: VideoHeader, lengths: list[int], preset: str, rates: list[float]) -> None:
-    """UsageError if hnv cannot code such segments at one of the rates."""
+def check(header: VideoHeader, frames: list[Planes], preset: str, rates: list[float]) -> None:
+    """UsageError if hnv cannot code such frames at one of the rates, in bits per pixel."""
+    lengths = tuple(scan(header, frames, defaults.SEGMENT_FRAMES, defaults.SCENECUT))
     for rate in rates:
-        Plan.of(header, _settings(header, rate, preset, lengths))
-
-
-def _settings(header: VideoHeader, rate: float, preset: str, lengths: list[int]) -> Settings:
-    return Settings(
-        bytes_per_frame=_bytes_per_frame(header, rate), preset=preset, lengths=tuple(lengths)
-    )
+        wanted = _bytes_per_frame(header, rate)
+        Plan.of(header, Settings(bytes_per_frame=wanted, preset=preset, lengths=lengths))
 
 
 def _bytes_per_frame(header: VideoHeader, rate: float) -> float:
@@ -100,17 +92,16 @@ def measure(
     job: Job,
     header: VideoHeader,
     frames: list[Planes],
-    lengths: list[int],
-    report: Report,
+    observer: Observer,
     tried: Callable[[other_codecs.Coded], None],
 ) -> Point:
-    """Encodes, decodes and compares. `report` hears of hnv's fit, `tried` of the others' trials;
-    `lengths`: see `segments`."""
+    """Encodes, decodes and compares. `observer` hears of hnv's encode, `tried` of the others'
+    trials."""
     if job.codec in other_codecs.CODECS:
         size = math.floor(_bytes_per_frame(header, job.rate) * len(frames))
         coded = other_codecs.code_at(job.codec, header, frames, size, job.preset, tried)
     else:
-        coded = _code(job, header, frames, lengths, report)
+        coded = _code(job, header, frames, observer)
     found = _quality(header, frames, coded.decoded)
     return Point(
         job.source,
@@ -135,11 +126,12 @@ def measure(
 
 
 def _code(
-    job: Job, header: VideoHeader, frames: list[Planes], lengths: list[int], report: Report
+    job: Job, header: VideoHeader, frames: list[Planes], observer: Observer
 ) -> other_codecs.Coded:
     """As `hnv encode` does."""
+    options = session.EncodeOptions(rate=Rate(bpp=job.rate), preset=job.preset)
     file, start = io.BytesIO(), time.monotonic()
-    encode(header, frames, file, _settings(header, job.rate, job.preset, lengths), report=report)
+    session.encode(MemoryInput(header, frames), file, options, observer=observer)
     encoded, coded = time.monotonic(), file.getvalue()
     with Decoder(coded) as decoder:
         decoded = [planes for _, planes in decoder.frames(range(len(decoder)))]
@@ -153,35 +145,12 @@ def _quality(header: VideoHeader, frames: list[Planes], decoded: list[Planes]) -
     return comparison.whole
 
 
-Curve = Sequence[tuple[int, float]]  # (bytes, PSNR in dB) of one codec
-
-
 def curves(points: Iterable[Point]) -> dict[str, list[Point]]:
     """The points of each codec by size; several rates may have led to one and the same."""
     made: dict[str, dict[int, Point]] = {}
     for point in points:
         made.setdefault(point.codec, {})[point.bytes] = point
     return {codec: sorted(line.values(), key=lambda p: p.bytes) for codec, line in made.items()}
-
-
-LEAST_POINTS = 3  # of a curve that a BD-rate says anything about; studies take four or more
-
-
-def bd_rate(anchor: Curve, test: Curve) -> float:
-    """Bjontegaard's average difference in rate between curves, percent, by PCHIP where they
-    overlap: negative if `test` needs less. nan without overlap, for curves of less than
-    LEAST_POINTS, and for those that do not rise. ImportError without the package bjontegaard."""
-    from bjontegaard import bd_rate
-
-    lines = [np.array(sorted(curve)) for curve in (anchor, test)]
-    for line in lines:
-        if len(line) < LEAST_POINTS or not (np.diff(line[:, 1]) > 0).all():
-            return math.nan
-    if not np.isfinite(np.concatenate(lines)).all():
-        return math.nan
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return float(bd_rate(*lines[0].T, *lines[1].T, "pchip", False, min_overlap=0))
 
 
 def bd_rates(points: Iterable[Point]) -> dict[str, dict[str, float]]:

@@ -11,7 +11,7 @@ from hnervcodec.bitstream import ancillary, segment
 from hnervcodec.bitstream.ancillary import StreamPacket, moved
 from hnervcodec.bitstream.container import IndexEntry, Writer
 from hnervcodec.bitstream.reader import Reader
-from hnervcodec.bitstream.side_data import Chunks, Extras
+from hnervcodec.bitstream.side_data import Chunks, SideData
 from hnervcodec.bitstream.timing import ConstantTimes
 from hnervcodec.errors import UsageError
 
@@ -29,7 +29,7 @@ def join(readers: Sequence[Reader], file: BinaryIO) -> tuple[int, int]:
     level = max((reader.level for reader in readers), key=lambda level: level.number)
     minor = max(reader.prefix.minor for reader in readers)
     writer = Writer(file, replace(first.video, frame_count=0), level, minor)
-    beside = Extras(0, first.video.frame_rate, first.display, None, first.streams)
+    beside = SideData(0, first.video.frame_rate, first.display, None, first.streams)
     writer.add(beside.before_segments())
     begin, last = Fraction(0), dict[int, StreamPacket]()  # in seconds; of the files before
     for n, reader in enumerate(readers):

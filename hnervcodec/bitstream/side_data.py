@@ -17,7 +17,7 @@ Chunks = Iterator[tuple[bytes, bytes]]  # type, payload
 
 
 @dataclass(frozen=True)
-class Extras:
+class SideData:
     """Of a whole video of `frame_count` frames at `frame_rate`."""
 
     frame_count: int

@@ -15,7 +15,7 @@ import click
 from hnervcodec._version import __version__
 from hnervcodec.commands.files import open_video
 from hnervcodec.commands.metrics import finite
-from hnervcodec.commands.options import PRESET, QUIET, SCENECUT
+from hnervcodec.commands.options import PRESET, QUIET
 from hnervcodec.commands.progress import EncodeProgress
 from hnervcodec.errors import OutputError, SourceError, UsageError
 
@@ -110,9 +110,8 @@ def compare(
             other_codecs.check(name, header, frames[0])
     from hnervcodec.benchmark import study
 
-    lengths = study.segments(header, frames, SCENECUT)
     if HNV in codecs:
-        study.check(header, lengths, preset, rates)
+        study.check(header, frames, preset, rates)
     content, folder = study.digest(header, frames), open_folder(output)
     jobs = []
     for name in codecs:
@@ -120,7 +119,7 @@ def compare(
         own = preset if name == HNV else other_codecs.CODECS[name].preset
         jobs += [study.Job(content, name, own, value, version) for value in rates]
     try:
-        points = measured(jobs, header, frames, lengths, folder / TABLE, quiet)
+        points = measured(jobs, header, frames, folder / TABLE, quiet)
     except KeyboardInterrupt:
         raise KeyboardInterrupt("the same command goes on from here") from None
     report(points, folder, Path(source).name)
@@ -150,7 +149,6 @@ def measured(
     jobs: list[Job],
     header: VideoHeader,
     frames: list[Planes],
-    lengths: list[int],
     path: Path,
     quiet: bool,
 ) -> list[Point]:
@@ -165,9 +163,8 @@ def measured(
         point = {known.job: known for known in load(path)}.get(job)
         if point is None:
             say(f"{number}/{len(jobs)}  {job.codec} {job.preset}, {job.rate:g} bpp", quiet)
-            fit = EncodeProgress(header, job.preset, quiet or job.codec != HNV)
-            fit.scan_is_done(lengths)
-            point = measure(job, header, frames, lengths, fit, trial)
+            fit = EncodeProgress(job.preset, quiet or job.codec != HNV)
+            point = measure(job, header, frames, fit, trial)
             save(path, [*load(path), point])
             if point.bpp > job.rate:
                 say(f"note: {job.codec} cannot code these frames at {job.rate:g} bpp", quiet)

@@ -121,7 +121,7 @@ def decode(
         shown, notes = presented(decoder, header, wanted, is_retimed, is_as_long)
         header = replace(header, frame_count=len(wanted))
         with open_sink(output, name, header, shown, words) as sink:
-            notes += [*losses(name, header, shown), *getattr(sink, "notes", ())]
+            notes += [*losses(name, header, shown), *sink.notes]
             for note in [] if quiet else notes:
                 click.echo(f"note: {note}", err=True)
             decoded = decoder.frames([positions[n] for n in wanted])

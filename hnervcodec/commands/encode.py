@@ -2,39 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
-from itertools import islice
-from typing import TYPE_CHECKING, Any
+import os
+from fractions import Fraction
 
 import click
 
-from hnervcodec.commands.files import check_overwrite, is_ours, open_output
+from hnervcodec.commands.files import check_overwrite, is_ours, standard_output
 from hnervcodec.commands.options import (
     FIT_DEVICE,
     OVERWRITE,
     PRESET,
     QUIET,
     RESUME,
-    SCENECUT,
     SEED,
     THREADS,
     Amount,
+    Share,
     Timestamp,
 )
 from hnervcodec.commands.progress import EncodeProgress, print_prediction
-from hnervcodec.commands.where import Share, Where, fitted, scanned
-from hnervcodec.encoding.job_folder import is_finished, unfinished
-from hnervcodec.encoding.rate import Rate
+from hnervcodec.encoding.defaults import SCENECUT, SEGMENT_FRAMES
 from hnervcodec.errors import UsageError
-
-if TYPE_CHECKING:
-    from fractions import Fraction
-
-    from hnervcodec.bitstream.headers import VideoHeader
-    from hnervcodec.encoding.encoder import Prediction
-    from hnervcodec.encoding.file_input import Footage
-    from hnervcodec.encoding.plan import Settings
-    from hnervcodec.media.source import VideoSource
 
 
 @click.command(
@@ -74,7 +62,7 @@ if TYPE_CHECKING:
 @click.option(
     "--segment",
     type=click.IntRange(1, 2048),
-    default=256,
+    default=SEGMENT_FRAMES,
     show_default=True,
     help="Frames per network, about; each segment decodes on its own.",
 )
@@ -195,76 +183,62 @@ def encode(
     hnv encode in.mp4 --bpp 0.05 --dry-run        how long that would take
     ffmpeg -i in.mov -f yuv4mpegpipe - | hnv encode - -o out.hnv --bitrate 500k
     """
-    rate = Rate(bpp, bitrate, size, psnr, quality, denoise or None)
-    where = Where(workers, cluster, threads, share)
+    from hnervcodec.encoding import encoder, session
+    from hnervcodec.encoding.dispatch import Dispatch
+    from hnervcodec.encoding.file_input import FileInput, between
+    from hnervcodec.encoding.rate import Rate
+
+    options = session.EncodeOptions(
+        rate=Rate(
+            bpp=bpp,
+            bitrate=bitrate,
+            size=size,
+            psnr=psnr,
+            quality=quality,
+            denoise=denoise or None,
+        ),
+        preset=preset,
+        tune=tune,
+        segment=segment,
+        scenecut=scenecut,
+        prune=prune,
+        seed=seed,
+        device=device,
+        dispatch=Dispatch(workers=workers, cluster=cluster, threads=threads, share=share),
+    )
     if output is None and not dry_run:
         raise UsageError("-o OUT is missing: where the .hnv file is to go, or - for a pipe")
+    if dry_run and resume:
+        raise UsageError("--resume works from a file to a file, not with --dry-run")
     if is_ours(source):
         raise UsageError(f"{source} is a .hnv file already: hnv join puts such files together")
-    from hnervcodec.encoding.file_input import Footage, between, can_be_reread
-
-    if (where.is_elsewhere or share) and not can_be_reread(source):
-        raise UsageError("--workers, --cluster and --segments do not work from a pipe")
     if start is not None or stop is not None:
         if skip or limit:
             raise UsageError("choose the part either by --ss and --to, or by --skip and --limit")
         skip, limit = between(source, start, stop, every)
-    footage = Footage(source, skip, limit, every, mask, audio == "copy")
-    options: dict[str, Any] = {
-        "preset": preset,
-        "tune": tune,
-        "segment_frames": segment,
-        "prune": prune,
-        "device": device,
-        "seed": seed,
-    }
-    facts = {
-        **options,
-        **asdict(rate),
-        **footage.facts(),
-        "scenecut": scenecut,
-        "threads": where.fit_threads,
-        "share": share and list(share),
-    }
-    target = None if dry_run else output
-    if target is not None and not yes and is_finished(target, facts):
-        if not quiet:
-            click.echo(f"{target} is finished already; -y makes it anew", err=True)
+    footage = FileInput(source, skip, limit, every, mask, audio == "copy")
+    progress = EncodeProgress(preset, quiet)
+    if dry_run:
+        is_guess = psnr is not None or quality is not None or denoise
+        print_prediction(session.predict(footage, options, observer=progress), is_guess)
         return
-    if target is not None:
-        check_overwrite(source, target, yes, no)
-    with (  # the work is kept until the output has its name
-        unfinished(source, target, resume, yes, facts) as folder,
-        open_output(target, folder) as file,
-        footage.open() as video,
-    ):
-        from hnervcodec.encoding import encoder
-        from hnervcodec.encoding.plan import Plan
-        from hnervcodec.system.devices import resolve_device, use_threads
-
-        use_threads(where.fit_threads)
-        if not where.is_elsewhere:
-            resolve_device(device)
-        header = video.header
-        rate.check(header)
-        progress = EncodeProgress(header, preset, quiet)
-        scan = scanned(footage, segment, scenecut, folder, progress)
-        extras, notes = footage.extras(header, scan)
-        settings = rate.settings(header, scan, extras, **options)
-        notes += footage.check_masks(header, scan)
-        for note in [] if quiet else dict.fromkeys([*video.notes, *notes]):
-            click.echo(f"note: {note}", err=True)
-        if file is None:
-            prediction = predicted(header, video, footage, settings, where, progress)
-            print_prediction(prediction, settings.bytes_per_frame is None)
-            return
-        plan = Plan.of(header, settings)
-        entries = scan.entries if scan else ()
-        with fitted(plan, footage, where, folder, progress, video, entries) as segments:
-            result = encoder.assemble(plan, segments, file, extras, where.first_frame(plan))
     assert output is not None
+    if not yes and session.is_finished(footage, output, options):
+        if not quiet:
+            click.echo(f"{output} is finished already; -y makes it anew", err=True)
+        return
+    check_overwrite(source, output, yes, no)
+    result = session.encode(
+        footage,
+        standard_output() if output == "-" else output,
+        options,
+        resume=resume,
+        discard=yes,
+        observer=progress,
+    )
     progress.done(output, result)
-    if every > 1 and not quiet and result.frames > 1 and share is None and folder is not None:
+    is_file = os.path.isfile(output) and footage.can_be_reread
+    if every > 1 and not quiet and result.frames > 1 and share is None and is_file:
         error = encoder.error_between(output, footage)
         click.echo(f"made frames: PSNR {error.average:.2f} dB", err=True)
     if psnr is not None and result.error.average < psnr - 0.3 and not quiet:
@@ -272,30 +246,3 @@ def encode(
             f"note: {psnr:g} dB is out of reach of preset {preset} here; a slower one comes nearer",
             err=True,
         )
-
-
-def predicted(
-    header: VideoHeader,
-    video: VideoSource,
-    footage: Footage,
-    settings: Settings,
-    where: Where,
-    report: EncodeProgress,
-) -> Prediction:
-    """Of the segments to be fitted. `video`: the footage, opened."""
-    from hnervcodec.encoding.encoder import predict
-    from hnervcodec.encoding.plan import Plan
-
-    first, number = 0, 0
-    if where.share:
-        parts = where.parts(Plan.of(header, settings))
-        first, number = parts[0].first_frame, parts[0].number
-        settings = replace(settings, lengths=tuple(part.frame_count for part in parts))
-    masks = footage.masks(header)
-    return predict(
-        header,
-        islice(video.frames(), first, None),
-        settings,
-        masks=masks and islice(masks, first, None),
-        report=lambda n, progress: report(number + n, progress),
-    )

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from hnervcodec.bitstream.headers import VideoHeader
     from hnervcodec.decoding.decoder import Decoder
     from hnervcodec.media.presentation import Presentation
+    from hnervcodec.media.sinks import Sink
     from hnervcodec.planes import Planes
 
 
@@ -133,22 +134,24 @@ class _Pipe(io.RawIOBase):
 
 
 @contextmanager
-def open_output(output: str | None, folder: Path | None = None) -> Iterator[BinaryIO | None]:
-    """`folder`: where a file lies until it is complete (see `complete_or_absent`)."""
-    if output is None:
-        yield None
-        return
+def open_output(output: str) -> Iterator[BinaryIO]:
+    """A .hnv file to be written: complete or absent, or standard output for -."""
     if output == "-":
-        if sys.stdout.isatty():
-            raise UsageError("a .hnv file is not written to a terminal: use -o FILE")
-        yield cast(BinaryIO, _Pipe(sys.stdout.buffer))
+        yield standard_output()
         return
     from hnervcodec.system.atomic_files import open_complete_or_absent
 
     if not Path(output).absolute().parent.is_dir():
         raise OutputError(f"cannot write {output}: no such folder")
-    with open_complete_or_absent(output, folder) as file:
+    with open_complete_or_absent(output) as file:
         yield file
+
+
+def standard_output() -> BinaryIO:
+    """Standard output for a .hnv file; UsageError if it is a terminal."""
+    if sys.stdout.isatty():
+        raise UsageError("a .hnv file is not written to a terminal: use -o FILE")
+    return cast(BinaryIO, _Pipe(sys.stdout.buffer))
 
 
 def check_files(
@@ -174,34 +177,21 @@ def check_files(
 @contextmanager
 def open_sink(
     output: str, name: str, header: VideoHeader, shown: Presentation, words: Sequence[str] = ()
-) -> Iterator[Any]:
+) -> Iterator[Sink]:
     """A sink for the header's `frame_count` frames. `shown`: what goes with the frames, for those
     formats that hold it; `words`: options of an encoder."""
-    from hnervcodec.media import output_codecs, sinks
-    from hnervcodec.media.muxer_sink import LibavSink
-    from hnervcodec.system.atomic_files import complete_or_absent, open_complete_or_absent
+    from hnervcodec.media import sinks
+    from hnervcodec.media.outputs import open_file_sink
 
-    if output == "-" and name not in sinks.STREAMED:
+    if output != "-":
+        with open_file_sink(output, name, header, shown, words) as sink:
+            yield sink
+        return
+    if name not in sinks.STREAMED:
         raise UsageError(f"{name} cannot be written to a pipe: use {', '.join(sinks.STREAMED)}")
-    if words and name not in output_codecs.CONTAINERS:
+    if words:
         raise UsageError(f"{name} takes no encoder options such as {words[0]}")
-    if output == "-" and name != "framemd5" and sys.stdout.isatty():
+    if name != "framemd5" and sys.stdout.isatty():
         raise UsageError("video is not written to a terminal: use -o FILE, or pipe it on")
-    if output == "-":
-        sink: sinks.Sink = sinks.open_stream_sink(sys.stdout.buffer, header, name)
+    with sinks.open_stream_sink(sys.stdout.buffer, header, name) as sink:
         yield sink
-        sink.close()
-    elif name in sinks.STREAMED:
-        with open_complete_or_absent(output) as file:
-            sink = sinks.open_stream_sink(file, header, name)
-            yield sink
-            sink.close()
-    elif name == "png":
-        sink = sinks.PngSink(output, header)
-        yield sink
-    else:
-        encoding = output_codecs.choose(name, header, words)
-        with complete_or_absent(output) as path:
-            sink = LibavSink(path, header, encoding, shown)
-            yield sink
-            sink.close()

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import tempfile
-from dataclasses import replace
-from typing import BinaryIO, cast
+from contextlib import AbstractContextManager
 
 import click
 
@@ -17,13 +15,10 @@ from hnervcodec.commands.options import (
     PRESET,
     QUIET,
     RESUME,
-    SCENECUT,
     SEED,
     THREADS,
 )
 from hnervcodec.commands.progress import EncodeProgress
-from hnervcodec.commands.where import scanned
-from hnervcodec.encoding.job_folder import unfinished
 from hnervcodec.errors import UsageError
 
 
@@ -75,71 +70,38 @@ def inpaint(
     hnv inpaint in.mp4 --mask logo.png -o out.mkv
     hnv inpaint in.mp4 --mask boxes.json -o out.mp4 --preset slow --bpp 0.05
     """
-    from hnervcodec.encoding.file_input import Footage, can_be_reread
-    from hnervcodec.system.devices import processors
+    from hnervcodec.bitstream.headers import VideoHeader
+    from hnervcodec.encoding.dispatch import Dispatch
+    from hnervcodec.encoding.file_input import FileInput, can_be_reread
+    from hnervcodec.encoding.inpainting import inpaint as write_inpainted
+    from hnervcodec.encoding.job_folder import unfinished
+    from hnervcodec.encoding.rate import Rate
+    from hnervcodec.encoding.session import EncodeOptions
+    from hnervcodec.media import sinks
+    from hnervcodec.media.presentation import Presentation
+    from hnervcodec.media.sinks import Sink
 
     if not can_be_reread(source):
         raise UsageError("IN is read twice and cannot be a pipe")
-    from hnervcodec.decoding.decoder import Decoder
-    from hnervcodec.encoding import encoder
-    from hnervcodec.encoding.plan import DEFAULT_SEGMENT_FRAMES, Settings, check_rate
-    from hnervcodec.media import sinks
-    from hnervcodec.media.masks import restored
-    from hnervcodec.media.presentation import whole
-    from hnervcodec.system.devices import use_threads
-
-    threads = threads or processors()
-    use_threads(threads)
     name = name or ("y4m" if output == "-" else sinks.format_of(output))
-    footage = Footage(source, mask=mask)
-    facts = {
-        **footage.facts(),
-        "bpp": bpp,
-        "preset": preset,
-        "seed": seed,
-        "device": device,
-        "threads": threads,
-    }
+    footage = FileInput(source, mask=mask)
+    options = EncodeOptions(
+        rate=Rate(bpp=bpp),
+        preset=preset,
+        seed=seed,
+        device=device,
+        dispatch=Dispatch(threads=threads),
+    )
     is_file = name != "png"
     check_files(source, output, name, range(1), yes, no)
-    with (
-        unfinished(source, output if is_file else None, resume, yes, facts) as folder,
-        footage.open() as frames,
-    ):
-        header = frames.header
-        rate = bpp * header.width * header.height / 8
-        check_rate(header, rate)
-        report = EncodeProgress(header, preset, quiet)
-        scan = scanned(footage, DEFAULT_SEGMENT_FRAMES, SCENECUT, folder, report)
-        assert scan is not None
-        count = sum(scan.lengths)
-        if not is_file:
+
+    def open_checked(header: VideoHeader, shown: Presentation) -> AbstractContextManager[Sink]:
+        if not is_file:  # now that their number is known
             is_asked = os.path.exists(sinks.png_name(output, 0))  # above
-            check_files(source, output, name, range(count), yes or is_asked, no)
-        masking = footage.check_masks(header, scan)
-        extras, notes = footage.extras(header, scan)
-        assert extras is not None
-        for note in [] if quiet else dict.fromkeys([*frames.notes, *notes, *masking]):
-            click.echo(f"note: {note}", err=True)
-        settings = Settings(
-            bytes_per_frame=rate, preset=preset, seed=seed, device=device, lengths=scan.lengths
-        )
-        to_come, shown = replace(header, frame_count=count), whole(extras)
-        with open_sink(output, name, to_come, shown) as sink, tempfile.TemporaryFile() as file:
-            coded = cast(BinaryIO, file)
-            encoder.encode(
-                header,
-                frames.frames(),
-                coded,
-                settings,
-                masks=footage.masks(header),
-                folder=folder,
-                report=report,
-            )
-            coded.seek(0)
-            with footage.open() as again, Decoder(coded) as decoder:
-                made = decoder.frames(range(len(decoder)))
-                seen = encoder.masked(again.frames(), footage.masks(header))
-                for (given, hidden), (n, planes) in zip(seen, made, strict=False):
-                    assert hidden is not None
-                    sink.write(n, restored(given, planes, hidden))
+            check_files(source, output, name, range(header.frame_count), yes or is_asked, no)
+        return open_sink(output, name, header, shown)
+
+    facts = {**options.facts(footage), "kind": "inpainted"}
+    with unfinished(source, output if is_file else None, resume, yes, facts) as folder:
+        progress = EncodeProgress(preset, quiet)
+        write_inpainted(footage, options, open_checked, folder=folder, observer=progress)

@@ -44,6 +44,5 @@ def join(sources: tuple[str, ...], output: str, max_level: int | None, yes: bool
                 readers.append(Reader(file, max_level=max_level))
                 readers[-1].check()
         whole = stack.enter_context(open_output(output))
-        assert whole is not None
         frames, size = joined(readers, whole)
     click.echo(f"{output}: {frames} frames in {size:,} bytes", err=True)

@@ -10,12 +10,11 @@ from typing import Any, TypeVar
 import click
 
 from hnervcodec.bitstream.levels import LEVELS
+from hnervcodec.fitting.presets import PRESETS
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-PRESET_NAMES = ("ultrafast", "faster", "fast", "medium", "slow", "veryslow")
-SCENECUT = 10.0  # score of libavfilter's scdet
 OUTPUT_FORMATS = ("y4m", "raw", "npy", "framemd5", "png", "mp4", "mkv", "webm", "gif")
 
 
@@ -62,6 +61,22 @@ class Timestamp(click.ParamType[Fraction]):
         return 3600 * int(match[1] or 0) + 60 * int(match[2] or 0) + Fraction(match[3])
 
 
+class Share(click.ParamType[tuple[int, int]]):
+    """I/N, I from 1 to N."""
+
+    name = "i/n"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, int]:
+        if isinstance(value, tuple):
+            return value
+        match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", str(value))
+        if not match or not 1 <= int(match[1]) <= int(match[2]):
+            self.fail(f"{value!r} is not a share such as 2/4", param, ctx)
+        return int(match[1]), int(match[2])
+
+
 MAX_LEVEL = click.option(
     "--max-level",
     type=click.Choice([str(number) for number in LEVELS]),
@@ -97,7 +112,7 @@ OVERWRITE = shared(
 )
 PRESET = click.option(
     "--preset",
-    type=click.Choice(PRESET_NAMES),
+    type=click.Choice(tuple(PRESETS)),
     default="medium",
     show_default=True,
     help="Slower presets fit longer and look better at the same size.",

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
 
+from hnervcodec.encoding.observer import Observer
 from hnervcodec.fitting.progress import Phase
 
 if TYPE_CHECKING:
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from hnervcodec.fitting.progress import Progress
 
 
-class EncodeProgress:
-    """One line that rewrites itself on a terminal, a line now and then elsewhere. `lengths`: of the
-    segments to be fitted, by number, once they are known."""
+class EncodeProgress(Observer):
+    """One line that rewrites itself on a terminal, a line now and then elsewhere."""
 
-    def __init__(self, header: VideoHeader, preset: str, quiet: bool):
-        self.lengths: dict[int, int] = {}
-        self._total = 0  # segments of the video, of which `lengths` may have a share
+    def __init__(self, preset: str, quiet: bool):
+        self._preset = preset
+        self._lengths: dict[int, int] = {}  # of the segments to be fitted, once they are known
+        self._total = 0  # segments of the video, of which `_lengths` may have a share
         self._quiet, self._terminal = quiet, sys.stderr.isatty()
         self._interval = 0.2 if self._terminal else 10.0
         self._start = self._last = time.monotonic()
@@ -31,28 +31,39 @@ class EncodeProgress:
         self._share: dict[int, float] = {}  # of each segment's fit that is behind us
         self._warnings: dict[int, str] = {}
         self._gained: dict[int, float] = {}  # of that, since we began
-        if not quiet:
+
+    def opened(self, video: VideoHeader) -> None:
+        self._start = time.monotonic()
+        if not self._quiet:
             click.echo(
-                f"{header.width}x{header.height}, {float(header.frame_rate):.5g} frames/s, "
-                f"{header.bit_depth}-bit {header.format_name}, preset {preset}",
+                f"{video.width}x{video.height}, {float(video.frame_rate):.5g} frames/s, "
+                f"{video.bit_depth}-bit {video.format_name}, preset {self._preset}",
                 err=True,
             )
 
     def scanned(self, frames: int) -> None:
-        """So many frames have been searched for changes of scene."""
         now = time.monotonic()
         if not self._quiet and now - self._last >= self._interval:
             self._last = now
             rate = frames / (now - self._start)
             self._say(f"looking for changes of scene: {frames} frames  {rate:.0f} frames/s", False)
 
-    def scan_is_done(self, lengths: Sequence[int]) -> None:
-        self.lengths, self._total = dict(enumerate(lengths)), len(lengths)
-        if self._terminal and not self._quiet:
-            click.echo("\r\x1b[K", err=True, nl=False)
+    def planned(self, lengths: dict[int, int], segments: int) -> None:
+        self._lengths, self._total = lengths, segments
+        if not self._quiet:
+            click.echo(self._clear, err=True, nl=False)
         self._start = time.monotonic()
 
-    def __call__(self, number: int, progress: Progress) -> None:
+    @property
+    def _clear(self) -> str:
+        """What takes the line away that rewrites itself."""
+        return "\r\x1b[K" if self._terminal else ""
+
+    def noted(self, note: str) -> None:
+        if not self._quiet:
+            click.echo(f"{self._clear}note: {note}", err=True)
+
+    def progressed(self, number: int, progress: Progress) -> None:
         before = self._running.get(number)
         stage = progress.phase, progress.attempt
         begins = before is None or (before.phase, before.attempt) != stage
@@ -83,20 +94,20 @@ class EncodeProgress:
         self._gained[number] = self._gained.get(number, 0) + gained
 
     def _frames(self, shares: dict[int, float]) -> float:
-        return sum(self.lengths.get(number, 0) * share for number, share in shares.items())
+        return sum(self._lengths.get(number, 0) * share for number, share in shares.items())
 
     def _left(self) -> str:
         """Of all segments, if each frame takes as long as those so far."""
         gained = self._frames(self._gained)
         if not gained:
             return ""
-        remaining = sum(self.lengths.values()) - self._frames(self._share)
+        remaining = sum(self._lengths.values()) - self._frames(self._share)
         return f"  {duration(remaining * (time.monotonic() - self._start) / gained)} left"
 
     def _of_one(self, number: int, progress: Progress) -> str:
         rate = progress.step / max(progress.seconds, 1e-9)
         left = self._left()
-        if progress.attempt or not self.lengths:
+        if progress.attempt or not self._lengths:
             left = f"  {duration((progress.steps - progress.step) / rate)} left of this fit"
         if progress.phase is Phase.TRIAL:
             left = ""
@@ -112,17 +123,17 @@ class EncodeProgress:
     def _of_all(self) -> str:
         running = self._running.values()
         done = sum(share == 1 and n not in self._running for n, share in self._share.items())
-        share = self._frames(self._share) / max(sum(self.lengths.values()), 1)
+        share = self._frames(self._share) / max(sum(self._lengths.values()), 1)
         rate = sum(one.step / max(one.seconds, 1e-9) for one in running)
         quality = sum(one.psnr for one in running) / len(running)
         return (
-            f"{done} of {len(self.lengths)} segments done, {len(running)} at work  "
+            f"{done} of {len(self._lengths)} segments done, {len(running)} at work  "
             f"{100 * share:5.1f} %  {rate:.1f} steps/s  {quality:.2f} dB{self._left()}"
         )
 
     def _say(self, line: str, is_last: bool) -> None:
         if self._terminal:
-            click.echo(f"\r\x1b[K{line}", err=True, nl=is_last)
+            click.echo(f"{self._clear}{line}", err=True, nl=is_last)
         else:
             click.echo(line, err=True)
 

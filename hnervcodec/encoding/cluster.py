@@ -18,7 +18,7 @@ from distributed.scheduler import KilledWorker
 from hnervcodec.bitstream.headers import VideoHeader
 from hnervcodec.encoding import job_folder
 from hnervcodec.encoding.encoder import Report, masked, segment_job
-from hnervcodec.encoding.file_input import Footage
+from hnervcodec.encoding.file_input import FileInput
 from hnervcodec.encoding.job_folder import DESCRIPTION
 from hnervcodec.encoding.plan import Part, Plan, Settings
 from hnervcodec.encoding.segment_encoder import EncodedSegment, encode_segment
@@ -40,7 +40,7 @@ class Task:
     video: VideoHeader
     settings: Settings
     part: Part
-    footage: Footage
+    footage: FileInput
     folder: Path | None
     described: bytes
     threads: int
@@ -116,7 +116,7 @@ def encode_parts(
     client: Client,
     plan: Plan,
     parts: list[Part],
-    footage: Footage,
+    footage: FileInput,
     entries: Sequence[Entry],
     threads: int,
     folder: Path | None,
@@ -149,7 +149,7 @@ def encode_parts(
         topic=topic,
     )
 
-    def frames_of(part: Part) -> Footage:
+    def frames_of(part: Part) -> FileInput:
         entry = entries[part.number] if entries else None
         return footage.absolute().part(part.first_frame, part.frame_count, entry)
 

@@ -13,9 +13,9 @@ from typing import BinaryIO
 from hnervcodec.bitstream import container, segment
 from hnervcodec.bitstream.architecture import macs_per_frame, weight_count
 from hnervcodec.bitstream.headers import VideoHeader
-from hnervcodec.bitstream.side_data import Extras
+from hnervcodec.bitstream.side_data import SideData
 from hnervcodec.decoding.decoder import Decoder
-from hnervcodec.encoding.file_input import Footage
+from hnervcodec.encoding.file_input import FileInput
 from hnervcodec.encoding.plan import Part, Plan, Settings, divide, divide_evenly
 from hnervcodec.encoding.segment_encoder import (
     EncodedSegment,
@@ -34,7 +34,7 @@ Report = Callable[[int, Progress], None]  # segment number, progress within it
 Seen = tuple[Planes, Planes | None]  # a frame and its mask
 
 
-@dataclass
+@dataclass(frozen=True)
 class EncodeResult:
     """What an encode made. PSNRs are of the frames as every decoder will reconstruct them; notes
     say what of the source was lost or converted."""
@@ -68,7 +68,7 @@ def encode(
     settings: Settings,
     *,
     masks: Iterable[Planes] | None = None,
-    extras: Extras | None = None,
+    side_data: SideData | None = None,
     folder: Path | None = None,
     report: Report = silent,
 ) -> EncodeResult:
@@ -76,12 +76,12 @@ def encode(
 
     masks: for each frame which of its samples the result need not resemble (see `masks`); they
     count neither for the fit nor for the PSNRs.
-    extras: what goes beside exactly these frames.
+    side_data: what goes beside exactly these frames.
     folder: where unfinished work is kept, and taken up again.
     """
     plan = Plan.of(video, settings)
     jobs = segment_jobs(plan, masked(frames, masks), folder, report)
-    return assemble(plan, map(encode_segment, jobs), file, extras)
+    return assemble(plan, map(encode_segment, jobs), file, side_data)
 
 
 def segment_jobs(
@@ -122,33 +122,40 @@ def assemble(
     plan: Plan,
     segments: Iterable[EncodedSegment],
     file: BinaryIO,
-    extras: Extras | None = None,
+    side_data: SideData | None = None,
     first_frame: int = 0,
 ) -> EncodeResult:
     """Writes the file, segment by segment as they come; they are in order. Some of a plan's
-    segments, from `first_frame` on, make a video of their own. `extras`: of the plan's video."""
+    segments, from `first_frame` on, make a video of their own. `side_data`: of the plan's video."""
     start = time.monotonic()
-    writer = container.Writer(file, plan.video, plan.level, extras.minor if extras else 0)
-    result = EncodeResult(plan.video, PlaneError(plan.video.max_sample))
-    if extras:
-        result.beside = writer.add(extras.before_segments())
-    for encoded in segments:
-        first, count = writer.frame_count, encoded.frame_count
-        writer.segment(segment.moved(encoded.payload, first), count)
-        if extras:
-            result.beside += writer.add(extras.of_segment(first_frame + first, count, first_frame))
-        result.error.merge(encoded.error)
-        result.weights, result.macs_per_pixel = encoded.weights, encoded.macs_per_pixel
-        result.segments += 1
-    if writer.frame_count == 0:
+    writer = container.Writer(file, plan.video, plan.level, side_data.minor if side_data else 0)
+    error, count, last = PlaneError(plan.video.max_sample), 0, None
+    beside = writer.add(side_data.before_segments()) if side_data else 0
+    for last in segments:
+        first = writer.frame_count
+        writer.segment(segment.moved(last.payload, first), last.frame_count)
+        if side_data:
+            follows = side_data.of_segment(first_frame + first, last.frame_count, first_frame)
+            beside += writer.add(follows)
+        error.merge(last.error)
+        count += 1
+    if last is None:
         raise SourceError("the source holds no frames in the selected range")
-    result.bytes, result.frames = writer.finish(), writer.frame_count
-    is_whole = result.segments == len(plan.parts or range(result.segments))
-    if plan.settings.bytes_per_frame is not None and is_whole:
-        target = plan.settings.bytes_per_frame * writer.frame_count
-        result.target_bytes = target + result.beside
-    result.seconds = time.monotonic() - start
-    return result
+    size, frames = writer.finish(), writer.frame_count
+    is_whole = count == len(plan.parts or range(count))
+    asked = plan.settings.bytes_per_frame
+    return EncodeResult(
+        plan.video,
+        error,
+        bytes=size,
+        beside=beside,
+        target_bytes=asked * frames + beside if asked is not None and is_whole else None,
+        frames=frames,
+        segments=count,
+        weights=last.weights,
+        macs_per_pixel=last.macs_per_pixel,
+        seconds=time.monotonic() - start,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +217,7 @@ def predict(
     )
 
 
-def error_between(path: str | Path, footage: Footage) -> PlaneError:
+def error_between(path: str | Path, footage: FileInput) -> PlaneError:
     """What the frames that a decoder makes between the coded ones of `footage` have for
     distortion."""
     every = footage.every

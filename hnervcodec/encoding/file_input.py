@@ -20,7 +20,7 @@ from hnervcodec.bitstream.ancillary import (
 )
 from hnervcodec.bitstream.fields import ByteReader
 from hnervcodec.bitstream.headers import VideoHeader
-from hnervcodec.bitstream.side_data import Extras
+from hnervcodec.bitstream.side_data import SideData
 from hnervcodec.errors import SourceError, UsageError
 from hnervcodec.media.masks import read_masks
 from hnervcodec.media.scenes import scan
@@ -68,7 +68,7 @@ class Scan:
 
 
 @dataclass(frozen=True)
-class Footage:
+class FileInput:
     """source, skip, limit, every, entry: as `VideoSource` takes them; mask: as `read_masks` does;
     sound: whether sound and subtitles go with the frames."""
 
@@ -80,12 +80,17 @@ class Footage:
     sound: bool = True
     entry: Entry | None = None
 
+    @property
+    def can_be_reread(self) -> bool:
+        """Whether the source can be read more than once, unlike a pipe."""
+        return can_be_reread(self.source)
+
     def open(self) -> VideoSource:
         return VideoSource(
             self.source, skip=self.skip, limit=self.limit, every=self.every, entry=self.entry
         )
 
-    def absolute(self) -> Footage:
+    def absolute(self) -> FileInput:
         """The same for a process that works in another folder."""
         source, mask = (
             name if name is None or "://" in name else os.path.abspath(name)
@@ -94,7 +99,7 @@ class Footage:
         assert source is not None
         return replace(self, source=source, mask=mask)
 
-    def part(self, first_frame: int, frame_count: int, entry: Entry | None) -> Footage:
+    def part(self, first_frame: int, frame_count: int, entry: Entry | None) -> FileInput:
         """Some of these frames; `entry`: of the first, if that is known."""
         skip = self.skip + first_frame * self.every
         return replace(self, skip=skip, limit=frame_count, entry=entry)
@@ -110,7 +115,7 @@ class Footage:
         if self.mask is None:
             return []
         if not can_be_reread(self.mask):
-            raise UsageError("MASK is read twice and cannot be a pipe")
+            raise UsageError(f"{self.mask} is read twice and cannot be a pipe")
         return missed_masks(self.mask, self.masks(video), scan)
 
     def scan(self, wanted: int, scenecut: float, report: Callable[[int], None]) -> Scan | None:
@@ -143,7 +148,7 @@ class Footage:
                 tuple(video.notes),
             )
 
-    def extras(self, video: VideoHeader, scan: Scan | None) -> tuple[Extras | None, list[str]]:
+    def side_data(self, video: VideoHeader, scan: Scan | None) -> tuple[SideData | None, list[str]]:
         """What goes beside these frames, and notes of what does not."""
         if scan is None:
             is_y4m = self.source == "-"  # which has nothing of the kind
@@ -154,8 +159,8 @@ class Footage:
         if self.sound:
             streams, packets, notes = read_streams(self.source, *scan.window)
         rate = video.frame_rate
-        extras = Extras(sum(scan.lengths), rate, scan.display, scan.times, streams, packets)
-        return extras, [*scan.notes, *notes]
+        side_data = SideData(sum(scan.lengths), rate, scan.display, scan.times, streams, packets)
+        return side_data, [*scan.notes, *notes]
 
     def facts(self) -> dict[str, Any]:
         """What tells these frames from others, in JSON's types."""
@@ -190,11 +195,11 @@ def between(
 ) -> tuple[int, int | None]:
     """How many frames to skip, and to take, for those from `start` to before `stop`, in seconds."""
     if not can_be_reread(source):
-        raise UsageError("--ss and --to need a file, as a pipe is read only once")
+        raise UsageError("`start` and `stop` need a file, as a pipe is read only once")
     skip = 0 if start is None else count_until(source, start)
     if stop is None:
         return skip, None
     taken = count_until(source, stop) - skip
     if taken < 1:
-        raise UsageError("no frame begins between --ss and --to")
+        raise UsageError("no frame begins between `start` and `stop`")
     return skip, -(-taken // every)

@@ -56,8 +56,8 @@ class JobFolder:
             if job.is_begun and not anew:
                 if not resume:
                     raise UsageError(
-                        f"{job.folder} holds an unfinished encode: go on with --resume, or "
-                        "discard it with -y"
+                        f"{job.folder} holds an unfinished encode: go on with "
+                        "`resume=True`, or discard it with `discard=True`"
                     )
                 job._check(settings)
             else:
@@ -84,12 +84,14 @@ class JobFolder:
                 name for name in {*begun, *settings} if begun.get(name) != settings.get(name)
             )
         except (OSError, ValueError, TypeError, AttributeError) as error:
-            raise UsageError(f"{self._described} is damaged: discard it with -y") from error
+            raise UsageError(
+                f"{self._described} is damaged: discard it with `discard=True`"
+            ) from error
         if changed:
             name = changed[0]
             raise UsageError(
                 f"{self.folder} was begun with another {name} ({begun.get(name)!r}, now "
-                f"{settings.get(name)!r}): resume with the same, or discard it with -y"
+                f"{settings.get(name)!r}): resume with the same, or discard it with `discard=True`"
             )
 
     def _clear(self) -> None:
@@ -151,7 +153,7 @@ def unfinished(
     to_file = is_new or (output is not None and os.path.isfile(output))
     if output is None or not to_file or not os.path.isfile(source):
         if resume:
-            raise UsageError("--resume works from a file to a file, not with pipes or --dry-run")
+            raise UsageError("`resume=True` works from a file to a file, not with pipes")
         yield None
         return
     if not Path(output).absolute().parent.is_dir():
@@ -164,7 +166,7 @@ def unfinished(
     except KeyboardInterrupt as error:
         if not work.is_begun:
             raise
-        raise type(error)("the same command with --resume goes on from here") from None
+        raise type(error)("the same with `resume=True` goes on from here") from None
     finally:
         work.close(is_finished)
     with suppress(OSError, OutputError), open_complete_or_absent(_record_of(output)) as file:

@@ -1,4 +1,4 @@
-"""Frames that a program holds, as `footage.Footage` gives those of a file."""
+"""Frames that a program holds, as `footage.FileInput` gives those of a file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from hnervcodec.bitstream.ancillary import Display
 from hnervcodec.bitstream.headers import VideoHeader
-from hnervcodec.bitstream.side_data import Extras
+from hnervcodec.bitstream.side_data import SideData
 from hnervcodec.encoding.file_input import Scan, missed_masks
 from hnervcodec.errors import UsageError
 from hnervcodec.media.colour import PlaneConverter
@@ -26,16 +26,17 @@ if TYPE_CHECKING:
 BT709, LEFT = 1, 0  # H.273
 
 
-class GivenFrames:
+class MemoryInput:
     """video: what describes `frames`. Their planes are checked as they come; only a sequence can
     be looked at before it is encoded."""
 
+    can_be_reread = False  # by other processes
     notes: tuple[str, ...] = ()  # nothing of them is lost
 
     def __init__(self, video: VideoHeader, frames: Iterable[Planes], mask: str | None = None):
         self.header, self._frames, self._mask = replace(video, frame_count=0), frames, mask
 
-    def open(self) -> nullcontext[GivenFrames]:
+    def open(self) -> nullcontext[MemoryInput]:
         return nullcontext(self)
 
     def frames(self) -> Iterator[Planes]:
@@ -64,9 +65,9 @@ class GivenFrames:
             raise UsageError("there are no frames")
         return Scan(tuple(lengths), (), None, (Fraction(0), None, None), Display(), ())
 
-    def extras(self, video: VideoHeader, scan: Scan | None) -> tuple[Extras | None, list[str]]:
+    def side_data(self, video: VideoHeader, scan: Scan | None) -> tuple[SideData | None, list[str]]:
         """Nothing goes beside them."""
-        return Extras(sum(scan.lengths), video.frame_rate) if scan else None, []
+        return SideData(sum(scan.lengths), video.frame_rate) if scan else None, []
 
     def facts(self) -> dict[str, Any]:
         return {"source": None}

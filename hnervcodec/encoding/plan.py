@@ -15,6 +15,7 @@ import torch
 from hnervcodec.bitstream import container, levels
 from hnervcodec.bitstream.architecture import weight_count
 from hnervcodec.bitstream.headers import VideoHeader
+from hnervcodec.encoding import defaults
 from hnervcodec.errors import SourceError, UsageError
 from hnervcodec.fitting.model_choice import ShapeLimits, choose_model, smallest_budget
 from hnervcodec.fitting.presets import PRESETS, Preset
@@ -22,7 +23,6 @@ from hnervcodec.fitting.quality_target import QualityTarget
 from hnervcodec.media.scenes import MOST_FRAMES
 from hnervcodec.system.devices import resolve_device
 
-DEFAULT_SEGMENT_FRAMES = 256
 HIGHEST_BITS_PER_PIXEL = 0.5  # that constant quality may ask for
 STRUCTURE = {"psnr": 0.0, "ssim": 0.7}  # by `tune`: how much of the loss is MS-SSIM's
 T = TypeVar("T")
@@ -35,7 +35,7 @@ class Settings:
     bytes_per_frame: size of the finished file divided by its frames; never exceeded.
     aim: instead, what quality every segment is to have, whatever bytes that takes.
     denoise: instead, as many bytes as best tell the video from its noise.
-    preset: a key of `presets.PRESETS`.
+    preset: a key of `presets.PRESETS`, or one of your own.
     tune: "psnr", or "ssim" for more MS-SSIM at less PSNR.
     segment_frames: frames fitted by one network, 1..2048; the last segment takes up to half as
     many again rather than leave a short rest.
@@ -48,16 +48,16 @@ class Settings:
     bytes_per_frame: float | None = None
     aim: QualityTarget | None = None
     denoise: bool = False
-    preset: str = "medium"
+    preset: str | Preset = "medium"
     tune: str = "psnr"
-    segment_frames: int = DEFAULT_SEGMENT_FRAMES
+    segment_frames: int = defaults.SEGMENT_FRAMES
     lengths: tuple[int, ...] | None = None
     prune: float = 0.0
     seed: int = 0
     device: str = "auto"
 
     def __post_init__(self) -> None:
-        if self.preset not in PRESETS:
+        if isinstance(self.preset, str) and self.preset not in PRESETS:
             raise UsageError(f"unknown preset {self.preset!r}: choose from {', '.join(PRESETS)}")
         if self.tune not in STRUCTURE:
             raise UsageError(f"unknown tune {self.tune!r}: choose from {', '.join(STRUCTURE)}")
@@ -99,7 +99,8 @@ class Plan:
         """Refuses what cannot be had, before anything is computed."""
         if settings.bytes_per_frame is not None:
             check_rate(video, settings.bytes_per_frame)
-        preset = PRESETS[settings.preset]
+        named = settings.preset
+        preset = PRESETS[named] if isinstance(named, str) else named
         config = replace(
             preset.fit, seed=settings.seed, prune=settings.prune, structure=STRUCTURE[settings.tune]
         )

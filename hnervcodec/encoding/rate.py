@@ -9,39 +9,39 @@ from hnervcodec.errors import UsageError
 
 if TYPE_CHECKING:
     from hnervcodec.bitstream.headers import VideoHeader
-    from hnervcodec.bitstream.side_data import Extras
+    from hnervcodec.bitstream.side_data import SideData
     from hnervcodec.encoding.file_input import Scan
     from hnervcodec.encoding.plan import Settings
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Rate:
     """The choice of a size or a quality: exactly one of these."""
 
-    bpp: float | None
-    bitrate: float | None
-    size: float | None
-    psnr: float | None
-    quality: float | None
-    denoise: bool | None
+    bpp: float | None = None
+    bitrate: float | None = None
+    size: float | None = None
+    psnr: float | None = None
+    quality: float | None = None
+    denoise: bool | None = None
 
     def __post_init__(self) -> None:
         if sum(choice is not None for choice in asdict(self).values()) != 1:
             raise UsageError(
-                "choose the rate by exactly one of --bpp, --bitrate and --size, "
-                "or the quality by --psnr or --quality, or take --denoise"
+                "choose the rate by exactly one of `bpp`, `bitrate` and `size`, "
+                "or the quality by `psnr` or `quality`, or take `denoise=True`"
             )
 
     def settings(
-        self, video: VideoHeader, scan: Scan | None, extras: Extras | None, **others: Any
+        self, video: VideoHeader, scan: Scan | None, side_data: SideData | None, **others: Any
     ) -> Settings:
-        """What that means for the frames of the `scan`, with `extras` beside them; both None where
-        nobody knows the frames beforehand. `others`: of `Settings`."""
+        """What that means for the frames of the `scan` with `side_data` beside them; both None
+        where nobody knows the frames beforehand. `others`: of `Settings`."""
         from hnervcodec.encoding.plan import Settings
 
-        if scan is None or extras is None:
+        if scan is None or side_data is None:
             return Settings(**others, **self._choice(video))
-        chosen = self._choice(video, sum(scan.lengths), extras.size(scan.lengths))
+        chosen = self._choice(video, sum(scan.lengths), side_data.size(scan.lengths))
         return Settings(**others, **chosen, lengths=scan.lengths)
 
     def _choice(
@@ -62,12 +62,12 @@ class Rate:
             return {"bytes_per_frame": self.bitrate / 8 / float(video.frame_rate)}
         if self.size is None or frames is None:
             raise UsageError(
-                "--size needs a file, as a pipe's length is unknown: use --bpp or --bitrate"
+                "`size` needs a file, as a pipe's length is unknown: use `bpp` or `bitrate`"
             )
         if beside >= self.size:
             raise UsageError(
                 f"sound and the like take {beside:,} bytes of the {self.size:,.0f} asked for: "
-                "leave the sound out with --audio none, or ask for more"
+                "leave the sound out with `audio=none`, or ask for more"
             )
         return {"bytes_per_frame": (self.size - beside) / frames}
 

@@ -16,11 +16,12 @@ from hnervcodec.media import matroska
 from hnervcodec.media.frames import CHROMA_SITES, frame_format, reason, to_frame
 from hnervcodec.media.output_codecs import Encoding, Paletted, to_yuv, yuv_header
 from hnervcodec.media.presentation import Presentation
+from hnervcodec.media.sinks import Sink
 from hnervcodec.media.streams import StreamCopier
 from hnervcodec.planes import Planes
 
 
-class LibavSink:
+class MuxerSink(Sink):
     """A video that other programs play, through PyAV, and what goes with its frames.
 
     `notes`: what of the frames and of what goes with them the file does not hold.

@@ -58,7 +58,7 @@ def choose(name: str, header: VideoHeader, words: Sequence[str] = ()) -> Encodin
     """
     if name == "gif" and header.frame_rate > MOST_GIF_RATE:
         raise UsageError(
-            f"a GIF shows at most {MOST_GIF_RATE} frames per second: decode with --fps "
+            f"a GIF shows at most {MOST_GIF_RATE} frames per second: decode with `fps` "
             f"{MOST_GIF_RATE} or less"
         )
     muxer, codec, options = _DEFAULTS[name]

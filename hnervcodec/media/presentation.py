@@ -9,7 +9,7 @@ from itertools import count, repeat
 
 from hnervcodec.bitstream.ancillary import Display, StreamInfo, StreamPacket, moved
 from hnervcodec.bitstream.reader import Reader
-from hnervcodec.bitstream.side_data import Extras
+from hnervcodec.bitstream.side_data import SideData
 from hnervcodec.bitstream.timing import ConstantTimes, FrameTimes, VariableTimes
 
 
@@ -31,15 +31,15 @@ def constant(frame_rate: Fraction, display: Display) -> Presentation:
     return Presentation(1 / frame_rate, stamps, display=display)
 
 
-def whole(extras: Extras) -> Presentation:
+def whole(side_data: SideData) -> Presentation:
     """A video from its first frame to its last."""
-    shown, times = constant(extras.frame_rate, extras.display), extras.times
+    shown, times = constant(side_data.frame_rate, side_data.display), side_data.times
     if times is not None:
         variable = VariableTimes.of([times])
         stamps = list(zip(variable.ticks, variable.durations, strict=False))
         shown = replace(shown, time_base=times.time_base, stamps=stamps, is_constant=False)
-    packets = _by_time(extras.packets, extras.streams)
-    return replace(shown, streams=extras.streams, packets=packets)
+    packets = _by_time(side_data.packets, side_data.streams)
+    return replace(shown, streams=side_data.streams, packets=packets)
 
 
 def part(reader: Reader, times: FrameTimes, frames: Sequence[int]) -> Presentation:

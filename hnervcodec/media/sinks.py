@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Self
 
 import av
 import numpy as np
@@ -20,16 +22,32 @@ from hnervcodec.planes import Planes, plane_bytes
 from hnervcodec.system.atomic_files import open_complete_or_absent
 
 
-class Sink(Protocol):
-    """Takes decoded frames in output order."""
+class Sink(ABC):
+    """Takes decoded frames in output order; leaving its `with` block completes the output, unless
+    an exception does.
 
+    notes: what of the frames, and of what goes with them, the output does not hold.
+    """
+
+    notes: Sequence[str] = ()
+
+    @abstractmethod
     def write(self, index: int, planes: Planes) -> None:
-        """`index` is the frame's number in the .hnv file."""
+        """Another frame; `index` is its number in the .hnv file."""
 
-    def close(self) -> None: ...
+    @abstractmethod
+    def close(self) -> None:
+        """Writes what is still held back; no frames follow."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self.close()
 
 
-class RawSink:
+class RawSink(Sink):
     """Planar samples, one frame after the other; words are little-endian."""
 
     def __init__(self, file: BinaryIO):
@@ -42,7 +60,7 @@ class RawSink:
         self._file.flush()
 
 
-class NpySink:
+class NpySink(Sink):
     """One numpy array [T, H, W, 3] in RGB, uint8, or uint16 of 0..65535 above 8 bits; T is the
     header's `frame_count`, so that nothing has to be held or written twice."""
 
@@ -66,7 +84,7 @@ class NpySink:
         self._file.flush()
 
 
-class FrameMd5Sink:
+class FrameMd5Sink(Sink):
     """A line `INDEX, MD5` per frame, over the bytes that `RawSink` would write."""
 
     def __init__(self, file: BinaryIO):
@@ -99,7 +117,7 @@ def y4m_header(header: VideoHeader) -> bytes:
     return (ranged if len(ranged) < 79 else text).encode() + b"\n"
 
 
-class Y4mSink:
+class Y4mSink(Sink):
     """YUV4MPEG2, as `ffmpeg -i -` and x265 read it from a pipe. RGB becomes 4:4:4."""
 
     def __init__(self, file: BinaryIO, header: VideoHeader):
@@ -119,7 +137,7 @@ class Y4mSink:
         self._file.flush()
 
 
-class PngSink:
+class PngSink(Sink):
     """One PNG per frame; `pattern` holds a %d conversion that takes the frame's index."""
 
     def __init__(self, pattern: str, header: VideoHeader):
@@ -168,7 +186,9 @@ def format_of(name: str) -> str:
     suffix = Path(name).suffix.lower()
     if suffix not in _SUFFIXES:
         known = ", ".join(sorted(_SUFFIXES))
-        raise UsageError(f"cannot tell a format from {name!r}: use --format, or one of {known}")
+        raise UsageError(
+            f"cannot tell a format from {name!r}: give the `format`, or one of {known}"
+        )
     return _SUFFIXES[suffix]
 
 

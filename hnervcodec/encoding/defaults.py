@@ -1,0 +1,4 @@
+"""What an encode does where nothing is said; without torch, so that options may quote it."""
+
+SEGMENT_FRAMES = 256  # frames of a segment, about
+SCENECUT = 10.0  # score of libavfilter's scdet, 0..100, at which a segment may begin

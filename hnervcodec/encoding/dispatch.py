@@ -1,0 +1,121 @@
+"""Which segments are fitted, and by whom: this process, workers on this machine, or a cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hnervcodec.encoding.encoder import Report, masked, segment_jobs
+from hnervcodec.encoding.file_input import FileInput
+from hnervcodec.encoding.segment_encoder import encode_segment
+from hnervcodec.errors import UsageError
+from hnervcodec.system.devices import processors
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from hnervcodec.encoding.memory_input import MemoryInput
+    from hnervcodec.encoding.plan import Part, Plan
+    from hnervcodec.encoding.segment_encoder import EncodedSegment
+    from hnervcodec.media.source import Entry
+    from hnervcodec.planes import Planes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dispatch:
+    """Who fits the segments, and which of them.
+
+    workers: so many new processes on this machine. cluster: instead, the address of a Dask
+    scheduler, such as tcp://host:8786. Neither: this process.
+    threads: of the processor, for each fit; None: all of them, shared among the `workers`, and one
+    on a cluster.
+    share: (i, n), i from 1: only the i-th of n shares of the segments.
+    """
+
+    workers: int | None = None
+    cluster: str | None = None
+    threads: int | None = None
+    share: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        if self.workers and self.cluster:
+            raise UsageError("choose `workers` or `cluster`")
+        if self.share and not 1 <= self.share[0] <= self.share[1]:
+            raise UsageError(f"{self.share} is not a share such as (2, 4)")
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether other processes fit the segments."""
+        return bool(self.workers or self.cluster)
+
+    @property
+    def fit_threads(self) -> int:
+        """Threads of each fit."""
+        if self.threads or not self.is_elsewhere:
+            return self.threads or processors()
+        return max(1, processors() // self.workers) if self.workers else 1
+
+    def parts(self, plan: Plan) -> list[Part]:
+        """The segments to be fitted; UsageError if none falls to the share."""
+        if self.share is None:
+            return plan.parts
+        number, count = self.share
+        total = len(plan.parts)
+        parts = plan.parts[total * (number - 1) // count : total * number // count]
+        if not parts:
+            raise UsageError(
+                f"`share` {number}/{count}: nothing falls to this share, as the video has only "
+                f"{total} segment{'s' * (total > 1)}"
+            )
+        return parts
+
+    def first_frame(self, plan: Plan) -> int:
+        """The number in the whole video of the first frame to be fitted."""
+        return self.parts(plan)[0].first_frame if self.share else 0
+
+
+@contextmanager
+def fitted(
+    plan: Plan,
+    source: FileInput | MemoryInput,
+    frames: Iterable[Planes],
+    dispatch: Dispatch,
+    entries: Sequence[Entry],
+    folder: Path | None,
+    report: Report,
+) -> Iterator[Iterator[EncodedSegment]]:
+    """The encoded segments, in order, from wherever they are fitted.
+
+    frames: all of the source's, once. entries: where the segments' first frames are in a file, as
+    in `Scan`. folder: of unfinished work.
+    """
+    parts = dispatch.parts(plan)
+    if dispatch.is_elsewhere:
+        if not isinstance(source, FileInput):
+            raise UsageError("`workers` and `cluster` need a file that they can read too")
+        try:
+            from hnervcodec.encoding import cluster
+        except ImportError as error:
+            raise UsageError(
+                "`workers` and `cluster` need Dask: pip install hnervcodec[cluster]"
+            ) from error
+        with cluster.connected(dispatch.workers, dispatch.cluster) as client:
+            yield cluster.encode_parts(
+                client, plan, parts, source, entries, dispatch.fit_threads, folder, report
+            )
+        return
+    if dispatch.share is None:
+        seen = masked(frames, source.masks(plan.video))
+        yield map(encode_segment, segment_jobs(plan, seen, folder, report))
+        return
+    if not isinstance(source, FileInput):
+        raise UsageError("`share` needs a file")
+    first, last = parts[0], parts[-1]
+    count = last.first_frame + last.frame_count - first.first_frame
+    some = source.part(first.first_frame, count, entries[first.number] if entries else None)
+    with some.open() as opened:
+        seen = masked(opened.frames(), some.masks(plan.video))
+        yield map(encode_segment, segment_jobs(plan, seen, folder, report, parts))

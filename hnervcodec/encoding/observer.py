@@ -1,0 +1,26 @@
+"""Who hears what an encode does while it runs."""
+
+from __future__ import annotations
+
+from hnervcodec.bitstream.headers import VideoHeader
+from hnervcodec.fitting.progress import Progress
+
+
+class Observer:
+    """Hears what an encode does; the methods of this one do nothing."""
+
+    def opened(self, video: VideoHeader) -> None:
+        """The source is open, and holds such frames."""
+
+    def scanned(self, frames: int) -> None:
+        """So many frames have been searched for changes of scene."""
+
+    def planned(self, lengths: dict[int, int], segments: int) -> None:
+        """The video has so many `segments`, of which those with these numbers and lengths in
+        frames are to be fitted; nothing and 0 where nobody knows beforehand."""
+
+    def noted(self, note: str) -> None:
+        """Something of the source will be lost or converted."""
+
+    def progressed(self, number: int, progress: Progress) -> None:
+        """The fit of segment `number`, from 0, has come so far."""

@@ -1,0 +1,234 @@
+"""One encode: the only place that turns a source and options into a file.
+
+    source -> scan -> side data -> settings -> plan -> segments -> file
+
+`hnv encode`, `hnv inpaint`, `hnv compare` and `hnervcodec.encode` call it; what differs between
+them is where the options come from and who hears of the progress (an `Observer`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any, BinaryIO, Literal
+
+from hnervcodec.bitstream.side_data import SideData
+from hnervcodec.encoding import defaults, encoder, job_folder
+from hnervcodec.encoding.dispatch import Dispatch, fitted
+from hnervcodec.encoding.encoder import EncodeResult, Prediction
+from hnervcodec.encoding.file_input import FileInput, Scan
+from hnervcodec.encoding.memory_input import MemoryInput
+from hnervcodec.encoding.observer import Observer
+from hnervcodec.encoding.plan import Plan
+from hnervcodec.encoding.rate import Rate
+from hnervcodec.errors import OutputError, UsageError
+from hnervcodec.fitting.presets import Preset
+from hnervcodec.media.source import VideoSource
+from hnervcodec.system.atomic_files import open_complete_or_absent
+from hnervcodec.system.devices import resolve_device, use_threads
+
+Source = FileInput | MemoryInput
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodeOptions:
+    """All that decides about a file, beside its source; see `hnervcodec.encode`."""
+
+    rate: Rate
+    preset: str | Preset = "medium"
+    tune: str = "psnr"
+    segment: int = defaults.SEGMENT_FRAMES  # frames, about
+    scenecut: float = defaults.SCENECUT
+    prune: float = 0.0
+    seed: int = 0
+    device: str = "auto"
+    dispatch: Dispatch = field(default_factory=Dispatch)
+
+    def facts(self, source: Source) -> dict[str, Any]:
+        """What tells this encode of `source` from others, in JSON's types."""
+        share = self.dispatch.share
+        mine = {name: value for name, value in asdict(self).items() if name not in _OWN_FACTS}
+        return {
+            **mine,
+            **asdict(self.rate),
+            **source.facts(),
+            "threads": self.dispatch.fit_threads,
+            "share": share and list(share),
+        }
+
+
+_OWN_FACTS = ("rate", "dispatch")  # told in another way
+
+
+@dataclass(frozen=True)
+class Session:
+    """An encode that is about to begin: its source is open, scanned and planned.
+
+    frames: the source, opened. folder: of unfinished work, if it is kept.
+    scan, side_data: None where nobody can look ahead, as into a pipe.
+    """
+
+    source: Source
+    frames: VideoSource | MemoryInput
+    options: EncodeOptions
+    plan: Plan
+    scan: Scan | None
+    side_data: SideData | None
+    notes: tuple[str, ...]
+    folder: Path | None
+    observer: Observer
+
+    def write(self, file: BinaryIO, *, with_side_data: bool = True) -> EncodeResult:
+        """Fits the segments and writes the `.hnv` file, to a seekable file or a pipe."""
+        dispatch, plan = self.options.dispatch, self.plan
+        entries = self.scan.entries if self.scan else ()
+        beside = self.side_data if with_side_data else None
+        with fitted(
+            plan,
+            self.source,
+            self.frames.frames(),
+            dispatch,
+            entries,
+            self.folder,
+            self.observer.progressed,
+        ) as segments:
+            made = encoder.assemble(plan, segments, file, beside, dispatch.first_frame(plan))
+        return replace(made, notes=tuple(dict.fromkeys([*self.frames.notes, *self.notes])))
+
+    def predict(self) -> Prediction:
+        """What `write` would make and how long that would take, from about ten seconds' trial."""
+        settings, dispatch = self.plan.settings, self.options.dispatch
+        first, number = 0, 0
+        if dispatch.share:
+            parts = dispatch.parts(self.plan)
+            first, number = parts[0].first_frame, parts[0].number
+            settings = replace(settings, lengths=tuple(part.frame_count for part in parts))
+        masks = self.source.masks(self.plan.video)
+        return encoder.predict(
+            self.plan.video,
+            islice(self.frames.frames(), first, None),
+            settings,
+            masks=masks and islice(masks, first, None),
+            report=lambda n, progress: self.observer.progressed(number + n, progress),
+        )
+
+
+@contextmanager
+def prepared(
+    source: Source, options: EncodeOptions, *, folder: Path | None, observer: Observer
+) -> Iterator[Session]:
+    """Opens, scans and plans; what cannot be had is refused here, before anything is fitted."""
+    dispatch = options.dispatch
+    if (dispatch.is_elsewhere or dispatch.share) and not source.can_be_reread:
+        raise UsageError("`workers`, `cluster` and `share` do not work from a pipe")
+    use_threads(dispatch.fit_threads)
+    if not dispatch.is_elsewhere:
+        resolve_device(options.device)
+    with source.open() as frames:
+        video = frames.header
+        options.rate.check(video)
+        observer.opened(video)
+        scan = _scanned(source, options, folder, observer)
+        side_data, lost = source.side_data(video, scan)
+        settings = options.rate.settings(
+            video,
+            scan,
+            side_data,
+            preset=options.preset,
+            tune=options.tune,
+            segment_frames=options.segment,
+            prune=options.prune,
+            device=options.device,
+            seed=options.seed,
+        )
+        notes = [*lost, *source.check_masks(video, scan)]
+        for note in dict.fromkeys([*frames.notes, *notes]):
+            observer.noted(note)
+        plan = Plan.of(video, settings)
+        parts = dispatch.parts(plan)
+        observer.planned({part.number: part.frame_count for part in parts}, len(plan.parts))
+        yield Session(
+            source, frames, options, plan, scan, side_data, tuple(notes), folder, observer
+        )
+
+
+def _scanned(
+    source: Source, options: EncodeOptions, folder: Path | None, observer: Observer
+) -> Scan | None:
+    """What a look at all frames finds, or found before."""
+
+    def scan() -> bytes:
+        found = source.scan(options.segment, options.scenecut, observer.scanned)
+        return found.to_bytes() if found else b""
+
+    found = job_folder.kept(folder, "scan", scan)
+    return Scan.from_bytes(found) if found else None
+
+
+def encode(
+    source: Source,
+    output: str | Path | BinaryIO,
+    options: EncodeOptions,
+    *,
+    resume: bool = False,
+    discard: bool = False,
+    observer: Observer | None = None,
+) -> EncodeResult:
+    """Writes the `.hnv` file of `source` to `output`: a path, which appears when it is complete,
+    or a binary file, seekable or not.
+
+    resume: go on with an encode of a file to a file that was interrupted; discard: throw away what
+    it left instead. With neither, unfinished work is refused with a UsageError.
+    """
+    observer = observer or Observer()
+    if not isinstance(output, str | Path):
+        if resume:
+            raise UsageError("`resume=True` works from a file to a file")
+        with prepared(source, options, folder=None, observer=observer) as session:
+            return session.write(output)
+    with (  # the work is kept until the output has its name
+        unfinished(source, output, options, resume=resume, discard=discard) as folder,
+        open_complete_or_absent(output, folder) as file,
+        prepared(source, options, folder=folder, observer=observer) as session,
+    ):
+        return session.write(file)
+
+
+def predict(
+    source: Source, options: EncodeOptions, *, observer: Observer | None = None
+) -> Prediction:
+    """What `encode` would make, and how long it would take on this machine."""
+    made = prepared(source, options, folder=None, observer=observer or Observer())
+    with made as session:
+        return session.predict()
+
+
+@contextmanager
+def unfinished(
+    source: Source,
+    output: str | Path,
+    options: EncodeOptions,
+    *,
+    resume: bool,
+    discard: bool,
+    kind: Literal["coded", "inpainted"] = "coded",
+) -> Iterator[Path | None]:
+    """The folder beside `output` that keeps the work on it, None where none is kept; refuses
+    outputs that cannot be written. kind: of what the output will be."""
+    path = Path(output)
+    if not path.absolute().parent.is_dir():
+        raise OutputError(f"cannot write {output}: no such folder")
+    name = source.source if isinstance(source, FileInput) else "-"
+    if path.exists() and Path(name).exists() and path.samefile(name):
+        raise UsageError(f"input and output are the same file, {output}")
+    facts = options.facts(source) | ({"kind": kind} if kind != "coded" else {})
+    with job_folder.unfinished(name, str(output), resume, discard, facts) as folder:
+        yield folder
+
+
+def is_finished(source: Source, output: str | Path, options: EncodeOptions) -> bool:
+    """Whether `output` is what such an encode made here, and neither has changed since."""
+    return job_folder.is_finished(str(output), options.facts(source))

@@ -1,0 +1,43 @@
+"""Output files in every format, whole or absent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from hnervcodec.bitstream.headers import VideoHeader
+from hnervcodec.errors import UsageError
+from hnervcodec.media import output_codecs, sinks
+from hnervcodec.media.muxer_sink import MuxerSink
+from hnervcodec.media.presentation import Presentation
+from hnervcodec.system.atomic_files import complete_or_absent, open_complete_or_absent
+
+
+@contextmanager
+def open_file_sink(
+    path: str, name: str, header: VideoHeader, shown: Presentation, words: Sequence[str] = ()
+) -> Iterator[sinks.Sink]:
+    """A sink that writes the header's `frame_count` frames to `path`; it is closed at the end of
+    the block, and the file appears then (PNGs: each when it is written).
+
+    name: of the format, as `sinks.format_of` tells it from a file's name. shown: what goes with
+    the frames, in those formats that hold it. words: options of an encoder, as ffmpeg has them.
+    """
+    if words and name not in output_codecs.CONTAINERS:
+        raise UsageError(f"{name} takes no encoder options such as {words[0]}")
+    if name in sinks.STREAMED:
+        with (
+            open_complete_or_absent(path) as file,
+            sinks.open_stream_sink(file, header, name) as stream,
+        ):
+            yield stream
+    elif name == "png":
+        with sinks.PngSink(path, header) as png:
+            yield png
+    else:
+        encoding = output_codecs.choose(name, header, words)
+        with (
+            complete_or_absent(path) as partial,
+            MuxerSink(partial, header, encoding, shown) as muxer,
+        ):
+            yield muxer
