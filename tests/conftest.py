@@ -1,21 +1,14 @@
-"""Shared material: a tiny file, real ones, and ways to run the command."""
+"""Fixtures that many tests share: a tiny file and real ones."""
 
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from running import EXCERPT, hnv
 from vectors import make_file, make_video, random_segment
-
-from hnervcodec.bitstream import levels
-
-ROOT = Path(__file__).resolve().parent.parent
-EXCERPT = ROOT / "tests/data/bunny.mp4"
-LEVEL = levels.LEVELS[10]
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -36,28 +29,6 @@ def small_file(tmp_path: Path) -> Path:
     path = tmp_path / "small.hnv"
     path.write_bytes(make_file(video, [first, second]))
     return path
-
-
-def hnv(
-    *arguments: object, check: bool = True, **options: object
-) -> subprocess.CompletedProcess[bytes]:
-    """Runs the command as a user would; `check` expects success."""
-    environment = {**os.environ, **options.pop("env", {})}  # type: ignore[dict-item]
-    run = subprocess.run(
-        [sys.executable, "-m", "hnervcodec", *map(str, arguments)],
-        capture_output=True,
-        env=environment,
-        timeout=300,
-        **options,
-    )
-    if check:
-        assert run.returncode == 0, run.stderr.decode()
-    return run
-
-
-def heed_interrupts() -> None:
-    """For `preexec_fn`: a shell's background job, as CI may be, hands down an ignored SIGINT."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")

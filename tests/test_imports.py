@@ -4,8 +4,8 @@ import subprocess
 import sys
 
 import pytest
-from conftest import hnv
-from test_rows import PACKAGE, imports_of, modules_of
+from module_imports import PACKAGE, imports_of, modules_of
+from running import hnv
 
 MODULES = modules_of(PACKAGE)
 NEED_TORCH = {

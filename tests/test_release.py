@@ -2,7 +2,7 @@
 
 import re
 
-from conftest import ROOT
+from running import ROOT
 
 import hnervcodec
 from hnervcodec.bitstream.container import MAJOR, MINOR

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import ast
 import shutil
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from module_imports import PACKAGE, imports_of, modules_of
 
-PACKAGE = ROOT / "hnervcodec"
 ROWS = (  # the lowest first; the picture is in hnervcodec/README.md
     {"errors", "planes", "_version"},
     {"system", "metrics", "bitstream"},
@@ -26,24 +24,6 @@ ROWS = (  # the lowest first; the picture is in hnervcodec/README.md
 def row_of(module: str) -> int:
     """The row of `bitstream.fields` or `errors`; StopIteration if it has none."""
     return next(n for n, row in enumerate(ROWS) if module.split(".")[0] in row)
-
-
-def modules_of(package: Path) -> dict[str, Path]:
-    """Each module's file by its name below the package, such as `bitstream.fields`."""
-    paths = {p.relative_to(package).with_suffix(""): p for p in package.rglob("*.py")}
-    return {".".join(name.parts): p for name, p in paths.items() if name.name != "__init__"}
-
-
-def imports_of(path: Path, modules: dict[str, Path]) -> set[str]:
-    """Those of `modules` that a file imports anywhere, also lazily or for type checking."""
-    names = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path} has a relative import"
-            names |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return {m for m in modules if any(f"{n}.".startswith(f"hnervcodec.{m}.") for n in names)}
 
 
 def broken_rules(package: Path) -> list[str]:

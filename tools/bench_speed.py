@@ -29,8 +29,8 @@ from hnervcodec.bitstream.architecture import ModelConfig, macs_per_frame, weigh
 from hnervcodec.bitstream.headers import VideoHeader
 from hnervcodec.bitstream.segment import QuantizedSegment
 from hnervcodec.fitting import fit as fitting
-from hnervcodec.fitting.presets import PRESETS
 from hnervcodec.fitting.model_choice import choose_model
+from hnervcodec.fitting.presets import PRESETS
 from hnervcodec.planes import Planes, pack
 from hnervcodec.synthesis import native
 from hnervcodec.synthesis.network import Synthesis

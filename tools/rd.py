@@ -20,75 +20,31 @@ import numpy as np
 import rd_report
 import torch
 from pytorch_msssim import ms_ssim
+from rd_points import POINTS, Job, Point, load
 from reference import CLIPS, ROOT, append, compare, read_clip, rgb_psnr
 
 from hnervcodec import Decoder, VideoHeader
-from hnervcodec.benchmark import csv_rows, other_codecs
+from hnervcodec.benchmark import other_codecs
 from hnervcodec.encoding.encoder import EncodeResult, encode
 from hnervcodec.encoding.plan import Settings
-from hnervcodec.fitting.progress import Progress
 from hnervcodec.fitting import fit as fitting
 from hnervcodec.fitting import model_choice, presets
+from hnervcodec.fitting.progress import Progress
 from hnervcodec.planes import Planes, plane_bytes
 
-POINTS = ROOT / "tools/results/rd/points.csv"
 # What of the package decides the bytes of a file; the ways to compute its frames do not.
 ENCODER = (
-    "analysis", "architecture", "bitstream", "container", "encoder", "entropy", "fitting",
-    "landing", "losses", "network", "plan", "planes", "presets", "profiles", "quantization",
-    "ratecontrol", "requantization", "segment", "segment_encoder", "syntax",
+    "bitstream/architecture", "bitstream/container", "bitstream/fields", "bitstream/headers",
+    "bitstream/levels", "bitstream/range_coding", "bitstream/segment",
+    "encoding/encoder", "encoding/plan", "encoding/segment_encoder",
+    "fitting/analysis_network", "fitting/final_rounding", "fitting/fit", "fitting/loss",
+    "fitting/model_choice", "fitting/presets", "fitting/quality_target", "fitting/quantization",
+    "fitting/rate_model", "fitting/synthesis_network", "metrics/ms_ssim", "planes",
+    "synthesis/tables",
 )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Job:
-    """One encode. `rate`: bits per pixel for hnv, the constant rate factor for the others."""
-
-    clip: str
-    codec: str  # "hnv" | "libx264" | "libx265" | "libsvtav1"
-    preset: str
-    rate: float
-    variant: str = ""  # "psnr": the classical codec's tune; for hnv: a key of ABLATIONS
-
-
-@dataclass(frozen=True)
-class Point:
-    """One measurement: a row of points.csv. Sizes are of the whole file or elementary stream."""
-
-    clip: str
-    codec: str
-    preset: str
-    rate: float
-    variant: str
-    content: str  # SHA-256 over all frames, first 12 digits
-    version: str  # of the codec; for hnv a hash of the encoder's code
-    frames: int
-    width: int
-    height: int
-    bytes: int
-    psnr_y: float
-    psnr_cb: float
-    psnr_cr: float
-    psnr_average: float  # over all samples
-    psnr_611: float  # (6 Y + Cb + Cr) / 8
-    psnr_rgb: (
-        float  # mean of the frames' PSNRs in RGB, as the NeRV papers report it; nan: not taken
-    )
-    ms_ssim: float  # of luma, mean over the frames
-    encode_seconds: float
-    decode_seconds: float
-    threads: int  # that torch had for both
-    weights: int  # hnv only
-    macs_per_pixel: float  # hnv only
-    commit: str
-
-    @property
-    def bpp(self) -> float:
-        return 8 * self.bytes / (self.frames * self.width * self.height)
-
-    @property
-    def job(self) -> Job:
-        return Job(self.clip, self.codec, self.preset, self.rate, self.variant)
+# The encoder that made the same files before its modules moved into packages (commit 535925a), by
+# the hash of the one that these moves and splits ended in.
+MOVED = {"NEW": "OLD"}
 
 
 CRF = {"libx264": (23, 28, 33, 38, 43), "libx265": (23, 28, 33, 38, 43),
@@ -162,16 +118,32 @@ def version_of(codec: str) -> str:
     digest = hashlib.sha256()
     for module in ENCODER:
         digest.update(code_of((ROOT / f"hnervcodec/{module}.py").read_text()).encode())
-    return digest.hexdigest()[:12]
+    found = digest.hexdigest()[:12]
+    return MOVED.get(found, found)
+
+
+class _Bare(ast.NodeTransformer):
+    """Leaves imports out, also those for type checking."""
+
+    def visit_Import(self, node: ast.Import) -> None:
+        return None
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
+        return None
+
+    def visit_If(self, node: ast.If) -> ast.AST | None:
+        is_for_types = isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+        return None if is_for_types else self.generic_visit(node)
 
 
 def code_of(source: str) -> str:
-    """What Python makes of a module, without comments and docstrings, which change no byte."""
-    tree = ast.parse(source)
+    """What Python makes of a module, without what changes no byte: comments, docstrings, and
+    imports, so that a module that only moves keeps its points."""
+    tree = _Bare().visit(ast.parse(source))
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
             documented = ast.get_docstring(node) is not None
-            node.body = node.body[1:] if documented else node.body
+            node.body = (node.body[1:] if documented else node.body) or [ast.Pass()]
     return ast.unparse(tree)
 
 
@@ -319,13 +291,6 @@ ABLATIONS = {
     "float32 training": Ablation(patch=(fitting, "bf16_pays", lambda device: False)),
 }
 
-# ---------------------------------------------------------------- the table of points
-
-
-def load() -> list[Point]:
-    """Every measured point, oldest first."""
-    return csv_rows.load(POINTS, Point)
-
 
 def missing(jobs: list[Job]) -> list[Job]:
     """Those without a point of the present code on the present frames."""
@@ -336,6 +301,9 @@ def missing(jobs: list[Job]) -> list[Job]:
 
 
 def main() -> None:
+    if sys.argv[1:] == ["hash"]:
+        print(version_of("hnv"))
+        return
     made = studies()
     if not sys.argv[1:]:
         for name, jobs in made.items():

@@ -8,15 +8,15 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from rd_points import Point
 from reference import CLIPS, ROOT
 from scipy.interpolate import PchipInterpolator
 
+from hnervcodec.benchmark.bd_rate import bd_rate
 from hnervcodec.benchmark.plots import picture, rate_axis
-from hnervcodec.benchmark.study import bd_rate
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from rd import Point
 
 FOLDER = ROOT / "tools/results/rd"
 # Curves to be compared with: codec, preset, tune.
@@ -167,7 +167,7 @@ def ablation_table(all_points: list[Point]) -> list[str]:
 
 
 # Rows of the table in README.md: clip, preset, rate.
-README_ROWS = (
+TABLE_ROWS = (
     ("carphone", "faster", 0.02), ("carphone", "medium", 0.02), ("carphone", "faster", 0.05),
     ("carphone", "medium", 0.05), ("carphone", "medium", 0.1), ("bunny320", "faster", 0.05),
     ("bunny320", "medium", 0.03), ("bunny320", "slow", 0.03), ("bunny320", "veryslow", 0.03),
@@ -176,14 +176,14 @@ README_ROWS = (
 )  # fmt: skip
 
 
-def readme_table(points: list[Point]) -> list[str]:
+def long_table(points: list[Point]) -> list[str]:
     names = ("x264 veryslow", "x265 medium", "x265 veryslow", "SVT-AV1 preset 5")
     rows = [
         "| clip | `hnv encode` | bytes | PSNR | x264 veryslow | x265 medium | x265 veryslow "
         "| SVT-AV1 5 | encode | decode | kMAC/pixel |",
         "|" + "---|" * 11,
     ]
-    for clip, preset, rate in README_ROWS:
+    for clip, preset, rate in TABLE_ROWS:
         for p in curve(points, clip, "hnv", preset, ""):
             if p.rate != rate:
                 continue
@@ -200,9 +200,9 @@ def readme_table(points: list[Point]) -> list[str]:
     return rows
 
 
-def fill_readme(points: list[Point]) -> None:
-    """Replaces the table in README.md that has these columns."""
-    path, table = ROOT / "README.md", readme_table(points)
+def fill_table(points: list[Point]) -> None:
+    """Replaces the table in table.md that has these columns."""
+    path, table = FOLDER / "table.md", long_table(points)
     lines = path.read_text().split("\n")
     start = lines.index(table[0])
     end = lines.index("", start)
@@ -210,9 +210,9 @@ def fill_readme(points: list[Point]) -> None:
 
 
 def write(all_points: list[Point]) -> None:
-    """Draws every clip's plot and writes the page of tables, and the table in README.md."""
+    """Draws every clip's plot and writes the page of tables, and the table in table.md."""
     points = newest(all_points)
-    fill_readme(points)
+    fill_table(points)
     FOLDER.mkdir(parents=True, exist_ok=True)
     lines = [
         "# Rate and distortion, measured",

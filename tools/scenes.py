@@ -14,7 +14,7 @@ import torch
 from reference import BUNNY_320, ROOT, Filters, read_clip
 
 from hnervcodec.bitstream.headers import VideoHeader
-from hnervcodec.commands.options import SCENECUT
+from hnervcodec.encoding.defaults import SCENECUT
 from hnervcodec.encoding.encoder import EncodeResult, encode
 from hnervcodec.encoding.plan import Settings
 from hnervcodec.fitting import fit as fitting

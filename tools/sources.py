@@ -1,6 +1,6 @@
 """Sources of every kind, and what of them comes back out (see `sources`).
 
-`ROWS` are also what tests/test_sources.py runs.
+`ROWS` are also what tests/media/test_sources.py runs.
 """
 
 from __future__ import annotations

@@ -1,0 +1,125 @@
+"""What hnv decode writes: every format comes back with the decoder's frames, and an encoder gets
+what it is asked for in ffmpeg's words."""
+
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from running import error_of, hnv
+from vectors import make_file, random_segment
+
+from hnervcodec import Decoder
+from hnervcodec.bitstream.headers import VideoHeader
+from hnervcodec.errors import UsageError
+from hnervcodec.media.output_codecs import choose
+from hnervcodec.metrics.psnr import psnr
+
+
+def rgb_frames(path: Path) -> list[np.ndarray]:
+    """As an ordinary player shows them."""
+    with av.open(str(path)) as container:
+        return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+
+
+@pytest.mark.parametrize(("name", "least"), [("x.webm", 30), ("x.gif", 25), ("x.mp4", 30)])
+def test_others_play_it(name: str, least: float, real_file: Path, tmp_path: Path) -> None:
+    hnv("decode", real_file, "-o", tmp_path / name, "--frames", "5-9")
+    shown = rgb_frames(tmp_path / name)
+    with Decoder(real_file, dimension_order="NHWC") as decoder:
+        expected = decoder[5:10].numpy()
+    assert len(shown) == 5
+    for frame, own in zip(shown, expected, strict=True):
+        mse = np.square(frame[:47, :63].astype(float) - own).mean()
+        assert psnr(mse, 255) > least
+    with av.open(str(tmp_path / name)) as container:
+        assert (
+            container.streams.video[0].codec.canonical_name
+            == {"x.webm": "av1", "x.gif": "gif", "x.mp4": "h264"}[name]
+        )
+        assert float(container.duration) / av.time_base == pytest.approx(0.2, abs=0.011)
+
+
+def test_npy_is_what_the_decoder_gives(real_file: Path, tmp_path: Path) -> None:
+    hnv("decode", real_file, "-o", tmp_path / "x.npy", "--frames", "3-12")
+    array = np.load(tmp_path / "x.npy", mmap_mode="r")
+    with Decoder(real_file, dimension_order="NHWC") as decoder:
+        assert array.dtype == np.uint8 and np.array_equal(array, decoder[3:13].numpy())
+    piped = hnv("decode", real_file, "--frames", "3-12", "--format", "npy").stdout
+    assert piped == (tmp_path / "x.npy").read_bytes()
+
+
+def test_npy_above_eight_bits(tmp_path: Path) -> None:
+    video = VideoHeader(22, 14, 1, Fraction(25), 10)
+    (tmp_path / "x.hnv").write_bytes(make_file(video, [random_segment(video, 3)]))
+    hnv("decode", tmp_path / "x.hnv", "-o", tmp_path / "x.npy")
+    array = np.load(tmp_path / "x.npy")
+    assert array.dtype == np.uint16 and array.shape == (3, 14, 22, 3) and array.max() > 255
+
+
+def test_encoder_options(real_file: Path, tmp_path: Path) -> None:
+    words = ["-c:v", "libx265", "-crf", "18", "-preset:v", "ultrafast", "-pix_fmt", "yuv444p"]
+    run = hnv("decode", real_file, "-o", tmp_path / "x.mp4", "--", *words)
+    assert run.stderr == b""
+    with av.open(str(tmp_path / "x.mp4")) as container:
+        stream = container.streams.video[0]
+        assert (stream.codec.canonical_name, stream.format.name) == ("hevc", "yuv444p")
+        assert sum(1 for _ in container.decode(stream)) == 20
+    sizes = []
+    for crf in (10, 40):
+        hnv("decode", real_file, "-o", tmp_path / "x.mp4", "-y", "--", "-crf", crf)
+        sizes.append((tmp_path / "x.mp4").stat().st_size)
+    assert sizes[0] > 2 * sizes[1]
+
+
+@pytest.mark.parametrize(
+    ("output", "words", "code", "message"),
+    [
+        ("x.mp4", "-c:v nope", 7, "no encoder 'nope'"),
+        ("x.mp4", "-c:v aac", 2, "aac is no encoder of video"),
+        ("x.mp4", "-crff 18", 2, "libx264 has no option -crff"),
+        ("x.mp4", "-crf", 2, "-crf lacks its value"),
+        ("x.mp4", "-crf 18 fast", 2, "'fast' is no encoder option"),
+        ("x.mp4", "-crf abc", 7, "libx264 refuses"),
+        ("x.mp4", "-pix_fmt rgb24", 2, "libx264 does not encode 'rgb24'"),
+        ("x.mkv", "-vf scale=8:8", 2, "pipe into ffmpeg"),
+        ("x.webm", "-c:v libx264", 7, "does not go into webm"),
+        ("x.y4m", "-crf 18", 2, "y4m takes no encoder options"),
+    ],
+)
+def test_wrong_encoder_options(
+    output: str, words: str, code: int, message: str, small_file: Path, tmp_path: Path
+) -> None:
+    run = hnv("decode", small_file, "-o", tmp_path / output, "--", *words.split(), check=False)
+    assert message in error_of(run, code)
+    assert [path.name for path in tmp_path.iterdir()] == ["small.hnv"]
+
+
+def test_a_second_argument_is_no_output(small_file: Path, tmp_path: Path) -> None:
+    assert "OUT follows -o" in error_of(hnv("decode", small_file, "x.mp4", check=False), 2)
+
+
+def test_defaults_of_an_encoder() -> None:
+    deep = VideoHeader(64, 48, 3, Fraction(25), 12)
+    assert choose("mkv", deep).pixel_format == "yuv444p12le"
+    assert choose("webm", deep).pixel_format == "yuv420p10le"
+    assert choose("mp4", deep).options == {"crf": "12", "preset": "fast"}
+    assert choose("mp4", deep, ["-crf", "20"]).options == {"crf": "20", "preset": "fast"}
+    other = choose("mkv", deep, ["-vcodec", "libx264", "-b:v", "1M"])
+    assert other.options == {"b": "1M"} and other.pixel_format == "yuv444p10le"
+    with pytest.raises(UsageError):
+        choose("mp4", deep, ["crf", "20"])
+    with pytest.raises(UsageError, match="--fps 50"):
+        choose("gif", VideoHeader(64, 48, 1, Fraction(60)))
+
+
+@pytest.mark.parametrize("name", ["x.webm", "x.gif", "x.mp4", "x.mkv"])
+def test_the_smallest_frames(name: str, tmp_path: Path) -> None:
+    video = VideoHeader(1, 1, 0, Fraction(30000, 1001), 12)
+    (tmp_path / "x.hnv").write_bytes(make_file(video, [random_segment(video, 3)]))
+    run = hnv("decode", tmp_path / "x.hnv", "-o", tmp_path / name, check=False)
+    if name == "x.webm":
+        assert "libsvtav1 refuses 1x1" in error_of(run, 7)
+    else:
+        assert run.returncode == 0 and len(rgb_frames(tmp_path / name)) == 3

@@ -1,0 +1,231 @@
+"""The normative network: every arithmetic path against the reference decoder."""
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import refdec
+import torch
+from running import LEVEL, hnv
+from vectors import make_video, random_segment
+
+from hnervcodec.bitstream import segment as segments
+from hnervcodec.bitstream.architecture import ModelConfig, StageConfig
+from hnervcodec.bitstream.fields import crc32
+from hnervcodec.bitstream.headers import VideoHeader
+from hnervcodec.bitstream.segment import QuantizedSegment
+from hnervcodec.errors import FileError
+from hnervcodec.synthesis import native, torch_kernels
+from hnervcodec.synthesis.network import PATHS, Synthesis, fastest_path
+from hnervcodec.synthesis.tables import hidden_table
+
+
+def reference(segment: QuantizedSegment, video: VideoHeader, frame: int) -> np.ndarray:
+    """Packed samples [channels, h, w] by the reference decoder."""
+    size = video.width, video.height, video.chroma_format, video.bit_depth, 0
+    read = refdec.read_segment(
+        segments.write(segment), refdec.Video(*size), refdec.LEVELS[LEVEL.number]
+    )
+    return refdec.synthesize(read, read.embedding[frame], video.bit_depth)
+
+
+@pytest.mark.parametrize("chroma", [0, 1, 2, 3])
+@pytest.mark.parametrize("depth", [8, 10, 12])
+def test_all_paths_equal_the_reference(chroma: int, depth: int) -> None:
+    video = make_video(chroma=chroma, depth=depth)
+    segment = random_segment(video, 3, seed=chroma * 100 + depth)
+    expected = np.stack([reference(segment, video, n) for n in range(3)])
+    assert len(np.unique(expected)) > 20  # not all clipped
+    for path in PATHS:
+        synthesis = Synthesis(segment, video, path=path)
+        if PATHS.index(path) >= PATHS.index(fastest_path()):
+            assert set(synthesis.paths.values()) == {path}
+        assert (synthesis.packed(range(3)) == expected).all(), path
+        alone = np.concatenate([synthesis.packed([n]) for n in (2, 0, 1)])
+        assert (alone[[1, 2, 0]] == expected).all(), path
+
+
+def test_wide_network_with_weights_at_the_limit() -> None:
+    """Long sums of large products: what saturates in 16 bits or rounds in a short mantissa."""
+    video = make_video(40, 24)
+    model = ModelConfig(24, 40, (StageConfig(2, 3, 33, 0), StageConfig(2, 3, 17, 3)), 3)
+    segment = random_segment(video, 2, model=model, weight=127)
+    expected = np.stack([reference(segment, video, n) for n in range(2)])
+    for path in PATHS:
+        assert (Synthesis(segment, video, path=path).packed(range(2)) == expected).all()
+
+
+def test_vnni_means_int8() -> None:
+    """Should a new torch change the operator, this says so instead of a slower program."""
+    if getattr(torch.cpu, "_is_vnni_supported", lambda: False)():
+        assert torch_kernels.fastest_path() == "int8"
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_threads_do_not_matter(threads: int) -> None:
+    video = make_video(96, 64)
+    segment = random_segment(video, 4, seed=9)
+    expected = Synthesis(segment, video, path="float64").packed(range(4))
+    before = torch.get_num_threads()
+    try:
+        for path in ("auto", "int8"):
+            decoded = Synthesis(segment, video, path=path, threads=threads).packed(range(4))
+            assert (decoded == expected).all()
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_cuda_gives_the_same_bits() -> None:
+    video = make_video(96, 64)
+    segment = random_segment(video, 4, seed=9)
+    expected = Synthesis(segment, video, path="float64").packed(range(4))
+    for path in ("float32", "float64"):
+        decoded = Synthesis(segment, video, path=path, device="cuda").packed(range(4))
+        assert (decoded == expected).all()
+
+
+def test_every_instruction_set_gives_the_same_md5(real_file) -> None:  # type: ignore[no-untyped-def]
+    """One real file through environments that change what oneDNN runs."""
+    outputs = {
+        hnv("decode", real_file, "--format", "framemd5", *options, env=environment).stdout
+        for options, environment in (
+            ((), {}),
+            (("--threads", 1), {}),
+            (("--arithmetic", "float32"), {"ONEDNN_MAX_CPU_ISA": "AVX2"}),
+            (("--arithmetic", "int8"), {}),
+            (("--arithmetic", "int8"), {"ONEDNN_MAX_CPU_ISA": "AVX2"}),
+            ((), {"CC": "/nowhere"}),
+            (
+                ("--arithmetic", "int8"),
+                {"ONEDNN_MAX_CPU_ISA": "SSE41", "ATEN_CPU_CAPABILITY": "default"},
+            ),
+            (("--arithmetic", "float64"), {}),
+        )
+    }
+    assert len(outputs) == 1
+    assert outputs.pop().count(b"\n") == 20
+
+
+def test_known_segment_is_what_the_specification_makes_of_it() -> None:
+    """What the native code is tested with at load, by the reference arithmetic."""
+    segment = native.known_segment()
+    segments.check_accumulators(segment)
+    found = b"".join(
+        torch_kernels.Network(segment, depth, "float64", "cpu")
+        .run(segment.embedding[::-1].copy())
+        .tobytes()
+        for depth in (8, 12)
+    )
+    assert crc32(found) == native.KNOWN_CRC
+
+
+needs_native = pytest.mark.skipif(
+    not native.BYTE_PRODUCTS & set(native.processor_flags()), reason="no products of bytes"
+)
+
+
+@needs_native
+def test_native_code_is_compiled_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert native.library.__wrapped__() is not None
+    (made,) = (tmp_path / "hnervcodec").iterdir()
+    before = made.stat().st_mtime_ns
+    assert native.library.__wrapped__() is not None
+    assert made.stat().st_mtime_ns == before
+    made.unlink()  # it is in use and must not change
+    made.write_bytes(b"no library")
+    assert native.library.__wrapped__() is not None
+    (tmp_path / "hnervcodec").chmod(0o777)
+    assert native.library.__wrapped__() is None
+
+
+@needs_native
+def test_native_code_that_is_not_exact_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(native, "KNOWN_CRC", native.KNOWN_CRC ^ 1)
+    assert native.library.__wrapped__() is None
+
+
+@needs_native
+@pytest.mark.parametrize(
+    "flags", [("-mno-avx512f",), ("-O0",), ("-fsanitize=undefined", "-fno-sanitize-recover")]
+)
+def test_native_code_however_compiled(
+    flags: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own known-answer test, with vectors of half the size too."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(native, "FLAGS", (*native.FLAGS, *flags))
+    assert native.library.__wrapped__() is not None
+
+
+@needs_native
+def test_native_work_that_is_broken_off_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits for a worker that never came."""
+    video = make_video(96, 64)
+    lib = native.library()
+    assert lib is not None
+    segment = random_segment(video, 4)
+    network = native.Network(lib, segment, 8, 2)
+
+    class Broken:
+        def hnv_run(self, *arguments: object) -> None:
+            if arguments[4] == 0:
+                raise KeyboardInterrupt
+            assert lib is not None
+            lib.hnv_run(*arguments)
+
+    monkeypatch.setattr(network, "_lib", Broken())
+    with pytest.raises(KeyboardInterrupt):
+        network.run(segment.embedding)
+    monkeypatch.undo()
+    expected = Synthesis(random_segment(video, 4), video, path="float64").packed(range(4))
+    with ThreadPoolExecutor(3) as pool:  # the network is whole, for several threads too
+        for found in pool.map(network.run, [segment.embedding] * 6):
+            assert (found == expected).all()
+
+
+def test_a_kernel_that_is_not_exact_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = torch_kernels._kernel
+
+    def rounding(path: str, operands: torch_kernels._Operands) -> torch_kernels.Convolution:
+        kernel = honest(path, operands)
+        if path == "float64":
+            return kernel
+        return lambda levels: kernel(levels).bfloat16().float()
+
+    monkeypatch.setattr(torch_kernels, "_kernel", rounding)
+    video = make_video()
+    decoder = Synthesis(random_segment(video, 1), video, path="int8")
+    assert set(decoder.paths.values()) == {"float64"}
+
+
+def test_accumulator_bound_is_enforced(monkeypatch: pytest.MonkeyPatch) -> None:
+    video = make_video()
+    segment = random_segment(video, 1)
+    layer = segment.layers[2]
+    largest = int(segments.accumulator_bound(layer, segment.specs[2], 60))
+    assert largest < segments.ACCUMULATOR_LIMIT
+    layer.weight[0] = 8191
+    with pytest.raises(FileError, match=r"accumulator bound .*stage1.up"):
+        segments.write(segment)
+    with monkeypatch.context() as patch:
+        patch.setattr(segments, "check_accumulators", lambda segment: None)
+        payload = segments.write(segment)
+    with pytest.raises(FileError, match=r"accumulator bound .*stage1.up"):
+        segments.read(payload, video, LEVEL)
+
+
+def test_hidden_table_follows_gelu() -> None:
+    """The integers approximate what the encoder trains with: GELU in steps of 64 / gain."""
+    from hnervcodec.bitstream.headers import Requant
+
+    step = 6 / 2047  # pre-activation per table index
+    requant = Requant(0, 0, round(step * 2**20), 2000)
+    x = torch.arange(-2048, 2048) * step
+    ideal = torch.nn.functional.gelu(x) * 2000 / 64
+    assert (torch.from_numpy(hidden_table(requant)) / 16 - ideal).abs().max() < 0.1
