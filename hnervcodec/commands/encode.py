@@ -216,20 +216,20 @@ def encode(
         if skip or limit:
             raise UsageError("choose the part either by --ss and --to, or by --skip and --limit")
         skip, limit = between(source, start, stop, every)
-    footage = FileInput(source, skip, limit, every, mask, audio == "copy")
+    file_input = FileInput(source, skip, limit, every, mask, audio == "copy")
     progress = EncodeProgress(preset, quiet)
     if dry_run:
         is_guess = psnr is not None or quality is not None or denoise
-        print_prediction(session.predict(footage, options, observer=progress), is_guess)
+        print_prediction(session.predict(file_input, options, observer=progress), is_guess)
         return
     assert output is not None
-    if not yes and session.is_finished(footage, output, options):
+    if not yes and session.is_finished(file_input, output, options):
         if not quiet:
             click.echo(f"{output} is finished already; -y makes it anew", err=True)
         return
     check_overwrite(source, output, yes, no)
     result = session.encode(
-        footage,
+        file_input,
         standard_output() if output == "-" else output,
         options,
         resume=resume,
@@ -237,9 +237,9 @@ def encode(
         observer=progress,
     )
     progress.done(output, result)
-    is_file = os.path.isfile(output) and footage.can_be_reread
+    is_file = os.path.isfile(output) and file_input.can_be_reread
     if every > 1 and not quiet and result.frames > 1 and share is None and is_file:
-        error = encoder.error_between(output, footage)
+        error = encoder.error_between(output, file_input)
         click.echo(f"made frames: PSNR {error.average:.2f} dB", err=True)
     if psnr is not None and result.error.average < psnr - 0.3 and not quiet:
         click.echo(

@@ -84,7 +84,7 @@ def inpaint(
     if not can_be_reread(source):
         raise UsageError("IN is read twice and cannot be a pipe")
     name = name or ("y4m" if output == "-" else sinks.format_of(output))
-    footage = FileInput(source, mask=mask)
+    file_input = FileInput(source, mask=mask)
     options = EncodeOptions(
         rate=Rate(bpp=bpp),
         preset=preset,
@@ -101,7 +101,7 @@ def inpaint(
             check_files(source, output, name, range(header.frame_count), yes or is_asked, no)
         return open_sink(output, name, header, shown)
 
-    facts = {**options.facts(footage), "kind": "inpainted"}
+    facts = {**options.facts(file_input), "kind": "inpainted"}
     with unfinished(source, output if is_file else None, resume, yes, facts) as folder:
         progress = EncodeProgress(preset, quiet)
-        write_inpainted(footage, options, open_checked, folder=folder, observer=progress)
+        write_inpainted(file_input, options, open_checked, folder=folder, observer=progress)

@@ -33,14 +33,14 @@ CONNECT_TIMEOUT = 10.0  # seconds
 
 @dataclass(frozen=True)
 class Task:
-    """A segment's fit as it travels to a worker. `footage`: its frames; `folder`: of unfinished
+    """A segment's fit as it travels to a worker. `source_file`: its frames; `folder`: of unfinished
     work, `described`: what its job.json says, by which a worker knows that it sees it; `threads`:
     of the fit."""
 
     video: VideoHeader
     settings: Settings
     part: Part
-    footage: FileInput
+    source_file: FileInput
     folder: Path | None
     described: bytes
     threads: int
@@ -75,11 +75,11 @@ class Task:
                 )
 
         plan, part = Plan.of(self.video, self.settings), self.part
-        with self.footage.open() as source:
-            seen = masked(source.frames(), self.footage.masks(self.video))
+        with self.source_file.open() as source:
+            seen = masked(source.frames(), self.source_file.masks(self.video))
             group = list(islice(seen, part.frame_count))
             if source.header != self.video or len(group) < part.frame_count:
-                raise SourceError(f"{self.footage.source} is another video on {worker.address}")
+                raise SourceError(f"{self.source_file.source} is another video on {worker.address}")
         return encode_segment(
             segment_job(plan, part, group, self.shared_folder(), report)
         ).to_bytes()
@@ -116,7 +116,7 @@ def encode_parts(
     client: Client,
     plan: Plan,
     parts: list[Part],
-    footage: FileInput,
+    source_file: FileInput,
     entries: Sequence[Entry],
     threads: int,
     folder: Path | None,
@@ -151,12 +151,12 @@ def encode_parts(
 
     def frames_of(part: Part) -> FileInput:
         entry = entries[part.number] if entries else None
-        return footage.absolute().part(part.first_frame, part.frame_count, entry)
+        return source_file.absolute().part(part.first_frame, part.frame_count, entry)
 
     futures = {
         client.submit(
             _run,
-            task(part=part, footage=frames_of(part)),
+            task(part=part, source_file=frames_of(part)),
             pure=False,
             resources=resources,
             priority=-part.number,
@@ -170,7 +170,7 @@ def encode_parts(
             while part not in ready:
                 future = next(completed)
                 made, of = _result(future, futures[future]), futures[future]
-                ready[of] = job_folder.kept(folder, of.finished, partial(bytes, made))
+                ready[of] = job_folder.made_once(folder, of.finished, partial(bytes, made))
             yield EncodedSegment.from_bytes(ready.pop(part))
     finally:
         client.cancel(list(futures))

@@ -217,13 +217,13 @@ def predict(
     )
 
 
-def error_between(path: str | Path, footage: FileInput) -> PlaneError:
-    """What the frames that a decoder makes between the coded ones of `footage` have for
+def error_between(path: str | Path, file_input: FileInput) -> PlaneError:
+    """What the frames that a decoder makes between the coded ones of `file_input` have for
     distortion."""
-    every = footage.every
+    every = file_input.every
     with Decoder(path) as decoder:
         error = PlaneError(decoder.video.max_sample)
-        whole = replace(footage, every=1, limit=(len(decoder) - 1) * every + 1)
+        whole = replace(file_input, every=1, limit=(len(decoder) - 1) * every + 1)
         with whole.open() as source:
             seen = masked(source.frames(), whole.masks(source.header))
             for n, (planes, mask) in enumerate(seen):

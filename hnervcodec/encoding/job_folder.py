@@ -121,7 +121,7 @@ class JobFolder:
             os.close(self._held)
 
 
-def kept(folder: Path | None, name: str, make: Callable[[], bytes]) -> bytes:
+def made_once(folder: Path | None, name: str, make: Callable[[], bytes]) -> bytes:
     """What `make` gives, now or when it was made before; nothing is kept without a `folder`, or
     where this machine does not see it."""
     if folder is None or not folder.is_dir():
@@ -136,7 +136,7 @@ def kept(folder: Path | None, name: str, make: Callable[[], bytes]) -> bytes:
 
 
 def read(path: Path) -> bytes:
-    """What `kept` has written; HnervError if it is no longer that."""
+    """What `made_once` has written; HnervError if it is no longer that."""
     data = path.read_bytes()
     if crc32(data[:-4]).to_bytes(4, "little") != data[-4:]:
         raise HnervError(f"{path} is damaged: remove it, and it is made again")

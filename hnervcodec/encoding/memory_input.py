@@ -1,4 +1,4 @@
-"""Frames that a program holds, as `footage.FileInput` gives those of a file."""
+"""Frames that a program holds, as `FileInput` gives those of a file."""
 
 from __future__ import annotations
 

@@ -12,13 +12,13 @@ import numpy as np
 import torch
 
 from hnervcodec.bitstream import levels, segment
-from hnervcodec.bitstream.architecture import ModelConfig
+from hnervcodec.bitstream.architecture import ModelConfig, macs_per_frame, weight_count
 from hnervcodec.bitstream.fields import crc32
 from hnervcodec.bitstream.segment import QuantizedSegment
 from hnervcodec.encoding import job_folder
 from hnervcodec.encoding.plan import Part, Plan, highest_budget
 from hnervcodec.errors import HnervError
-from hnervcodec.fitting.final_rounding import Landing
+from hnervcodec.fitting.final_rounding import FinalRounding
 from hnervcodec.fitting.fit import fit
 from hnervcodec.fitting.model_choice import choose_model, smallest_budget
 from hnervcodec.fitting.progress import Phase, Progress
@@ -99,37 +99,46 @@ class EncodedSegment:
         return cls(payload, **made | {"error": PlaneError(**made["error"])})
 
 
+TRIAL_UPDATES = 2.0  # per frame: how long the trials for a constant quality fit
+GAIN_PER_DOUBLING = 0.6  # dB that twice the updates are expected to bring
+TRIAL_BITS_PER_PIXEL = 0.05
+HELD_OUT = 0.03  # share of the samples that a denoising fit is judged by
+
+
 def encode_segment(job: SegmentJob) -> EncodedSegment:
     """Fits the segment as its plan says, or takes what was made of it before."""
-    made = job_folder.kept(job.folder, job.part.finished, lambda: _encoded(job))
+    made = job_folder.made_once(job.folder, job.part.finished, lambda: _encoded(job))
     encoded = EncodedSegment.from_bytes(made)
     job.report(encoded.progress)
     return encoded
 
 
+@dataclass(frozen=True)
+class _Made:
+    """What a fit became: the payload, what a decoder reads from it, and its distortion."""
+
+    payload: bytes
+    quantized: QuantizedSegment
+    error: PlaneError
+
+
 def _encoded(job: SegmentJob) -> bytes:
     settings, budget = job.plan.settings, job.plan.budget(job.part)
-    error = PlaneError(job.plan.video.max_sample)
     if budget is not None:
-        payload, quantized = sized(job, budget, None, error)
+        made = fit_to_budget(job, budget, None)
     elif settings.denoise:
-        payload, quantized = denoised(job, error)
+        made = fit_denoised(job)
     else:
         assert settings.aim is not None  # as `Settings` has checked
-        payload, quantized = sized(job, first_budget(job, settings.aim), settings.aim, error)
-    macs = sum(spec.macs for spec in quantized.specs)
+        made = fit_to_budget(job, first_budget(job, settings.aim), settings.aim)
+    specs = made.quantized.specs
     return EncodedSegment(
-        payload,
+        made.payload,
         len(job.frames),
-        error,
-        sum(spec.weights for spec in quantized.specs),
-        macs / (job.plan.video.width * job.plan.video.height),
+        made.error,
+        weight_count(specs),
+        macs_per_frame(specs) / (job.plan.video.width * job.plan.video.height),
     ).to_bytes()
-
-
-TRIAL_UPDATES = 2.0  # per frame: how long the trials for a constant quality fit
-GAIN_PER_DOUBLING = 0.6  # dB that twice the updates are expected to bring
-TRIAL_BITS_PER_PIXEL = 0.05
 
 
 def least_budget(job: SegmentJob) -> int:
@@ -172,15 +181,12 @@ def first_budget(job: SegmentJob, aim: QualityTarget) -> int:
     return budget
 
 
-def sized(
-    job: SegmentJob, budget: int, aim: QualityTarget | None, error: PlaneError
-) -> tuple[bytes, QuantizedSegment]:
-    """A SEGM payload of at most `budget` bytes or, with an `aim`, of as many as that takes; adds
-    its distortion to `error`."""
+def fit_to_budget(job: SegmentJob, budget: int, aim: QualityTarget | None) -> _Made:
+    """A SEGM payload of at most `budget` bytes or, with an `aim`, of as many as that takes."""
     name = f"{job.part.first_frame}-{budget}"
     is_kept = job.folder is not None and job.folder.is_dir()
     checkpoint = job.folder / f"{name}.fit" if job.folder and is_kept else None
-    payload = job_folder.kept(
+    payload = job_folder.made_once(
         job.folder, f"{name}.segm", lambda: fitted_payload(job, budget, aim, checkpoint)
     )
     # What the file says is what counts: decode the bytes themselves, in normative arithmetic.
@@ -189,15 +195,15 @@ def sized(
     proof = Synthesis(quantized, job.plan.video, path="float64").packed([0])
     if (proof != synthesis.packed([0])).any():
         raise HnervError("this machine's fast arithmetic is not exact: please report it")
-    crcs = decode(synthesis, job, error)
+    crcs, error = decode(synthesis, job)
     quantized = replace(quantized, frame_crcs=np.array(crcs, np.uint32))
-    return segment.write(quantized), quantized
+    return _Made(segment.write(quantized), quantized, error)
 
 
 def fitted_payload(
     job: SegmentJob, budget: int, aim: QualityTarget | None, checkpoint: Path | None
 ) -> bytes:
-    """A payload as `sized` wants it, but for the frames' checksums."""
+    """A payload as `fit_to_budget` wants it, but for the frames' checksums."""
     video, model = job.plan.video, job.model(budget)
     fitted = fit(
         job.packed(model),
@@ -213,22 +219,18 @@ def fitted_payload(
     )
 
     def quality(quantized: QuantizedSegment) -> float:
-        decoded = PlaneError(video.max_sample)
-        decode(Synthesis(quantized, video, threads=torch.get_num_threads()), job, decoded)
-        return decoded.average
+        synthesis = Synthesis(quantized, video, threads=torch.get_num_threads())
+        return decode(synthesis, job)[1].average
 
-    landing = Landing(fitted, video, job.part.first_frame, quality)
+    rounding = FinalRounding(fitted, video, job.part.first_frame, quality)
     if aim is None:
-        return landing.on_budget(budget)
+        return rounding.to_budget(budget)
     if isinstance(aim, ConstantPsnr):
-        return landing.on_psnr(aim.psnr)
-    return landing.payload({})
+        return rounding.to_psnr(aim.psnr)
+    return rounding.payload({})
 
 
-HELD_OUT = 0.03  # share of the samples that a denoising fit is judged by
-
-
-def denoised(job: SegmentJob, error: PlaneError) -> tuple[bytes, QuantizedSegment]:
+def fit_denoised(job: SegmentJob) -> _Made:
     """Of fits with ever twice as many bytes, the one that best predicts samples it was not shown.
     Noise that differs from sample to sample cannot be predicted: once more bytes go into noise,
     these predictions get worse (the argument of Noise2Self, arXiv 1901.11365)."""
@@ -238,7 +240,7 @@ def denoised(job: SegmentJob, error: PlaneError) -> tuple[bytes, QuantizedSegmen
     masks = job.masks or [tuple(np.zeros(p.shape, bool) for p in planes) for planes in job.frames]
     hidden = [_each(np.logical_or, h, m) for h, m in zip(held, masks, strict=True)]
     seen = [_each(lambda h, m: ~h | m, h, m) for h, m in zip(held, masks, strict=True)]
-    best: tuple[float, bytes, QuantizedSegment] | None = None
+    best: tuple[float, _Made] | None = None  # PSNR of what was held out
     budget, tried = least_budget(job), 0
     most = max(4 * budget, highest_budget(video, len(job.frames), preset.limits))
     while budget <= most:
@@ -247,32 +249,32 @@ def denoised(job: SegmentJob, error: PlaneError) -> tuple[bytes, QuantizedSegmen
         def report(progress: Progress, number: int = tried) -> None:
             job.report(replace(progress, attempt=number))
 
-        shown, judged = PlaneError(video.max_sample), PlaneError(video.max_sample)
-        payload, quantized = sized(replace(job, masks=hidden, report=report), budget, None, shown)
-        synthesis = Synthesis(quantized, video, threads=torch.get_num_threads())
-        decode(synthesis, replace(job, masks=seen), judged)
+        made = fit_to_budget(replace(job, masks=hidden, report=report), budget, None)
+        synthesis = Synthesis(made.quantized, video, threads=torch.get_num_threads())
+        judged = decode(synthesis, replace(job, masks=seen))[1]
         if best and judged.average <= best[0]:
             break
-        best = judged.average, payload, quantized
+        best = judged.average, made
         budget *= 2
     assert best is not None  # as the first budget is one of them
-    _, payload, quantized = best
-    decode(Synthesis(quantized, video, threads=torch.get_num_threads()), job, error)
-    return payload, quantized
+    made = best[1]
+    synthesis = Synthesis(made.quantized, video, threads=torch.get_num_threads())
+    return replace(made, error=decode(synthesis, job)[1])  # over all samples that count
 
 
 def _each(function: Callable[..., np.ndarray], *planes: Planes) -> Planes:
     return tuple(function(*same) for same in zip(*planes, strict=True))
 
 
-def decode(synthesis: Synthesis, job: SegmentJob, error: PlaneError) -> list[int]:
-    """CRC-32s of the segment's decoded frames; adds their distortion to `error`."""
+def decode(synthesis: Synthesis, job: SegmentJob) -> tuple[list[int], PlaneError]:
+    """CRC-32s of the segment's decoded frames, and their distortion."""
     crcs: list[int] = []
     video = job.plan.video
+    error = PlaneError(video.max_sample)
     for batch in synthesis.batches(range(len(job.frames))):
         for samples in batch:
             decoded = unpack(samples, video.chroma_format, video.width, video.height)
             mask = job.masks[len(crcs)] if job.masks else None
             error.add(job.frames[len(crcs)], decoded, mask)
             crcs.append(crc32(plane_bytes(decoded)))
-    return crcs
+    return crcs, error

@@ -164,7 +164,7 @@ def _scanned(
         found = source.scan(options.segment, options.scenecut, observer.scanned)
         return found.to_bytes() if found else b""
 
-    found = job_folder.kept(folder, "scan", scan)
+    found = job_folder.made_once(folder, "scan", scan)
     return Scan.from_bytes(found) if found else None
 
 

@@ -22,7 +22,7 @@ NEAR = 0.1  # dB above a target that are not worth another rounding
 BISECTIONS = 12
 
 
-class Landing:
+class FinalRounding:
     """`quality` decodes a segment and returns its PSNR in dB."""
 
     def __init__(
@@ -48,7 +48,7 @@ class Landing:
         sizes[-1] = self.fitted.embedding.size
         return sorted(sizes, key=lambda n: sizes[n], reverse=True)
 
-    def on_budget(self, budget: int) -> bytes:
+    def to_budget(self, budget: int) -> bytes:
         """A payload of at most `budget` bytes that leaves little of them unused, unless the
         network has no use for them."""
         payload = self.payload({})
@@ -86,7 +86,7 @@ class Landing:
         fits = len(self.payload(change)) <= budget
         return change if too_large and len(tensors) > 1 and fits else None
 
-    def on_psnr(self, target: float) -> bytes:
+    def to_psnr(self, target: float) -> bytes:
         """The payload with about the coarsest steps that still reach `target` dB; with the fitted
         ones where those only just do, or do not."""
         if self.quality(self.quantized({})) <= target + NEAR:

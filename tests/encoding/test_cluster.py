@@ -107,11 +107,11 @@ def test_another_copy_of_the_source(real_source: Path) -> None:
     from hnervcodec.encoding.plan import Part, Settings
     from hnervcodec.errors import SourceError
 
-    footage = FileInput(str(real_source))
-    with footage.open() as source:
+    file_input = FileInput(str(real_source))
+    with file_input.open() as source:
         video = source.header
     settings = Settings(bytes_per_frame=500, lengths=(8, 30))
-    task = Task(video, settings, Part(1, 8, 30), footage, None, b"", 1, "topic")
+    task = Task(video, settings, Part(1, 8, 30), file_input, None, b"", 1, "topic")
     with (
         mock.patch("hnervcodec.encoding.cluster.get_worker"),
         mock.patch("hnervcodec.encoding.cluster.use_threads"),

@@ -17,7 +17,7 @@ from hnervcodec.bitstream.segment import QuantizedSegment
 from hnervcodec.encoding.encoder import EncodeResult, encode
 from hnervcodec.encoding.plan import Settings, divide_evenly
 from hnervcodec.errors import LimitError, UsageError
-from hnervcodec.fitting.final_rounding import Landing
+from hnervcodec.fitting.final_rounding import FinalRounding
 from hnervcodec.fitting.fit import fit
 from hnervcodec.fitting.model_choice import LATE_CHANNELS, choose_model
 from hnervcodec.fitting.presets import PRESETS, FitConfig
@@ -185,30 +185,30 @@ def test_pruned_weights_stay_zero(frames: np.ndarray) -> None:
     assert shares[1] >= 0.5 > shares[0]
 
 
-def test_landing_fills_the_budget_and_costs_little(frames: np.ndarray) -> None:
+def test_final_rounding_fills_the_budget_and_costs_little(frames: np.ndarray) -> None:
     fitted, _ = small_fit(frames)
 
     def measured(quantized: QuantizedSegment) -> float:
         decoded = Synthesis(quantized, VIDEO).packed(range(len(frames)))[..., :24, :32]
         return psnr(float(np.square(decoded.astype(float) - frames).mean()), 255)
 
-    landing = Landing(fitted, VIDEO, 0, measured)
-    whole = len(landing.payload({}))
+    rounding = FinalRounding(fitted, VIDEO, 0, measured)
+    whole = len(rounding.payload({}))
     for share in (1.03, 1.0, 0.97, 0.5):
         budget = round(whole * share)
-        payload = landing.on_budget(budget)
+        payload = rounding.to_budget(budget)
         assert 0.98 * budget < len(payload) <= budget
         if share > 0.9:
             reached = measured(segment.read(payload, VIDEO, LEVEL))
-            assert reached > measured(landing.quantized({})) - 0.5
+            assert reached > measured(rounding.quantized({})) - 0.5
     # A network that cannot use the bytes is not made to.
-    assert landing.on_budget(100_000) == landing.payload({})
+    assert rounding.to_budget(100_000) == rounding.payload({})
     with pytest.raises(UsageError, match="too few"):
-        landing.on_budget(60)
-    top = measured(landing.quantized({}))
+        rounding.to_budget(60)
+    top = measured(rounding.quantized({}))
     for target in (top + 3, top):
-        assert landing.on_psnr(target) == landing.payload({})
-    lower = measured(segment.read(landing.on_psnr(top - 2), VIDEO, LEVEL))
+        assert rounding.to_psnr(target) == rounding.payload({})
+    lower = measured(segment.read(rounding.to_psnr(top - 2), VIDEO, LEVEL))
     assert top - 2 <= lower < top - 1
 
 
