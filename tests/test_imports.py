@@ -70,6 +70,7 @@ def test_the_decoder_never_reaches_the_encoder() -> None:
     assert not any(module.startswith(("fitting.", "encoding.")) for module in reached)
 
 
+@pytest.mark.slow
 def test_torch_is_loaded_only_where_it_computes() -> None:
     """All of them in one process, each on a clean slate but for what is not ours."""
     code = (

@@ -166,7 +166,7 @@ def unfinished(
     except KeyboardInterrupt as error:
         if not work.is_begun:
             raise
-        raise type(error)("the same with `resume=True` goes on from here") from None
+        raise type(error)("the same command with `resume=True` goes on from here") from None
     finally:
         work.close(is_finished)
     with suppress(OSError, OutputError), open_complete_or_absent(_record_of(output)) as file:

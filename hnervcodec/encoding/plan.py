@@ -8,9 +8,7 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import accumulate, islice
-from typing import TypeVar
-
-import torch
+from typing import TYPE_CHECKING, TypeVar
 
 from hnervcodec.bitstream import container, levels
 from hnervcodec.bitstream.architecture import weight_count
@@ -22,6 +20,9 @@ from hnervcodec.fitting.presets import PRESETS, Preset
 from hnervcodec.fitting.quality_target import QualityTarget
 from hnervcodec.media.scenes import MOST_FRAMES
 from hnervcodec.system.devices import resolve_device
+
+if TYPE_CHECKING:
+    import torch
 
 HIGHEST_BITS_PER_PIXEL = 0.5  # that constant quality may ask for
 STRUCTURE = {"psnr": 0.0, "ssim": 0.7}  # by `tune`: how much of the loss is MS-SSIM's

@@ -60,6 +60,7 @@ def ffmpegs(ffmpeg: str, reference: Path, distorted: Path) -> dict[str, float]:
     return found
 
 
+@pytest.mark.slow
 def test_agrees_with_ffmpeg(encodes: list[tuple[Path, Path]], ffmpeg: str, tmp_path: Path) -> None:
     greys = 0
     for source, coded in encodes:
@@ -90,6 +91,7 @@ def test_agrees_with_ffmpeg(encodes: list[tuple[Path, Path]], ffmpeg: str, tmp_p
     assert greys == 1
 
 
+@pytest.mark.slow
 def test_a_file_of_ours_and_itself(real_file: Path, real_source: Path) -> None:
     text = hnv("metrics", real_source, real_file).stdout.decode()
     pattern = r"PSNR, dB  y \d\d\.\d\d  cb \d\d\.\d\d  cr [\d.]+  average [\d.]+  6:1:1 "
@@ -140,6 +142,7 @@ def test_vmaf_is_ffmpegs(
     assert text.splitlines()[-1] == f"VMAF      {mean:.2f}"
 
 
+@pytest.mark.slow
 def test_rgb(rgb_source: Path, ffmpeg: str, with_vmaf: dict[str, str], tmp_path: Path) -> None:
     """Of its own planes, and nothing that is of luma."""
     coded, table, picture = (tmp_path / name for name in ("x.mkv", "frames.csv", "frames.png"))
@@ -169,6 +172,7 @@ def test_rgb(rgb_source: Path, ffmpeg: str, with_vmaf: dict[str, str], tmp_path:
     assert "differ in format: RGB and 4:4:4" in error_of(run, 2)
 
 
+@pytest.mark.slow
 def test_vmaf_of_what_it_cannot_judge(with_vmaf: dict[str, str], small_file: Path) -> None:
     """libvmaf dies of frames of 22x14."""
     run = hnv("metrics", small_file, small_file, env=with_vmaf)
@@ -185,6 +189,7 @@ def test_without_libvmaf(small_file: Path, tmp_path: Path) -> None:
     assert "ffmpeg with libvmaf on PATH" in error_of(failed, 2)
 
 
+@pytest.mark.slow
 def test_refusals(
     real_file: Path, encodes: list[tuple[Path, Path]], real_source: Path, tmp_path: Path
 ) -> None:

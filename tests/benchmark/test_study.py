@@ -47,6 +47,7 @@ def folder(clip: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_every_rate_is_kept(folder: Path) -> None:
     rows = list(csv.DictReader((folder / "points.csv").open()))
     assert len(rows) == 12 and {row["codec"] for row in rows} == {"hnv", *other_codecs.CODECS}
@@ -143,6 +144,7 @@ def test_bd_rate() -> None:
     assert math.isnan(bd_rate(curve, [*curve, (9000, 38.0)]))
 
 
+@pytest.mark.slow
 def test_interrupted_it_goes_on(clip: Path, tmp_path: Path) -> None:
     folder = tmp_path / "results"
     rates = "0.5,0.6,0.7,0.8,0.9,1"
@@ -177,6 +179,7 @@ def test_interrupted_it_goes_on(clip: Path, tmp_path: Path) -> None:
         (("-o", ".", "--codecs", "x264"), 2, "points.csv is no table of Points"),
     ],
 )
+@pytest.mark.slow
 def test_refusals(
     clip: Path, tmp_path: Path, arguments: tuple[str, ...], code: int, message: str
 ) -> None:
@@ -212,6 +215,7 @@ def test_a_codec_that_is_not_there(clip: Path, monkeypatch: pytest.MonkeyPatch) 
         other_codecs.check("svtav1", header, frame)
 
 
+@pytest.mark.slow
 def test_without_the_optional_packages(folder: Path, clip: Path, tmp_path: Path) -> None:
     """Nothing is measured again, as the table has it all."""
     other = tmp_path / "results"

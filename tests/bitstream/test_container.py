@@ -143,6 +143,7 @@ def test_every_flipped_bit() -> None:
                 reader.payload(chunk)
 
 
+@pytest.mark.slow
 def test_repaired_damage_never_escapes_the_exception_tree(small_file: Path) -> None:
     """Wrong values under right checksums: an HnervError, or frames that fail theirs."""
     data = small_file.read_bytes()

@@ -19,6 +19,7 @@ from hnervcodec.decoding.selection import parse_frames
 from hnervcodec.errors import Terminated, UsageError
 
 
+@pytest.mark.slow
 def test_real_frames_there_and_back(real_file: Path, real_source: Path, tmp_path: Path) -> None:
     pixels = 63 * 47 * 20
     assert 0.99 <= 8 * real_file.stat().st_size / pixels / 0.9 <= 1.0
@@ -47,6 +48,7 @@ def test_y4m_pipes_into_ffmpeg(real_file: Path, ffmpeg: str) -> None:
 
 
 @pytest.mark.parametrize("rate", [("--bpp", 1), ("--quality", 30)])
+@pytest.mark.slow
 def test_dry_run_writes_nothing(
     rate: tuple[object, ...], real_source: Path, tmp_path: Path
 ) -> None:
@@ -71,6 +73,7 @@ def test_dry_run_writes_nothing(
     assert re.fullmatch(r"time: about (\d+ s|\d+:\d\d min)", seconds) and run.stderr == b""
 
 
+@pytest.mark.slow
 def test_rgb_is_called_so(rgb_source: Path, tmp_path: Path) -> None:
     output = tmp_path / "x.hnv"
     run = hnv("encode", rgb_source, "-o", output, "--bpp", 1, "--preset", "ultrafast")
@@ -80,12 +83,14 @@ def test_rgb_is_called_so(rgb_source: Path, tmp_path: Path) -> None:
     assert json.loads(hnv("info", output, "--json").stdout)["video"]["is_rgb"] is True
 
 
+@pytest.mark.slow
 def test_dry_run_of_a_share(real_source: Path) -> None:
     options = ("--bpp", 1, "--preset", "ultrafast", "--segment", 4, "--scenecut", 0, "-q")
     said = hnv("encode", real_source, *options, "--segments", "2/3", "--dry-run").stdout.decode()
     assert said.startswith("5 frames in 1 segment\n")
 
 
+@pytest.mark.slow
 def test_encode_reads_y4m_from_stdin_and_writes_to_stdout(
     real_source: Path, ffmpeg: str, tmp_path: Path
 ) -> None:
@@ -112,6 +117,7 @@ def test_encode_reads_y4m_from_stdin_and_writes_to_stdout(
     assert hnv("decode", "-", "--format", "framemd5", input=run.stdout).stdout.count(b"\n") == 4
 
 
+@pytest.mark.slow
 def test_size_and_bitrate(real_source: Path, tmp_path: Path) -> None:
     out = tmp_path / "x.hnv"
     options = ["--preset", "ultrafast", "--limit", "8", "--skip", "2", "-y", "-q"]
@@ -132,6 +138,7 @@ def test_info_accounts_for_every_byte(real_file: Path) -> None:
     assert "63x47, 20 frames" in text and "bits per weight" in text
 
 
+@pytest.mark.slow
 def test_outputs_by_name(real_file: Path, tmp_path: Path) -> None:
     from hnervcodec.media.source import VideoSource
 
@@ -163,6 +170,7 @@ def test_version_names_what_matters() -> None:
         assert word in text
 
 
+@pytest.mark.slow
 def test_help_teaches() -> None:
     from hnervcodec.cli import cli
 
@@ -263,6 +271,7 @@ def test_decode_of_the_future(
         (("still.png", "-o", "x.hnv", "--bpp", "1", "--preset", "warp"), 2, "warp"),
     ],
 )
+@pytest.mark.slow
 def test_encode_refuses(
     odd_files: Path, arguments: tuple[str, ...], code: int, message: str
 ) -> None:
@@ -289,6 +298,7 @@ def test_encode_refuses(
         (("--device", "cuda:77"), 2, "not available"),
     ],
 )
+@pytest.mark.slow
 def test_decode_refuses(
     small_file: Path, arguments: tuple[str, ...], code: int, message: str
 ) -> None:
@@ -341,6 +351,7 @@ def test_a_closed_pipe_under_a_name(name: str, real_file: Path) -> None:
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.slow
 def test_interrupting_an_encode_leaves_nothing(tmp_path: Path, number: int, code: int) -> None:
     out = tmp_path / "x.hnv"
     rarely = (
@@ -393,6 +404,7 @@ def test_interrupted_within_exec(tmp_path: Path) -> None:
     assert (run.returncode, run.stderr.split(b"\n")[-2]) == (130, b"hnv: interrupted")
 
 
+@pytest.mark.slow
 def test_a_file_of_ours_is_no_source(small_file: Path, tmp_path: Path) -> None:
     run = hnv("encode", small_file, "-o", tmp_path / "x.hnv", "--bpp", 1, check=False)
     assert "is a .hnv file already" in error_of(run, 2)
@@ -476,6 +488,7 @@ def complete(*words: str, cwd: Path) -> list[str]:
     return run.stdout.decode().split()
 
 
+@pytest.mark.slow
 def test_completion_in_bash(tmp_path: Path) -> None:
     assert complete("enc", cwd=tmp_path) == ["encode"]
     assert complete("decode", "--f", cwd=tmp_path) == ["--frames", "--fps", "--format"]

@@ -27,6 +27,7 @@ def player(folder: Path, name: str, script: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("name", ["ffplay", "mpv"])
+@pytest.mark.slow
 def test_a_player_gets_the_frames(name: str, small_file: Path, tmp_path: Path) -> None:
     run = hnv("play", small_file, "--frames", "1-3", env=player(tmp_path, name, KEEPS))
     assert run.stderr == f"playing with {name}\n".encode()
@@ -38,17 +39,20 @@ def test_a_player_gets_the_frames(name: str, small_file: Path, tmp_path: Path) -
     assert str(small_file) in (tmp_path / "called").read_text()  # as the window's title
 
 
+@pytest.mark.slow
 def test_a_closed_window_is_a_quiet_end(small_file: Path, tmp_path: Path) -> None:
     env = player(tmp_path, "ffplay", "head -c 9 > /dev/null")
     assert hnv("play", small_file, "--frames", "0-4," * 500 + "0", "-q", env=env).stderr == b""
 
 
+@pytest.mark.slow
 def test_a_player_that_fails(small_file: Path, tmp_path: Path) -> None:
     env = player(tmp_path, "mpv", "echo warm-up >&2; echo no screen >&2; exit 2")
     run = hnv("play", small_file, "-q", env=env, check=False)
     assert error_of(run, 7) == "hnv: mpv failed: no screen\n"
 
 
+@pytest.mark.slow
 def test_interrupted(small_file: Path, tmp_path: Path) -> None:
     env = player(tmp_path, "ffplay", "echo $$ > {folder}/number; exec sleep 60")
     process = subprocess.Popen(

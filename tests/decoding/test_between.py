@@ -85,6 +85,7 @@ def test_retimed() -> None:
         retimed(video, Fraction(0), Fraction(1))
 
 
+@pytest.mark.slow
 def test_command(real_file: Path, tmp_path: Path) -> None:
     lines = hnv("decode", real_file, "--format", "framemd5").stdout.split()
     twice = hnv("decode", real_file, "--format", "framemd5", "--slow-motion", 2).stdout.split()
@@ -108,6 +109,7 @@ def test_command(real_file: Path, tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_every_second_frame(real_source: Path, tmp_path: Path) -> None:
     output = tmp_path / "x.hnv"
     run = hnv(
@@ -144,6 +146,7 @@ def test_rates_that_would_overflow_and_rates_of_phones() -> None:
         random_segment(video, 4).embeddings_at([Fraction(1, 1 << 32)])
 
 
+@pytest.mark.slow
 def test_every_so_many_that_nothing_lies_between(real_source: Path, tmp_path: Path) -> None:
     for every in (20, 19):
         hnv(

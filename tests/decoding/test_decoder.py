@@ -189,6 +189,7 @@ def resident() -> int:
     return int(pages) * resource.getpagesize()
 
 
+@pytest.mark.slow
 def test_random_access_loads_each_segment_once_at_most(
     ten_segments: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -218,6 +219,7 @@ def test_random_access_loads_each_segment_once_at_most(
     assert len(loads) == 10
 
 
+@pytest.mark.slow
 def test_pickle_threads_and_workers(ten_segments: Path) -> None:
     decoder = Decoder(ten_segments, dimension_order="NHWC")
     whole = decoder.get_all_frames().data

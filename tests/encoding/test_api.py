@@ -32,6 +32,7 @@ def test_its_options_are_those_of_the_command() -> None:
         assert ours[name].default == theirs[name].to_info_dict()["default"], name
 
 
+@pytest.mark.slow
 def test_a_path_gives_the_commands_file(real_source: Path, tmp_path: Path) -> None:
     seen: list[Any] = []
     files: set[str] = set()

@@ -23,6 +23,7 @@ def alone(real_source: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return output.read_bytes()
 
 
+@pytest.mark.slow
 def test_shares_are_joined(real_source: Path, alone: bytes, tmp_path: Path) -> None:
     parts = [tmp_path / f"{n}.hnv" for n in (1, 2, 3)]
     for n, part in enumerate(parts, 1):
@@ -37,6 +38,7 @@ def test_shares_are_joined(real_source: Path, alone: bytes, tmp_path: Path) -> N
     assert "same file" in error_of(hnv("join", *parts, "-o", parts[2], "-y", check=False), 2)
 
 
+@pytest.mark.slow
 def test_shares_that_are_none(real_source: Path, tmp_path: Path) -> None:
     for share, reason in (("1/1", ""), ("0/3", "2/4"), ("3/2", "2/4"), ("1", "2/4")):
         command = ("encode", real_source, "-o", tmp_path / "x.hnv", *OPTIONS, "--segments", share)
@@ -75,6 +77,7 @@ def test_only_like_files_are_joined(real_file: Path, small_file: Path, tmp_path:
     assert not (tmp_path / "x.hnv").exists()
 
 
+@pytest.mark.slow
 def test_a_finished_encode_is_not_done_again(
     real_source: Path, alone: bytes, tmp_path: Path
 ) -> None:
@@ -92,6 +95,7 @@ def test_a_finished_encode_is_not_done_again(
     assert "exists" in error_of(changed, 2)
 
 
+@pytest.mark.slow
 def test_another_mask_is_another_encode(real_source: Path, tmp_path: Path) -> None:
     output, mask = tmp_path / "x.hnv", tmp_path / "boxes.json"
     mask.write_text('[{"x": 0, "y": 0, "width": 5, "height": 5}]')
@@ -120,6 +124,7 @@ def test_another_copy_of_the_source(real_source: Path) -> None:
         task()
 
 
+@pytest.mark.slow
 def test_workers(real_source: Path, alone: bytes, tmp_path: Path) -> None:
     run = hnv("encode", real_source, "-o", tmp_path / "x.hnv", *OPTIONS, "--workers", "2")
     assert (tmp_path / "x.hnv").read_bytes() == alone
@@ -152,6 +157,7 @@ def wait(condition, *running: subprocess.Popen[bytes]) -> None:  # type: ignore[
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 def test_a_worker_dies(real_source: Path, alone: bytes, scheduler: Path, tmp_path: Path) -> None:
     output = tmp_path / "x.hnv"
     workers = [
@@ -203,6 +209,7 @@ def is_at_work(address: str, name: str) -> bool:
         return len(client.processing()[worker]) > 0
 
 
+@pytest.mark.slow
 def test_no_scheduler(real_source: Path, tmp_path: Path) -> None:
     command = ("encode", real_source, "-o", tmp_path / "x.hnv", *OPTIONS, "-q")
     run = hnv(*command, "--cluster", "tcp://127.0.0.1:9", check=False)

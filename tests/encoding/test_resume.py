@@ -47,6 +47,7 @@ def wait_for(run: subprocess.Popen[bytes], folder: Path, pattern: str) -> None:
         time.sleep(0.01)
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments(real_source: Path, undisturbed: bytes, tmp_path: Path) -> None:
     output, moments = tmp_path / "x.hnv", random.Random(1)
     folder = Path(f"{output}.job")
@@ -126,7 +127,7 @@ def test_job_folder(tmp_path: Path) -> None:
     job.close(is_finished=False)
     with pytest.raises(UsageError, match=r"another preset \('fast', now 'slow'\)"):
         JobFolder.open(output, {"preset": "slow"}, True, False)
-    with pytest.raises(UsageError, match="--resume"):
+    with pytest.raises(UsageError, match="`resume=True`"):
         JobFolder.open(output, {"preset": "fast"}, False, False)
     (job.folder / "job.json").write_text("[")
     with pytest.raises(UsageError, match="damaged"):
@@ -154,6 +155,7 @@ def test_a_folder_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
     assert (folder / "notes.txt").read_text() == "mine"
 
 
+@pytest.mark.slow
 def test_work_is_kept_until_the_output_has_its_name(
     real_source: Path, undisturbed: bytes, tmp_path: Path
 ) -> None:

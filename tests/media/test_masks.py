@@ -112,6 +112,7 @@ def damaged(real_source: Path, ffmpeg: str, tmp_path_factory: pytest.TempPathFac
     return made
 
 
+@pytest.mark.slow
 def test_nothing_of_what_is_masked_is_coded(damaged: list[Path], tmp_path: Path) -> None:
     mask = picture(tmp_path / "m.png", (63, 47), (20, 12, 32, 22), "L")
     coded = []
@@ -135,6 +136,7 @@ def test_nothing_of_what_is_masked_is_coded(damaged: list[Path], tmp_path: Path)
     assert coded[0] == coded[1]
 
 
+@pytest.mark.slow
 def test_inpaint(damaged: list[Path], real_source: Path, tmp_path: Path) -> None:
     mask = picture(tmp_path / "m.png", (63, 47), (20, 12, 32, 22), "L")
     output = tmp_path / "out.mkv"
@@ -156,6 +158,7 @@ def test_inpaint(damaged: list[Path], real_source: Path, tmp_path: Path) -> None
     assert made_error < given_error / 3
 
 
+@pytest.mark.slow
 def test_inpaint_refuses(damaged: list[Path], tmp_path: Path) -> None:
     small = picture(tmp_path / "m.png", (20, 20), (0, 0, 3, 3), "L")
     everything = picture(tmp_path / "all.png", (63, 47), (0, 0, 63, 47), "L")
@@ -179,6 +182,7 @@ def test_inpaint_refuses(damaged: list[Path], tmp_path: Path) -> None:
     assert not list(tmp_path.glob("*x.mkv*"))
 
 
+@pytest.mark.slow
 def test_a_mask_that_masks_nothing_is_noted(damaged: list[Path], tmp_path: Path) -> None:
     boxes = tmp_path / "late.json"
     boxes.write_text(json.dumps([{"x": 2, "y": 2, "width": 8, "height": 8, "first": 20}]))
@@ -200,6 +204,7 @@ def test_a_mask_that_masks_nothing_is_noted(damaged: list[Path], tmp_path: Path)
         assert (f"note: {boxes} masks nothing in these frames" in run.stderr.decode()) is noted
 
 
+@pytest.mark.slow
 def test_inpaint_to_pictures(damaged: list[Path], tmp_path: Path) -> None:
     mask = picture(tmp_path / "m.png", (63, 47), (20, 12, 32, 22), "L")
     options = ("--mask", mask, "--preset", "ultrafast", "--bpp", 0.9, "-q")
@@ -215,6 +220,7 @@ def test_inpaint_to_pictures(damaged: list[Path], tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["out.mkv", "%05d.png"])
+@pytest.mark.slow
 def test_inpaint_asks_once(name: str, damaged: list[Path], tmp_path: Path) -> None:
     mask = picture(tmp_path / "m.png", (63, 47), (20, 12, 32, 22), "L")
     existing = tmp_path / name.replace("%05d", "00000")
@@ -256,6 +262,7 @@ def test_a_mask_video_that_is_too_short_is_refused_at_once(
     assert run.returncode == 6 and not output.exists()
 
 
+@pytest.mark.slow
 def test_frames_that_are_wholly_masked(real_source: Path, tmp_path: Path) -> None:
     path = tmp_path / "m.json"
     path.write_text('[{"x": 0, "y": 0, "width": 63, "height": 47, "first": 3, "last": 9}]')

@@ -110,7 +110,7 @@ def test_defaults_of_an_encoder() -> None:
     assert other.options == {"b": "1M"} and other.pixel_format == "yuv444p10le"
     with pytest.raises(UsageError):
         choose("mp4", deep, ["crf", "20"])
-    with pytest.raises(UsageError, match="--fps 50"):
+    with pytest.raises(UsageError, match="`fps` 50"):
         choose("gif", VideoHeader(64, 48, 1, Fraction(60)))
 
 

@@ -73,6 +73,7 @@ def test_any_geometry(size: tuple[int, int], chroma: int, depth: int) -> None:
     assert scan(header, [planes] * 5, 2, CUT) == [2, 3]
 
 
+@pytest.mark.slow
 def test_encode_follows_the_scenes(film: tuple[VideoHeader, list[Planes]]) -> None:
     header, frames = film
     small = replace(header, width=64, height=48)

@@ -87,6 +87,7 @@ def test_size_counts_the_sound(phone: tuple[Path, Path]) -> None:
     assert run.returncode == 2 and b"--audio none" in run.stderr
 
 
+@pytest.mark.slow
 def test_shares_with_sound_are_joined(phone: tuple[Path, Path], tmp_path: Path) -> None:
     parts = [tmp_path / f"{n}.hnv" for n in (1, 2)]
     for n, part in enumerate(parts, 1):
@@ -143,6 +144,7 @@ def test_shares_with_sound_are_joined(phone: tuple[Path, Path], tmp_path: Path) 
     assert run.returncode == 2 and b"differ in rotation" in run.stderr
 
 
+@pytest.mark.slow
 def test_another_frame_rate_keeps_the_sound(tmp_path: Path) -> None:
     source, coded = make(BY_NAME["two.mkv"], tmp_path, 6), tmp_path / "x.hnv"
     hnv("encode", source, "-o", coded, "--bpp", 2, "--preset", "ultrafast", "--threads", 1)

@@ -50,6 +50,7 @@ def by_reference(data: bytes) -> list[str] | str:
         return error.kind
 
 
+@pytest.mark.slow
 def test_every_vector(capsys: pytest.CaptureFixture[str]) -> None:
     for path in FILES:
         expected, data = expected_of(path), path.read_bytes()
@@ -105,6 +106,7 @@ MISREADINGS = [  # of the specification, as changes to the reference decoder
 
 
 @pytest.mark.parametrize(("right", "wrong"), MISREADINGS)
+@pytest.mark.slow
 def test_vectors_notice_a_misreading(right: str, wrong: str) -> None:
     path = ROOT / "spec/refdec.py"
     source = path.read_text()
@@ -125,6 +127,7 @@ def by_misreading(decoder: types.ModuleType, path: Path) -> list[str] | str:
         return repr(error)
 
 
+@pytest.mark.slow
 def test_vectors_are_what_their_maker_makes() -> None:
     """The bytes we write have not changed, and nobody edited a vector by hand."""
     for folder, vectors in (("valid", make_vectors.valid()), ("faulty", make_vectors.faulty())):
@@ -155,6 +158,7 @@ def refdec_command(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(list(map(str, command)), capture_output=True, text=True)
 
 
+@pytest.mark.slow
 def test_reference_decoder_s_lines_are_the_product_s(real_file: Path, tmp_path: Path) -> None:
     theirs = refdec_command(real_file, "-o", tmp_path / "out.yuv")
     assert theirs.returncode == 0, theirs.stderr

@@ -19,12 +19,14 @@ def output(name: str, folder: Path) -> str:
     return run.stdout
 
 
+@pytest.mark.slow
 def test_training_loader(tmp_path: Path) -> None:
     text = output("training_loader.py", tmp_path)
     found = re.fullmatch(r"72 frames, \d+ frames/s; loss ([\d.]+) -> ([\d.]+)\n", text)
     assert found and float(found[2]) < 0.9 * float(found[1])
 
 
+@pytest.mark.slow
 def test_frame_server(tmp_path: Path) -> None:
     assert output("frame_server.py", tmp_path).startswith("frames.png: ")
     with Image.open(tmp_path / "frames.png") as picture:
@@ -33,6 +35,7 @@ def test_frame_server(tmp_path: Path) -> None:
     assert all(high - low > 100 for low, high in colours)
 
 
+@pytest.mark.slow
 def test_compare_x265(tmp_path: Path) -> None:
     lines = output("compare_x265.py", tmp_path).splitlines()
     rows = [re.fullmatch(r"(\w+) +([\d,]+) bytes  PSNR ([\d.]+) .*", line) for line in lines]

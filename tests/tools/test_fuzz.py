@@ -113,6 +113,7 @@ def test_any_bytes(data: bytes, signed: bool) -> None:
 
 @fuzz
 @given(st.data())
+@pytest.mark.slow
 def test_random_files_decode_alike(data: st.DataObject) -> None:
     """Networks, sizes and formats of any kind, whole: valid, and the same bytes."""
     small = st.integers(1, 4)
