@@ -44,7 +44,7 @@ ENCODER = (
 )  # fmt: skip
 # The encoder that made the same files before its modules moved into packages (commit 535925a), by
 # the hash of the one that these moves and splits ended in.
-MOVED = {"NEW": "OLD"}
+MOVED = {"58769476d0e4": "9ad67ed20ed2"}
 
 
 CRF = {"libx264": (23, 28, 33, 38, 43), "libx265": (23, 28, 33, 38, 43),
