@@ -216,10 +216,8 @@ def encode_variant(
     job: Job, header: VideoHeader, source: list[Planes], file: BinaryIO
 ) -> EncodeResult:
     """`encode` as the command calls it, or with one technique of ABLATIONS taken away."""
-    name, ablation = job.preset, ABLATIONS[job.variant] if job.variant else Ablation()
-    if job.variant:
-        name = f"{job.preset}, {job.variant}"
-        presets.PRESETS[name] = ablation.apply(presets.PRESETS[job.preset])
+    ablation = ABLATIONS[job.variant] if job.variant else Ablation()
+    preset = ablation.apply(presets.PRESETS[job.preset])
     last = 0.0
 
     def report(number: int, progress: Progress) -> None:
@@ -238,7 +236,7 @@ def encode_variant(
             source,
             file,
             Settings(
-                preset=name,
+                preset=preset,
                 bytes_per_frame=job.rate * header.width * header.height / 8,
                 **ablation.arguments,
             ),
