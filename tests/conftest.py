@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from running import EXCERPT, hnv
+from running import EXCERPT, Args, hnv
 from vectors import make_file, make_video, random_segment
 
 
@@ -35,14 +35,15 @@ def small_file(tmp_path: Path) -> Path:
 def ffmpeg() -> str:
     import imageio_ffmpeg
 
-    return imageio_ffmpeg.get_ffmpeg_exe()
+    path: str = imageio_ffmpeg.get_ffmpeg_exe()
+    return path
 
 
 @pytest.fixture(scope="session")
 def real_source(tmp_path_factory: pytest.TempPathFactory, ffmpeg: str) -> Path:
     """20 real frames at 63x47 (odd on purpose), lossless."""
     path = tmp_path_factory.mktemp("clips") / "bunny63.mkv"
-    command = [ffmpeg, "-v", "error", "-i", EXCERPT, "-vf", "scale=63:47:flags=area"]
+    command: Args = [ffmpeg, "-v", "error", "-i", EXCERPT, "-vf", "scale=63:47:flags=area"]
     subprocess.run([*command, "-frames:v", "20", "-c:v", "ffv1", path], check=True)
     return path
 
@@ -51,7 +52,7 @@ def real_source(tmp_path_factory: pytest.TempPathFactory, ffmpeg: str) -> Path:
 def rgb_source(tmp_path_factory: pytest.TempPathFactory, ffmpeg: str) -> Path:
     """8 real frames at 64x48 in RGB, lossless."""
     path = tmp_path_factory.mktemp("clips") / "rgb.mkv"
-    command = [ffmpeg, "-v", "error", "-i", EXCERPT, "-vf", "scale=64:48,format=gbrp"]
+    command: Args = [ffmpeg, "-v", "error", "-i", EXCERPT, "-vf", "scale=64:48,format=gbrp"]
     subprocess.run([*command, "-frames:v", "8", "-c:v", "ffv1", path], check=True)
     return path
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from running import EXCERPT, error_of, hnv
+from running import EXCERPT, Args, error_of, hnv
 
 from hnervcodec.benchmark.frame_quality import Comparison
 from hnervcodec.benchmark.vmaf import find
@@ -38,7 +38,7 @@ def encodes(
 
 
 def ffmpegs(ffmpeg: str, reference: Path, distorted: Path) -> dict[str, float]:
-    command = [
+    command: Args = [
         ffmpeg,
         "-hide_banner",
         "-i",
@@ -132,8 +132,8 @@ def test_vmaf_is_ffmpegs(
     text = hnv("metrics", source, coded, "--vmaf", "--csv", table, env=with_vmaf).stdout.decode()
     log = tmp_path / "log.json"
     graph = f"libvmaf=log_fmt=json:log_path={log}"
-    command = [ffmpeg, "-v", "error", "-i", coded, "-i", source, "-lavfi", graph, "-f", "null"]
-    subprocess.run([*command, "-"], check=True)
+    command: Args = [ffmpeg, "-v", "error", "-i", coded, "-i", source, "-lavfi", graph]
+    subprocess.run([*command, "-f", "null", "-"], check=True)
     theirs = json.loads(log.read_text())
     wanted = [frame["metrics"]["vmaf"] for frame in theirs["frames"]]
     found = [float(row["vmaf"]) for row in csv.DictReader(table.open())]

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from running import EXCERPT, error_of, heed_interrupts, hnv
+from running import EXCERPT, Args, error_of, heed_interrupts, hnv
 
 from hnervcodec.benchmark import other_codecs
 from hnervcodec.benchmark.bd_rate import bd_rate
@@ -29,7 +29,7 @@ OPTIONS = ("--bpp", "0.6,0.9,1.4", "--preset", "ultrafast")
 def clip(ffmpeg: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """12 real frames of 64x48, lossless."""
     path = tmp_path_factory.mktemp("clip") / "clip.mkv"
-    command = [ffmpeg, "-v", "error", "-i", EXCERPT, "-vf", "scale=64:48:flags=area"]
+    command: Args = [ffmpeg, "-v", "error", "-i", EXCERPT, "-vf", "scale=64:48:flags=area"]
     subprocess.run([*command, "-frames:v", "12", "-c:v", "ffv1", path], check=True)
     return path
 
@@ -223,7 +223,7 @@ def test_without_the_optional_packages(folder: Path, clip: Path, tmp_path: Path)
     (other / "points.csv").write_bytes((folder / "points.csv").read_bytes())
     missing = "import sys; sys.modules.update(bjontegaard=None, matplotlib=None); "
     code = missing + "from hnervcodec.cli import main; main()"
-    command = [sys.executable, "-c", code, "compare", clip, "-o", other, *OPTIONS]
+    command: Args = [sys.executable, "-c", code, "compare", clip, "-o", other, *OPTIONS]
     run = subprocess.run(command, capture_output=True)
     assert run.returncode == 0 and run.stdout.count(b"\n") == 14
     first, second = run.stderr.decode().splitlines()

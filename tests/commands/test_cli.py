@@ -12,7 +12,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from running import EXCERPT, ROOT, error_of, heed_interrupts, hnv
+from running import EXCERPT, ROOT, Args, error_of, heed_interrupts, hnv
 
 from hnervcodec import cli
 from hnervcodec.decoding.selection import parse_frames
@@ -94,7 +94,7 @@ def test_dry_run_of_a_share(real_source: Path) -> None:
 def test_encode_reads_y4m_from_stdin_and_writes_to_stdout(
     real_source: Path, ffmpeg: str, tmp_path: Path
 ) -> None:
-    command = [ffmpeg, "-v", "error", "-i", real_source, "-f", "yuv4mpegpipe", "-"]
+    command: Args = [ffmpeg, "-v", "error", "-i", real_source, "-f", "yuv4mpegpipe", "-"]
     y4m = subprocess.run(command, capture_output=True, check=True).stdout
     run = hnv(
         "encode",
@@ -201,9 +201,9 @@ def odd_files(tmp_path_factory: pytest.TempPathFactory, ffmpeg: str) -> Path:
     folder = tmp_path_factory.mktemp("odd")
     (folder / "text.txt").write_text("hello, this is no video\n" * 50)
     (folder / "empty").write_bytes(b"")
-    tone = ["-f", "lavfi", "-i", "sine=duration=1", "-c:a", "pcm_s16le", folder / "tone.wav"]
+    tone: Args = ["-f", "lavfi", "-i", "sine=duration=1", "-c:a", "pcm_s16le", folder / "tone.wav"]
     subprocess.run([ffmpeg, "-v", "error", *tone], check=True)
-    still = ["-i", EXCERPT, "-frames:v", "1", folder / "still.png"]
+    still: Args = ["-i", EXCERPT, "-frames:v", "1", folder / "still.png"]
     subprocess.run([ffmpeg, "-v", "error", *still], check=True)
     (folder / "noframes.y4m").write_bytes(b"YUV4MPEG2 W64 H48 F25:1 Ip A0:0 C420jpeg\n")
     return folder

@@ -103,7 +103,8 @@ def test_the_moment_before_a_frame_shows_the_one_before(real_file: Path) -> None
         assert decoder.get_frame_played_at(0.8 - 1e-7).index == 19
         assert decoder.get_frame_played_at(0.8 - 1e-7, interpolate=True).index == 19
         assert decoder.get_frame_played_at(0.2 - 1e-9).index == 4
-        assert decoder[np.int64(3)].shape == decoder[torch.tensor(3)].shape == (3, 47, 63)
+        for index in (np.int64(3), torch.tensor(3)):
+            assert decoder[index].shape == (3, 47, 63)  # type: ignore[index]
         with pytest.raises(IndexError):
             next(decoder.frames([-1]))
 

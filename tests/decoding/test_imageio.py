@@ -32,7 +32,7 @@ def test_frames(real_file: Path) -> None:
 def test_facts(real_file: Path) -> None:
     every, one = iio.improps(real_file), iio.improps(real_file, index=4)
     assert (every.shape, every.n_images, every.is_batch) == ((20, 47, 63, 3), 20, True)
-    assert (one.shape, one.dtype, one.is_batch) == ((47, 63, 3), np.uint8, False)
+    assert (one.shape, one.dtype, one.is_batch) == ((47, 63, 3), np.dtype(np.uint8), False)
     facts = iio.immeta(real_file)
     assert (facts["fps"], facts["duration"], facts["frames"]) == (25.0, 0.8, 20)
     assert facts["codec"] == "hnv" and "chroma" not in facts

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from running import EXCERPT, hnv
+from running import EXCERPT, Args, hnv
 
 from hnervcodec import Decoder, EncodeResult, encode
 from hnervcodec.bitstream.headers import VideoHeader
@@ -18,7 +18,7 @@ from hnervcodec.errors import HnervError, SourceError, UsageError
 from hnervcodec.media.colour import PlaneConverter, RgbConverter
 from hnervcodec.media.source import VideoSource
 
-FAST = {"preset": "ultrafast", "threads": 1}
+FAST: dict[str, Any] = {"preset": "ultrafast", "threads": 1}
 
 
 def test_its_options_are_those_of_the_command() -> None:
@@ -91,7 +91,7 @@ def test_rgb_to_planes_and_back() -> None:
     assert [p.shape for p in planes] == [(48, 64), (24, 32), (24, 32)]
     back = RgbConverter(video)(planes).astype(int)
     assert np.abs(back - smooth)[2:-2, 2:-2].max() <= 4
-    red = PlaneConverter(video)(np.broadcast_to(np.uint8([255, 0, 0]), (48, 64, 3)))
+    red = PlaneConverter(video)(np.broadcast_to(np.array([255, 0, 0], np.uint8), (48, 64, 3)))
     assert [int(p[20, 20]) for p in red] == [63, 102, 240]  # BT.709, limited range
 
 
@@ -107,7 +107,7 @@ def test_planes(real_source: Path, tmp_path: Path) -> None:
 
 def test_what_is_lost_is_said(ffmpeg: str, tmp_path: Path) -> None:
     path = tmp_path / "x.mkv"
-    command = [ffmpeg, "-v", "error", "-i", EXCERPT, "-vf", "scale=64:48,format=yuv411p"]
+    command: Args = [ffmpeg, "-v", "error", "-i", EXCERPT, "-vf", "scale=64:48,format=yuv411p"]
     subprocess.run([*command, "-frames:v", "3", "-c:v", "ffv1", path], check=True)
     result = encode(path, io.BytesIO(), bpp=2, **FAST)
     assert len(result.notes) == 1 and "yuv411p is converted" in result.notes[0]
@@ -162,7 +162,7 @@ PLANES = (np.zeros((16, 16), np.uint8), *[np.zeros((8, 8), np.uint8)] * 2)
 )
 def test_wrong_arguments(
     source: object,
-    options: dict[str, object],
+    options: dict[str, Any],
     error: type[HnervError],
     message: str,
     tmp_path: Path,
@@ -177,7 +177,7 @@ def test_an_interrupted_encode_goes_on(real_source: Path, tmp_path: Path) -> Non
         if number == 1:
             raise KeyboardInterrupt
 
-    options = {"bpp": 2, "limit": 8, "segment": 4, **FAST}
+    options: dict[str, Any] = {"bpp": 2, "limit": 8, "segment": 4, **FAST}
     with pytest.raises(KeyboardInterrupt):
         encode(real_source, tmp_path / "x.hnv", on_progress=interrupt, **options)
     assert [path.name for path in tmp_path.iterdir()] == ["x.hnv.job"]

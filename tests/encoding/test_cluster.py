@@ -10,7 +10,7 @@ from pathlib import Path
 from unittest import mock
 
 import pytest
-from running import error_of, hnv
+from running import Args, error_of, hnv
 
 OPTIONS = ("--bpp", "1.2", "--preset", "ultrafast", "--segment", "4", "--scenecut", "0",
            "--threads", "1")  # fmt: skip
@@ -176,8 +176,8 @@ def test_a_worker_dies(real_source: Path, alone: bytes, scheduler: Path, tmp_pat
     ]
     address = json.loads(scheduler.read_text())["address"]
     wait(lambda: count_workers(address) == 3, *workers)
-    command = [sys.executable, "-m", "hnervcodec", "encode", real_source, "-o", output, *OPTIONS]
-    run = subprocess.Popen([*command, "--cluster", address], stderr=subprocess.PIPE)
+    command: Args = [sys.executable, "-m", "hnervcodec", "encode", real_source, "-o", output]
+    run = subprocess.Popen([*command, *OPTIONS, "--cluster", address], stderr=subprocess.PIPE)
     try:
         assert run.stderr is not None
         while b"at work" not in run.stderr.readline():

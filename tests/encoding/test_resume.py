@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from running import error_of, heed_interrupts, hnv
+from running import Args, error_of, heed_interrupts, hnv
 
 from hnervcodec.encoding import job_folder
 from hnervcodec.encoding.job_folder import JobFolder
@@ -26,7 +26,7 @@ OPTIONS = ("--bpp", "0.9", "--preset", "ultrafast", "--segment", "8", "--threads
 
 
 def start(source: Path, output: Path, *more: str, interval: float = 0) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-c", OFTEN.format(interval), "encode", source, "-o", output]
+    command: Args = [sys.executable, "-c", OFTEN.format(interval), "encode", source, "-o", output]
     return subprocess.Popen(
         [*command, *OPTIONS, *more], stderr=subprocess.PIPE, preexec_fn=heed_interrupts
     )
@@ -168,8 +168,8 @@ def test_work_is_kept_until_the_output_has_its_name(
         "    real(n)\n"
         "os.fsync = fsync; cli.main()"
     )
-    command = [sys.executable, "-c", failing, "encode", real_source, "-o", output, *OPTIONS, "-q"]
-    run = subprocess.run(command, capture_output=True, check=False)
+    command: Args = [sys.executable, "-c", failing, "encode", real_source, "-o", output, *OPTIONS]
+    run = subprocess.run([*command, "-q"], capture_output=True, check=False)
     assert "No space left" in error_of(run, 7)
     assert [path.name for path in tmp_path.iterdir()] == ["x.hnv.job"]
     hnv("encode", real_source, "-o", output, *OPTIONS, "--resume")
@@ -189,7 +189,7 @@ def test_a_checkpoint_that_cannot_be_written_is_said(
         "os.fsync = fsync; fit_state.INTERVAL = 0; cli.main()"
     )
     output = tmp_path / "x.hnv"
-    command = [sys.executable, "-c", failing, "encode", real_source, "-o", output, *OPTIONS]
+    command: Args = [sys.executable, "-c", failing, "encode", real_source, "-o", output, *OPTIONS]
     run = subprocess.run(command, capture_output=True, check=True)
     said = [line for line in run.stderr.decode().splitlines() if line.startswith("note:")]
     assert said and all("would be lost" in line and "No space left" in line for line in said)

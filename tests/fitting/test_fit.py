@@ -3,6 +3,7 @@
 import io
 from dataclasses import replace
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
@@ -95,7 +96,7 @@ def test_the_same_seed_gives_the_same_bytes(frames: np.ndarray) -> None:
     assert first == second != other
 
 
-def plane_psnrs(frames: np.ndarray, **changes: float) -> list[float]:
+def plane_psnrs(frames: np.ndarray, **changes: Any) -> list[float]:
     fitted, _ = small_fit(frames, updates_per_frame=8, **changes)
     decoded = Synthesis(quantize(fitted, VIDEO, 0), VIDEO).packed(range(len(frames)))
     squared = np.square(decoded[..., :24, :32].astype(float) - frames).mean((0, 2, 3))
@@ -122,7 +123,7 @@ def test_ms_ssim_of_real_frames() -> None:
 
 @pytest.mark.slow
 def test_tuning_for_structure_raises_it(frames: np.ndarray) -> None:
-    def structure(**changes: float) -> float:
+    def structure(**changes: Any) -> float:
         fitted, _ = small_fit(frames, **changes)
         decoded = Synthesis(quantize(fitted, VIDEO, 0), VIDEO).packed(range(len(frames)))
         luma = (torch.from_numpy(x[:, :4].astype(np.float32)) / 255 for x in (decoded, frames))

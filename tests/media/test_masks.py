@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from running import error_of, hnv
+from running import Args, error_of, hnv
 from vectors import make_video
 
 from hnervcodec.errors import SourceError
@@ -106,7 +106,7 @@ def damaged(real_source: Path, ffmpeg: str, tmp_path_factory: pytest.TempPathFac
     for colour in ("black", "white"):
         path = tmp_path_factory.mktemp("damaged") / f"{colour}.mkv"
         box = f"drawbox=x=20:y=12:w=12:h=10:c={colour}:t=fill"
-        command = [ffmpeg, "-v", "error", "-i", real_source, "-vf", box, "-c:v", "ffv1", path]
+        command: Args = [ffmpeg, "-v", "error", "-i", real_source, "-vf", box, "-c:v", "ffv1", path]
         subprocess.run(command, check=True)
         made.append(path)
     return made
@@ -226,7 +226,7 @@ def test_inpaint_asks_once(name: str, damaged: list[Path], tmp_path: Path) -> No
     existing = tmp_path / name.replace("%05d", "00000")
     existing.write_text("mine")
     terminal, side = pty.openpty()
-    command = [
+    command: Args = [
         sys.executable,
         "-m",
         "hnervcodec",

@@ -38,6 +38,7 @@ def test_others_play_it(name: str, least: float, real_file: Path, tmp_path: Path
             container.streams.video[0].codec.canonical_name
             == {"x.webm": "av1", "x.gif": "gif", "x.mp4": "h264"}[name]
         )
+        assert container.duration is not None
         assert float(container.duration) / av.time_base == pytest.approx(0.2, abs=0.011)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from running import EXCERPT, hnv
+from running import EXCERPT, Args, hnv
 from vectors import make_file, make_video, random_segment
 
 from hnervcodec.bitstream.headers import VideoHeader
@@ -107,7 +107,7 @@ def test_sources_of_every_format(
     wanted: str, chroma: int, depth: int, tmp_path: Path, ffmpeg: str
 ) -> None:
     path = tmp_path / "source.nut"
-    command = [ffmpeg, "-v", "error", "-i", EXCERPT, "-vf", "scale=33:21", "-frames:v", "2"]
+    command: Args = [ffmpeg, "-v", "error", "-i", EXCERPT, "-vf", "scale=33:21", "-frames:v", "2"]
     subprocess.run([*command, "-pix_fmt", wanted, "-c:v", "rawvideo", path], check=True)
     with VideoSource(path) as source:
         header = source.header
@@ -147,7 +147,7 @@ def test_a_part_is_found_where_it_is(name: str, tmp_path: Path, ffmpeg: str) -> 
     """Frames from an entry on are those of a decode from the beginning."""
     options, quick = CODED[name]
     path = tmp_path / name
-    command = [ffmpeg, "-v", "error", "-i", EXCERPT, "-vf", "scale=64:48", "-frames:v", "60"]
+    command: Args = [ffmpeg, "-v", "error", "-i", EXCERPT, "-vf", "scale=64:48", "-frames:v", "60"]
     subprocess.run([*command, *options, path], check=True)
     entries, digests = [], []
     with VideoSource(path) as source:
@@ -158,8 +158,9 @@ def test_a_part_is_found_where_it_is(name: str, tmp_path: Path, ffmpeg: str) -> 
     found = 0
     for n in range(1, 60, 7):
         with VideoSource(path, skip=n, limit=5, entry=entries[n]) as source:
-            assert entries[n] is not None
-            found += source._from_entry(entries[n]) is not None
+            entry = entries[n]
+            assert entry is not None
+            found += source._from_entry(entry) is not None
         with VideoSource(path, skip=n, limit=5, entry=entries[n]) as source:
             part = [hashlib.md5(plane_bytes(planes)).digest() for planes in source.frames()]
         assert part == digests[n : n + 5], n
@@ -179,8 +180,8 @@ def test_repeated_timestamps_are_no_way_to_find_frames(tmp_path: Path, ffmpeg: s
             part = tmp_path / f"{start}.ts"
             graph = f"[0]trim=start_frame={start},setpts=PTS-STARTPTS,scale=64:48[a];[1][a]concat"
             black = "color=black:size=64x48:rate=25:duration=1,format=yuv420p"
-            command = [ffmpeg, "-v", "error", "-i", EXCERPT, "-f", "lavfi", "-i", black]
-            options = ["-filter_complex", graph, "-frames:v", "50", "-c:v", "libx264", part]
+            command: Args = [ffmpeg, "-v", "error", "-i", EXCERPT, "-f", "lavfi", "-i", black]
+            options: Args = ["-filter_complex", graph, "-frames:v", "50", "-c:v", "libx264", part]
             subprocess.run([*command, *options], check=True)
             file.write(part.read_bytes())
     for limit, known in ((None, 0), (10, 0)):
@@ -194,7 +195,7 @@ def test_changed_geometry_is_refused(tmp_path: Path, ffmpeg: str) -> None:
     parts = []
     for size in ("64x48", "32x24"):
         part = tmp_path / f"{size}.h264"
-        command = [ffmpeg, "-v", "error", "-i", EXCERPT, "-s", size, "-frames:v", "3"]
+        command: Args = [ffmpeg, "-v", "error", "-i", EXCERPT, "-s", size, "-frames:v", "3"]
         subprocess.run([*command, "-c:v", "libx264", part], check=True)
         parts.append(part.read_bytes())
     joined = tmp_path / "joined.h264"
@@ -205,7 +206,7 @@ def test_changed_geometry_is_refused(tmp_path: Path, ffmpeg: str) -> None:
 
 def test_psnr_agrees_with_ffmpeg(tmp_path: Path, ffmpeg: str) -> None:
     coarse = tmp_path / "coarse.mkv"
-    command = [ffmpeg, "-v", "error", "-i", EXCERPT, "-c:v", "libx264", "-crf", "40", coarse]
+    command: Args = [ffmpeg, "-v", "error", "-i", EXCERPT, "-c:v", "libx264", "-crf", "40", coarse]
     subprocess.run(command, check=True)
     command = [ffmpeg, "-i", coarse, "-i", EXCERPT, "-lavfi", "psnr", "-f", "null", "-"]
     log = subprocess.run(command, capture_output=True, check=True).stderr.decode()

@@ -16,7 +16,7 @@ import pytest
 import refdec
 import sources
 from beside import EXTRAS, FAULTS, INFO, SOUND, TIMES, faulty_file, file_with
-from running import hnv
+from running import Args, hnv
 from sources import ROWS, Row, facts, make
 from vectors import join, split
 
@@ -274,7 +274,7 @@ def test_subtitles_are_carried(tmp_path: Path, ffmpeg: str) -> None:
     plain, text = make(BY_NAME["plain.mp4"], tmp_path, 5), tmp_path / "x.srt"
     text.write_text("1\n00:00:00,040 --> 00:00:00,120\nhello\n\n")
     source = tmp_path / "subtitled.mkv"
-    command = [ffmpeg, "-v", "error", "-i", plain, "-i", text, "-map", "0", "-map", "1"]
+    command: Args = [ffmpeg, "-v", "error", "-i", plain, "-i", text, "-map", "0", "-map", "1"]
     subprocess.run([*command, "-c:v", "copy", "-c:s", "srt", source], check=True)
     coded = encoded(source)
     said = sources.hnv("decode", coded, "-o", tmp_path / "x.mp4")
@@ -288,7 +288,7 @@ def test_subtitles_are_carried(tmp_path: Path, ffmpeg: str) -> None:
 def test_sound_of_mpeg_streams(tmp_path: Path, ffmpeg: str) -> None:
     """Its AAC comes out without ADTS's headers, and decodes to the same samples."""
     phone, source = make(BY_NAME["phone.mp4"], tmp_path, 5), tmp_path / "x.ts"
-    command = [ffmpeg, "-v", "error", "-i", phone, "-c", "copy", source]
+    command: Args = [ffmpeg, "-v", "error", "-i", phone, "-c", "copy", source]
     subprocess.run(command, check=True)
     made = tmp_path / "x.mp4"
     sources.hnv("decode", encoded(source), "-o", made)
@@ -308,7 +308,9 @@ def test_rgb_is_lossless(form: str, depth: int, tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     path, again = tmp_path / "x.nut", tmp_path / "y.mkv"
     size = (47, 63, 3)
-    noise = rng.integers(0, 1 << depth, size).astype(np.uint8 if depth == 8 else np.uint16)
+    noise: np.ndarray = rng.integers(0, 1 << depth, size).astype(
+        np.uint8 if depth == 8 else np.uint16
+    )
     with av.open(str(path), "w") as out:
         stream = out.add_stream("rawvideo", rate=25)
         stream.width, stream.height, stream.pix_fmt = 63, 47, form
@@ -479,7 +481,7 @@ def test_faults_are_refused_without_asserts(tmp_path: Path) -> None:
         "        print(name)\n"
         "    except FileError: pass\n"
     )
-    command = [sys.executable, "-O", "-c", program, *(tmp_path / name for name in beside)]
+    command: Args = [sys.executable, "-O", "-c", program, *(tmp_path / name for name in beside)]
     run = subprocess.run(command, check=True, capture_output=True, timeout=60)
     assert run.stdout == b"" and len(beside) > 10
 

@@ -14,6 +14,7 @@ from hnervcodec.bitstream import levels
 ROOT = Path(__file__).resolve().parents[2]
 EXCERPT = ROOT / "tests/data/bunny.mp4"  # of Big Buck Bunny
 LEVEL = levels.LEVELS[10]
+Args = list[str | Path]  # what subprocess runs
 
 
 def hnv(

@@ -4,16 +4,17 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import cast
 
 import pytest
 from PIL import Image
-from running import ROOT
+from running import ROOT, Args
 
 EXAMPLES = ROOT / "tools/examples"
 
 
 def output(name: str, folder: Path) -> str:
-    command = [sys.executable, EXAMPLES / name]
+    command: Args = [sys.executable, EXAMPLES / name]
     run = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
     assert run.returncode == 0, run.stderr
     return run.stdout
@@ -31,7 +32,7 @@ def test_frame_server(tmp_path: Path) -> None:
     assert output("frame_server.py", tmp_path).startswith("frames.png: ")
     with Image.open(tmp_path / "frames.png") as picture:
         assert picture.size == (4 * 160, 80)
-        colours = picture.convert("RGB").getextrema()
+        colours = cast(tuple[tuple[int, int], ...], picture.convert("RGB").getextrema())
     assert all(high - low > 100 for low, high in colours)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from typing import Any
@@ -166,7 +166,7 @@ class _Pipe(io.BytesIO):
 
 def make_file(
     video: VideoHeader,
-    parts: list[QuantizedSegment | tuple[bytes, int]],
+    parts: Sequence[QuantizedSegment | tuple[bytes, int]],
     level: int = 10,
     streamed: bool = False,
 ) -> bytes:
