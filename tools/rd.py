@@ -36,16 +36,12 @@ from hnervcodec.planes import Planes, plane_bytes
 ENCODER = (
     "bitstream/architecture", "bitstream/container", "bitstream/fields", "bitstream/headers",
     "bitstream/levels", "bitstream/range_coding", "bitstream/segment",
-    "encoding/encoder", "encoding/plan", "encoding/segment_encoder",
+    "encoding/defaults", "encoding/encoder", "encoding/plan", "encoding/segment_encoder",
     "fitting/analysis_network", "fitting/final_rounding", "fitting/fit", "fitting/loss",
     "fitting/model_choice", "fitting/presets", "fitting/quality_target", "fitting/quantization",
     "fitting/rate_model", "fitting/synthesis_network", "metrics/ms_ssim", "planes",
-    "synthesis/tables",
+    "synthesis/tables", "system/devices",
 )  # fmt: skip
-# The encoder that made the same files before its modules moved into packages (commit 535925a), by
-# the hash of the one that these moves and splits ended in.
-MOVED = {"58769476d0e4": "9ad67ed20ed2"}
-
 
 CRF = {"libx264": (23, 28, 33, 38, 43), "libx265": (23, 28, 33, 38, 43),
        "libsvtav1": (25, 35, 45, 53, 61)}  # fmt: skip
@@ -118,8 +114,7 @@ def version_of(codec: str) -> str:
     digest = hashlib.sha256()
     for module in ENCODER:
         digest.update(code_of((ROOT / f"hnervcodec/{module}.py").read_text()).encode())
-    found = digest.hexdigest()[:12]
-    return MOVED.get(found, found)
+    return digest.hexdigest()[:12]
 
 
 class _Bare(ast.NodeTransformer):
