@@ -50,9 +50,9 @@ PUBLISHED = {
         "as large a part of a quarter of the size, and PSNR within them.",
     ],
     "objects": [
-        "Real people before a camera that stands still (tools/walkers.py, 100 frames of 320x240);",
-        "what is behind them is known from other moments. The paper's object masks have no truth",
-        "behind them; it shows pictures.",
+        "Real people before a camera that stands still (tools/paper_study/walkers.py, 100 frames",
+        "of 320x240); what is behind them is known from other moments. The paper's object masks",
+        "have no truth behind them; it shows pictures.",
     ],
     "denoising": [
         "The first 60 frames, and noise that differs from sample to sample. PSNR here is over all",
@@ -139,11 +139,11 @@ def write(rows: list[Row]) -> None:
         "# The paper's tables, measured again",
         "",
         "Made by `tools/paper`; all rows are in [rows.csv](rows.csv). NeRV, E-NeRV and HNeRV are",
-        "written anew after their papers (tools/family.py) and trained in one harness: RGB,",
-        "squared error, Adam at 1e-3, two frames a step, float32. Their parameters are counted",
-        "with HNeRV's embeddings and without its encoder; no bytes are written for them but in",
-        "the pipeline. hnv's files are whole, at a byte for each of the others' parameters. PSNR",
-        "in RGB, the mean of the frames', dB. Seconds: on "
+        "written anew after their papers (tools/paper_study/family.py) and trained in one",
+        "harness: RGB, squared error, Adam at 1e-3, two frames a step, float32. Their parameters",
+        "are counted with HNeRV's embeddings and without its encoder; no bytes are written for",
+        "them but in the pipeline. hnv's files are whole, at a byte for each of the others'",
+        "parameters. PSNR in RGB, the mean of the frames', dB. Seconds: on "
         f"{' or '.join(map(str, threads))} thread(s) of one machine without a GPU.",
     ]
     for study, title in ABOUT.items():
