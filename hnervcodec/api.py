@@ -124,6 +124,8 @@ def encode(
             share=share,
         ),
     )
+    if audio not in ("copy", "none"):
+        raise UsageError(f"unknown audio {audio!r}: choose from copy, none")
     masked_by = None if mask is None else str(mask)
     given: session.Source
     if isinstance(source, str | Path):
@@ -132,8 +134,7 @@ def encode(
         if start is not None or stop is not None:
             if skip or limit is not None:
                 raise UsageError("choose the part either by start and stop, or by skip and limit")
-            first, last = (at if at is None else Fraction(at) for at in (start, stop))
-            skip, limit = between(str(source), first, last, every)
+            skip, limit = between(str(source), _seconds(start), _seconds(stop), every)
         given = FileInput(str(source), skip, limit, every, masked_by, audio == "copy")
     else:
         if skip or limit is not None or every != 1 or start is not None or stop is not None:
@@ -141,11 +142,16 @@ def encode(
                 "skip, limit, every, start and stop are for paths: select the frames yourself"
             )
         given = _in_memory(source, frame_rate, video, masked_by)
-    if resume and not (isinstance(source, str | Path) and isinstance(output, str | Path)):
-        raise UsageError("resume works from a path to a path")
     return session.encode(
         given, output, options, resume=resume, discard=discard, observer=_Reporting(on_progress)
     )
+
+
+def _seconds(at: float | Fraction | None) -> Fraction | None:
+    try:
+        return None if at is None else Fraction(at)
+    except (ValueError, OverflowError, TypeError) as error:
+        raise UsageError(f"{at!r} is not a time in seconds") from error
 
 
 def _in_memory(
@@ -192,8 +198,9 @@ def inpaint(
     >>> inpaint("in.mp4", "out.mkv", mask="logo.png")
     """
     name = format or sinks.format_of(str(output))
-    if name == "png":
-        raise UsageError("pictures cannot be resumed: choose a video format")
+    if name not in outputs.VIDEO_FORMATS:
+        known = ", ".join(outputs.VIDEO_FORMATS)
+        raise UsageError(f"{name!r} is not a `format` to inpaint into: choose from {known}")
     options = EncodeOptions(
         rate=Rate(bpp=bpp),
         preset=preset,

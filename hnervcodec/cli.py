@@ -10,6 +10,7 @@ import os
 import re
 import signal
 import sys
+from functools import cache
 from typing import Any, NoReturn
 
 import click
@@ -29,7 +30,7 @@ from hnervcodec.commands import (
     metrics,
     play,
 )
-from hnervcodec.errors import HnervError, OutputError, Terminated
+from hnervcodec.errors import HnervError, OutputError, Terminated, UsageError
 
 
 def main() -> NoReturn:
@@ -60,8 +61,10 @@ def main() -> NoReturn:
         sys.exit(error.exit_code)
     except click.ClickException as error:
         _fail(error.format_message(), error.exit_code)
-    except HnervError as error:
+    except UsageError as error:
         _fail(as_flags(str(error)), error.exit_code)
+    except HnervError as error:
+        _fail(str(error), error.exit_code)
     except (MemoryError, RuntimeError) as error:
         # torch reports a failed allocation as a RuntimeError.
         if isinstance(error, RuntimeError) and "memory" not in str(error):
@@ -72,23 +75,28 @@ def main() -> NoReturn:
         _fail(f"{name}{error.strerror or error}", OutputError.exit_code)
 
 
-_FLAGS = {  # the parameters that are not called as their options
-    "start": "--ss",
-    "stop": "--to",
-    "share": "--segments",
-    "discard": "-y",
-}
-_PARAMETER = re.compile(r"`(\w+)(?:=(\w+))?`")
+_PARAMETER = re.compile(r"(?<![\w/.-])`(\w+)(?:=(\w+))?`(?![\w/.-])")
+
+
+@cache
+def _flags() -> dict[str, str]:
+    """The option of each parameter, by what click calls it."""
+    options = (p for command in cli.commands.values() for p in command.params)
+    flags = {
+        p.name: max(p.opts, key=len) for p in options if isinstance(p, click.Option) and p.name
+    }
+    return {**flags, "format": "--format", "discard": "-y"}
 
 
 def as_flags(message: str) -> str:
     """A message of the library, which speaks of parameters such as `bpp` and `audio=none`, in the
-    words of the command line: --bpp and --audio none."""
+    words of the command line: --bpp and --audio none. What is no parameter, as a file's name may
+    be, stays."""
 
     def flag(match: re.Match[str]) -> str:
         name, value = match.groups()
-        option = _FLAGS.get(name, f"--{name.replace('_', '-')}")
-        return option if value in (None, "True") else f"{option} {value}"
+        option = _flags().get(name, match[0])
+        return option if value in (None, "True") or option == match[0] else f"{option} {value}"
 
     return _PARAMETER.sub(flag, message)
 

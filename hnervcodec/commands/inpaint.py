@@ -74,9 +74,8 @@ def inpaint(
     from hnervcodec.encoding.dispatch import Dispatch
     from hnervcodec.encoding.file_input import FileInput, can_be_reread
     from hnervcodec.encoding.inpainting import inpaint as write_inpainted
-    from hnervcodec.encoding.job_folder import unfinished
     from hnervcodec.encoding.rate import Rate
-    from hnervcodec.encoding.session import EncodeOptions
+    from hnervcodec.encoding.session import EncodeOptions, unfinished
     from hnervcodec.media import sinks
     from hnervcodec.media.presentation import Presentation
     from hnervcodec.media.sinks import Sink
@@ -101,7 +100,9 @@ def inpaint(
             check_files(source, output, name, range(header.frame_count), yes or is_asked, no)
         return open_sink(output, name, header, shown)
 
-    facts = {**options.facts(file_input), "kind": "inpainted"}
-    with unfinished(source, output if is_file else None, resume, yes, facts) as folder:
+    kept_beside = output if is_file else None
+    with unfinished(
+        file_input, kept_beside, options, resume=resume, discard=yes, kind="inpainted"
+    ) as folder:
         progress = EncodeProgress(preset, quiet)
         write_inpainted(file_input, options, open_checked, folder=folder, observer=progress)

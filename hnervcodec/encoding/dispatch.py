@@ -43,6 +43,9 @@ class Dispatch:
     def __post_init__(self) -> None:
         if self.workers and self.cluster:
             raise UsageError("choose `workers` or `cluster`")
+        for name, count in (("workers", self.workers), ("threads", self.threads)):
+            if count is not None and count < 1:
+                raise UsageError(f"`{name}` {count} is out of range: at least 1")
         if self.share and not 1 <= self.share[0] <= self.share[1]:
             raise UsageError(f"{self.share} is not a share such as (2, 4)")
 
@@ -94,8 +97,7 @@ def fitted(
     """
     parts = dispatch.parts(plan)
     if dispatch.is_elsewhere:
-        if not isinstance(source, FileInput):
-            raise UsageError("`workers` and `cluster` need a file that they can read too")
+        assert isinstance(source, FileInput)  # as `prepared` has checked
         try:
             from hnervcodec.encoding import cluster
         except ImportError as error:
@@ -111,8 +113,7 @@ def fitted(
         seen = masked(frames, source.masks(plan.video))
         yield map(encode_segment, segment_jobs(plan, seen, folder, report))
         return
-    if not isinstance(source, FileInput):
-        raise UsageError("`share` needs a file")
+    assert isinstance(source, FileInput)  # as `prepared` has checked
     first, last = parts[0], parts[-1]
     count = last.first_frame + last.frame_count - first.first_frame
     some = source.part(first.first_frame, count, entries[first.number] if entries else None)

@@ -80,6 +80,12 @@ class FileInput:
     sound: bool = True
     entry: Entry | None = None
 
+    def __post_init__(self) -> None:
+        if self.skip < 0 or self.every < 1 or (self.limit is not None and self.limit < 1):
+            raise UsageError(
+                f"skip {self.skip}, limit {self.limit} or every {self.every} is out of range"
+            )
+
     @property
     def can_be_reread(self) -> bool:
         """Whether the source can be read more than once, unlike a pipe."""

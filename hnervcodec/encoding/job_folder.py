@@ -156,8 +156,6 @@ def unfinished(
             raise UsageError("`resume=True` works from a file to a file, not with pipes")
         yield None
         return
-    if not Path(output).absolute().parent.is_dir():
-        raise OutputError(f"cannot write {output}: no such folder")
     work = JobFolder.open(output, _with_versions(facts), resume, anew and not resume)
     is_finished = False
     try:

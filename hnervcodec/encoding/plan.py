@@ -15,8 +15,8 @@ from hnervcodec.bitstream.architecture import weight_count
 from hnervcodec.bitstream.headers import VideoHeader
 from hnervcodec.encoding import defaults
 from hnervcodec.errors import SourceError, UsageError
-from hnervcodec.fitting.model_choice import ShapeLimits, choose_model, smallest_budget
-from hnervcodec.fitting.presets import PRESETS, Preset
+from hnervcodec.fitting.model_choice import choose_model, smallest_budget
+from hnervcodec.fitting.presets import PRESETS, Preset, ShapeLimits
 from hnervcodec.fitting.quality_target import QualityTarget
 from hnervcodec.media.scenes import MOST_FRAMES
 from hnervcodec.system.devices import resolve_device

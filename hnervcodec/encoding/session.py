@@ -123,7 +123,9 @@ def prepared(
     """Opens, scans and plans; what cannot be had is refused here, before anything is fitted."""
     dispatch = options.dispatch
     if (dispatch.is_elsewhere or dispatch.share) and not source.can_be_reread:
-        raise UsageError("`workers`, `cluster` and `share` do not work from a pipe")
+        raise UsageError(
+            "`workers`, `cluster` and `share` need a file, as pipes and memory are read only once"
+        )
     use_threads(dispatch.fit_threads)
     if not dispatch.is_elsewhere:
         resolve_device(options.device)
@@ -209,23 +211,26 @@ def predict(
 @contextmanager
 def unfinished(
     source: Source,
-    output: str | Path,
+    output: str | Path | None,
     options: EncodeOptions,
     *,
     resume: bool,
     discard: bool,
     kind: Literal["coded", "inpainted"] = "coded",
 ) -> Iterator[Path | None]:
-    """The folder beside `output` that keeps the work on it, None where none is kept; refuses
-    outputs that cannot be written. kind: of what the output will be."""
-    path = Path(output)
-    if not path.absolute().parent.is_dir():
-        raise OutputError(f"cannot write {output}: no such folder")
+    """The folder beside `output` that keeps the work on it, None where none is kept, as without
+    one `output` file; refuses what cannot be written. kind: of what the output will be."""
     name = source.source if isinstance(source, FileInput) else "-"
-    if path.exists() and Path(name).exists() and path.samefile(name):
-        raise UsageError(f"input and output are the same file, {output}")
+    if output is not None and output != "-":
+        path = Path(output)
+        if not path.absolute().parent.is_dir():
+            raise OutputError(f"cannot write {output}: no such folder")
+        if name != "-" and path.exists() and Path(name).exists() and path.samefile(name):
+            raise UsageError(f"input and output are the same file, {output}")
     facts = options.facts(source) | ({"kind": kind} if kind != "coded" else {})
-    with job_folder.unfinished(name, str(output), resume, discard, facts) as folder:
+    with job_folder.unfinished(
+        name, None if output is None else str(output), resume, discard, facts
+    ) as folder:
         yield folder
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 from hnervcodec.bitstream import levels
 from hnervcodec.bitstream.architecture import ModelConfig, StageConfig, macs_per_frame, weight_count
 from hnervcodec.bitstream.headers import VideoHeader
 from hnervcodec.errors import UsageError
+from hnervcodec.fitting.presets import ShapeLimits
 from hnervcodec.planes import packed_size, plane_shapes
 
 # Bits a weight costs in the networks we choose (range-coded levels of about 5 bits).
@@ -26,14 +26,6 @@ EMBED_SHARE = 0.25  # of the budget, at most
 # about this share, but for small budgets, where ten positions already take more.
 POSITIONS_SHARE = 0.05
 MIN_POSITIONS, MAX_POSITIONS = 10, 160
-
-
-@dataclass(frozen=True, slots=True)
-class ShapeLimits:
-    """What a preset allows a network."""
-
-    macs_per_pixel: int  # multiplications per luma sample of the frame
-    residuals: int  # residual convolutions after each of the last two upsamplings, at most
 
 
 def _wanted_positions(frames: int, budget: int) -> float:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hnervcodec.fitting.model_choice import ShapeLimits
-
 
 @dataclass(frozen=True, slots=True)
 class FitConfig:
@@ -25,6 +23,14 @@ class FitConfig:
     prune: float = 0.0  # share of the weights set to zero (global magnitude)
     rate_weight: float = 0.7  # lambda in units of distortion / rate
     seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ShapeLimits:
+    """What a preset allows a network."""
+
+    macs_per_pixel: int  # multiplications per luma sample of the frame
+    residuals: int  # residual convolutions after each of the last two upsamplings, at most
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,8 @@ from hnervcodec.media.muxer_sink import MuxerSink
 from hnervcodec.media.presentation import Presentation
 from hnervcodec.system.atomic_files import complete_or_absent, open_complete_or_absent
 
+VIDEO_FORMATS = (*sinks.STREAMED, *output_codecs.CONTAINERS)  # and "png", for pictures
+
 
 @contextmanager
 def open_file_sink(

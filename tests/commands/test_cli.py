@@ -190,6 +190,9 @@ def test_messages_are_in_the_words_of_the_command_line() -> None:
     said = "choose `bpp` or `audio=none`, go on with `resume=True`, or `discard=True` with `share`"
     flags = "choose --bpp or --audio none, go on with --resume, or -y with --segments"
     assert as_flags(said) == flags
+    for name in ("cannot open `x`: gone", "/a/`bpp`.mp4 exists", "`bpp`.mp4 is no video"):
+        assert as_flags(name) == name  # what a person wrote stays
+    assert as_flags("give the `format`, not `start`") == "give the --format, not --ss"
 
 
 # ---------------------------------------------------------------- failures

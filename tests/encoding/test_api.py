@@ -12,7 +12,7 @@ import pytest
 import torch
 from running import EXCERPT, Args, hnv
 
-from hnervcodec import Decoder, EncodeResult, encode
+from hnervcodec import Decoder, EncodeResult, encode, inpaint
 from hnervcodec.bitstream.headers import VideoHeader
 from hnervcodec.errors import HnervError, SourceError, UsageError
 from hnervcodec.media.colour import PlaneConverter, RgbConverter
@@ -146,7 +146,16 @@ PLANES = (np.zeros((16, 16), np.uint8), *[np.zeros((8, 8), np.uint8)] * 2)
         (RGB, {"frame_rate": 25}, UsageError, "exactly one"),
         (RGB, {"frame_rate": 25, "bpp": 1, "size": 9}, UsageError, "exactly one"),
         (RGB, {"frame_rate": 25, "bpp": 1, "limit": 3}, UsageError, "for paths"),
-        (RGB, {"frame_rate": 25, "bpp": 1, "resume": True}, UsageError, "from a path"),
+        (RGB, {"frame_rate": 25, "bpp": 1, "resume": True}, UsageError, "from a file"),
+        (RGB, {"frame_rate": 25, "bpp": 1, "share": (1, 2)}, UsageError, "need a file"),
+        (RGB, {"frame_rate": 25, "bpp": 1, "workers": 2}, UsageError, "need a file"),
+        (EXCERPT, {"bpp": 1, "workers": 0}, UsageError, "`workers` 0"),
+        (EXCERPT, {"bpp": 1, "workers": 2, "cluster": "x"}, UsageError, "choose"),
+        (EXCERPT, {"bpp": 1, "share": (3, 2)}, UsageError, "not a share"),
+        (EXCERPT, {"bpp": 1, "start": float("nan")}, UsageError, "nan is not a time"),
+        (EXCERPT, {"bpp": 1, "start": 1, "skip": 1}, UsageError, "choose the part"),
+        (EXCERPT, {"bpp": 1, "skip": -1}, UsageError, "skip -1"),
+        (EXCERPT, {"bpp": 1, "audio": "non"}, UsageError, "unknown audio 'non'"),
         (RGB, {"frame_rate": 25, "bpp": 1, "preset": "warp"}, UsageError, "unknown preset"),
         (RGB, {"frame_rate": 0, "bpp": 1}, UsageError, "0 frames/s"),
         (RGB, {"frame_rate": float("nan"), "bpp": 1}, UsageError, "nan frames/s"),
@@ -194,3 +203,39 @@ def test_an_interrupted_encode_goes_on(real_source: Path, tmp_path: Path) -> Non
     assert (1, "fit") in fitted and (0, "fit") not in fitted
     encode(real_source, tmp_path / "y.hnv", **options)
     assert (tmp_path / "x.hnv").read_bytes() == (tmp_path / "y.hnv").read_bytes()
+
+
+@pytest.mark.slow
+def test_shares_and_workers_make_the_file_of_one_process(real_source: Path, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"bpp": 2, "limit": 8, "segment": 4, **FAST}
+    encode(real_source, tmp_path / "whole.hnv", **options)
+    encode(real_source, tmp_path / "workers.hnv", workers=2, **options)
+    whole = (tmp_path / "whole.hnv").read_bytes()
+    assert (tmp_path / "workers.hnv").read_bytes() == whole
+    for n in (1, 2):
+        result = encode(real_source, tmp_path / f"{n}.hnv", share=(n, 2), **options)
+        assert (result.frames, result.segments) == (4, 1)
+    hnv("join", tmp_path / "1.hnv", tmp_path / "2.hnv", "-o", tmp_path / "joined.hnv")
+    assert (tmp_path / "joined.hnv").read_bytes() == whole
+
+
+@pytest.mark.slow
+def test_inpaint_makes_what_the_command_makes(real_source: Path, tmp_path: Path) -> None:
+    boxes = tmp_path / "boxes.json"
+    boxes.write_text('[{"x": 20, "y": 12, "width": 12, "height": 10}]')
+    result = inpaint(real_source, tmp_path / "x.y4m", mask=boxes, bpp=0.9, **FAST)
+    options = ("--bpp", "0.9", "--preset", "ultrafast", "--threads", "1", "-q")
+    hnv("inpaint", real_source, "--mask", boxes, "-o", tmp_path / "y.y4m", *options)
+    assert (tmp_path / "x.y4m").read_bytes() == (tmp_path / "y.y4m").read_bytes()
+    assert result.frames == 20 and result.error.samples[0] == 20 * (63 * 47 - 12 * 10)
+    with VideoSource(real_source) as source, VideoSource(tmp_path / "x.y4m") as made:
+        for before, after in zip(source.frames(), made.frames(), strict=True):
+            differs = before[0] != after[0]
+            assert differs[12:22, 20:32].any()
+            differs[12:22, 20:32] = False
+            assert not differs.any()  # what is not masked stays the source's
+    for name in ("x.png", "x.nothing"):
+        with pytest.raises(UsageError, match="format"):
+            inpaint(real_source, tmp_path / name, mask=boxes, **FAST)
+    with pytest.raises(UsageError, match="'foo' is not a `format`"):
+        inpaint(real_source, tmp_path / "x.mkv", mask=boxes, format="foo", **FAST)
