@@ -105,7 +105,7 @@ def decode(
     ):
         from hnervcodec.decoding.selection import parse_frames, retimed
         from hnervcodec.media import sinks
-        from hnervcodec.media.format_limits import losses
+        from hnervcodec.media.format_limits import loss_notes
 
         name = name or ("y4m" if output == "-" else sinks.format_of(output))
         header, positions = retimed(decoder.video, fps, slow_motion, decoder.times)
@@ -121,7 +121,7 @@ def decode(
         shown, notes = presented(decoder, header, wanted, is_retimed, is_as_long)
         header = replace(header, frame_count=len(wanted))
         with open_sink(output, name, header, shown, words) as sink:
-            notes += [*losses(name, header, shown), *sink.notes]
+            notes += [*loss_notes(name, header, shown), *sink.notes]
             for note in [] if quiet else notes:
                 click.echo(f"note: {note}", err=True)
             decoded = decoder.frames([positions[n] for n in wanted])

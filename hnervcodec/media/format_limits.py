@@ -1,4 +1,4 @@
-"""What output formats do not hold."""
+"""What output formats do not hold, told before anything is written."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from hnervcodec.media.muxer_sink import light_parameters
 from hnervcodec.media.presentation import Presentation
 
 
-def losses(name: str, header: VideoHeader, shown: Presentation) -> list[str]:
-    """What the format `name` does not hold of the frames and of what goes with them, and how to
-    give it back with ffmpeg."""
+def loss_notes(name: str, header: VideoHeader, shown: Presentation) -> list[str]:
+    """A sentence for each thing that the output format `name` does not hold of the frames and of
+    what goes with them, with the options by which ffmpeg gives it back."""
     notes = []
     if name == "mkv":
         odd = [pts for pts, _ in _list(shown) if (1000 * pts * shown.time_base).denominator > 1]

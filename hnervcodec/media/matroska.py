@@ -1,6 +1,9 @@
-"""Just enough Matroska (RFC 9559) for what PyAV cannot do: it makes a stream to be muxed only from
-one that it has read, so `write_header` gives it one to read; and what it cannot say of a video
-track, `amend` puts into the finished file."""
+"""Just enough Matroska (RFC 9559) for two things that PyAV cannot do.
+
+PyAV makes a stream for compressed packets only after the pattern of one that it has read, so
+`write_header` writes a file without packets for it to read, and `read_header` is the inverse. What
+PyAV cannot say of a video track (light levels, exact aspect), `amend` puts into the finished file.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +16,10 @@ from pathlib import Path
 from hnervcodec.bitstream.ancillary import AUDIO, Display, StreamInfo
 from hnervcodec.errors import SourceError
 
+# Element IDs of RFC 9559, section 5.1
 _EBML, _SEGMENT, _INFO, _TRACKS, _TRACK = 0x1A45DFA3, 0x18538067, 0x1549A966, 0x1654AE6B, 0xAE
 _CLUSTER, _CRC, _VOID, _NAME = 0x1F43B675, 0xBF, 0xEC, 0x536E
-_SHAPE = (0x54B0, 0x54BA, 0x54B2)  # width and height of what is shown, and their unit
+_SHAPE = (0x54B0, 0x54BA, 0x54B2)  # DisplayWidth, DisplayHeight, DisplayUnit
 _VIDEO, _COLOUR, _MASTERING = 0xE0, 0x55B0, 0x55D0
 _CODEC, _PRIVATE, _LANGUAGE, _DELAY, _PREROLL = 0x86, 0x63A2, 0x22B59C, 0x56AA, 0x56BB
 _AUDIO, _RATE, _CHANNELS, _DEPTH = 0xE1, 0xB5, 0x9F, 0x6264
@@ -31,7 +35,7 @@ def _number(identifier: int, value: int) -> bytes:
 
 
 def write_header(info: StreamInfo) -> bytes:
-    """A Matroska file of this one stream without any packets."""
+    """A Matroska file of one track, `info`'s, without any packets."""
     track = _number(0xD7, 1) + _number(0x73C5, 1)  # its number and its unique one
     track += _number(0x83, 2 if info.kind == AUDIO else 17)  # its type
     track += _element(_CODEC, info.codec.encode()) + _element(_LANGUAGE, info.language.encode())
@@ -50,8 +54,8 @@ def write_header(info: StreamInfo) -> bytes:
 
 
 def _spans(data: bytes | bytearray, at: int, stop: int) -> Iterator[tuple[int, int, int]]:
-    """(identifier, begin, end of the payload) of each element; one that is cut, or of unknown size,
-    ends at `stop`."""
+    """(identifier, begin, end of the payload) of each element in data[at:stop]; an element that is
+    cut, or of unknown size, ends at `stop`."""
     while at + 1 < stop:
         length = 9 - data[at].bit_length()
         identifier = int.from_bytes(data[at : at + length], "big")
@@ -66,12 +70,13 @@ def _spans(data: bytes | bytearray, at: int, stop: int) -> Iterator[tuple[int, i
 
 
 def _elements(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """(identifier, payload) of each element."""
+    """(identifier, payload) of each element in `data`."""
     return ((name, data[at:end]) for name, at, end in _spans(data, 0, len(data)))
 
 
 def read_header(data: bytes, kind: int, time_base: Fraction) -> StreamInfo:
-    """The inverse, of a file that libav has written."""
+    """The description of the first track in the beginning of a Matroska file that libav has
+    written. kind: AUDIO or SUBTITLES. time_base: of the packets that will be carried."""
     segment = dict(_elements(data)).get(_SEGMENT, b"")
     tracks = dict(_elements(dict(_elements(segment)).get(_TRACKS, b"")))
     track = dict(_elements(tracks.get(_TRACK, b"")))
@@ -99,21 +104,24 @@ def read_header(data: bytes, kind: int, time_base: Fraction) -> StreamInfo:
     )
 
 
-RESERVED = "x" * 1000  # a track's name that `amend` takes for what it adds
+RESERVED = "x" * 1000  # a name to give to a track: `amend` puts other elements in its place
 _HEAD = 1 << 22  # bytes within which a file's tracks lie
 
 
 def amend(path: Path, width: int, height: int, aspect: tuple[int, int], display: Display) -> None:
     """Puts the sample aspect and the light levels into the first track of a file that libav has
-    written, which is a video's and has the name `RESERVED`. The file keeps its size."""
+    written, a video's with the name `RESERVED`, instead of this name. The file keeps its size.
+
+    width, height: of the frames. aspect: of a sample, numerator and denominator.
+    """
     with open(path, "r+b") as file:
         data = bytearray(file.read(_HEAD))
         segment = _child(data, (0, len(data)), _SEGMENT)
         tracks = _child(data, segment, _TRACKS)
         begin, end = _child(data, tracks, _TRACK)
-        made = _amended(bytes(data[begin:end]), width, height, aspect, display)
-        free = end - begin - len(made) - 9  # 9: of an element's own
-        data[begin:end] = made + _element(_VOID, bytes(free))
+        track = _amended(bytes(data[begin:end]), width, height, aspect, display)
+        free = end - begin - len(track) - 9  # 9: a Void element's identifier and size
+        data[begin:end] = track + _element(_VOID, bytes(free))
         first = next(_spans(data, *tracks))
         if first[0] == _CRC:
             crc = zlib.crc32(data[first[2] : tracks[1]])
@@ -123,14 +131,15 @@ def amend(path: Path, width: int, height: int, aspect: tuple[int, int], display:
 
 
 def _child(data: bytes | bytearray, parent: tuple[int, int], wanted: int) -> tuple[int, int]:
-    """Begin and end of its payload."""
+    """Begin and end of the payload of the first `wanted` element within `parent`'s."""
     return next((at, end) for name, at, end in _spans(data, *parent) if name == wanted)
 
 
 def _amended(
     track: bytes, width: int, height: int, aspect: tuple[int, int], display: Display
 ) -> bytes:
-    made = b""
+    """The payload of a track, with aspect and light levels and without its name."""
+    amended = b""
     for name, payload in _elements(track):
         if name == _VIDEO:
             colour = dict(_elements(payload)).get(_COLOUR, b"") + _light(display)
@@ -140,11 +149,12 @@ def _amended(
             payload = b"".join(_element(n, p) for n, p in rest) + shape
             payload += _element(_COLOUR, colour) if colour else b""
         if name != _NAME:
-            made += _element(name, payload)
-    return made
+            amended += _element(name, payload)
+    return amended
 
 
 def _shape(width: int, height: int, aspect: tuple[int, int]) -> bytes:
+    """Elements that say how large, or in which ratio, frames are shown; none for square samples."""
     num, den = aspect
     if num == den:
         return b""
@@ -158,9 +168,10 @@ def _shape(width: int, height: int, aspect: tuple[int, int]) -> bytes:
 
 
 def _light(display: Display) -> bytes:
-    made = b""
+    """Elements of a Colour element that say the light levels."""
+    elements = b""
     if display.content_light:
-        made += _number(0x55BC, display.content_light[0]) + _number(
+        elements += _number(0x55BC, display.content_light[0]) + _number(
             0x55BD, display.content_light[1]
         )
     if display.mastering:
@@ -168,5 +179,5 @@ def _light(display: Display) -> bytes:
         values = green_blue_red_white[4:6] + green_blue_red_white[:4] + green_blue_red_white[6:]
         values += [display.mastering.max_luminance / 10000, display.mastering.min_luminance / 10000]
         floats = (_element(0x55D1 + n, struct.pack(">d", value)) for n, value in enumerate(values))
-        made += _element(_MASTERING, b"".join(floats))
-    return made
+        elements += _element(_MASTERING, b"".join(floats))
+    return elements

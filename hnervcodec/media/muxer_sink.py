@@ -1,4 +1,4 @@
-"""Decoded frames, and what goes with them, as a video that other programs play."""
+"""Decoded frames, and what goes with them, as a file that other programs play."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from hnervcodec.planes import Planes
 
 
 class MuxerSink(Sink):
-    """A video that other programs play, through PyAV, and what goes with its frames.
+    """Encodes frames with another codec and muxes them with their sound and subtitles, by PyAV.
 
-    `notes`: what of the frames and of what goes with them the file does not hold.
+    Everything that the muxer or the encoder refuses is told when the sink is made.
     """
 
     def __init__(self, path: Path, header: VideoHeader, encoding: Encoding, shown: Presentation):
@@ -62,14 +62,15 @@ class MuxerSink(Sink):
         self._durations: dict[int, int] = {}
 
     def _losses(self, encoding: Encoding) -> list[str]:
-        own, made = frame_format(self._header), self._format
+        own = frame_format(self._header)
         if encoding.muxer == "gif":
             return [".gif holds no sound"] if self._shown.streams else []
-        if made in (own, "bgr0") or encoding.is_asked:
+        if self._format in (own, "bgr0") or encoding.is_asked:
             return []
-        return [f"{encoding.codec} writes {made}; .mkv keeps {own} exactly"]
+        return [f"{encoding.codec} writes {self._format}; .mkv keeps {own} exactly"]
 
     def _describe(self) -> None:
+        """Gives the stream the header's size, colours, aspect and rotation."""
         header, shown = self._header, self._shown
         self._stream.width, self._stream.height = header.width, header.height
         self._stream.pix_fmt = self._format
@@ -88,7 +89,8 @@ class MuxerSink(Sink):
             self._stream.set_display_rotation(turn, hflip=shown.display.mirrored)
 
     def _open(self, encoding: Encoding) -> None:
-        """The encoder says now what it does not take, and not after minutes of decoding."""
+        """Opens the encoder, so that it refuses now what it does not take, and not after minutes of
+        decoding."""
         self._stream.options = _encoder_options(self._header, encoding, self._shown.display)
         asked = " ".join(f"-{name} {value}" for name, value in encoding.options.items())
         try:
@@ -124,7 +126,8 @@ class MuxerSink(Sink):
             self._container.mux(packet)
 
     def _write_packets(self, until: Fraction | None) -> None:
-        """What of the sound begins before `until` seconds; None: the rest."""
+        """Muxes the packets of sound and subtitles that begin before `until` seconds; None: the
+        rest."""
         while self._waiting is not None:
             base = self._shown.streams[self._waiting.stream].time_base
             if until is not None and self._waiting.pts * base >= until:
@@ -152,7 +155,8 @@ class MuxerSink(Sink):
 
 
 def _muxer_options(muxer: str, shown: Presentation) -> dict[str, str]:
-    """So that an .mp4 keeps times in the source's time base; Matroska's ticks are milliseconds."""
+    """Options with which an .mp4 keeps times in the source's time base; Matroska's ticks are
+    milliseconds whatever one asks for."""
     ticks = shown.time_base.denominator
     if muxer != "mp4" or shown.is_constant or ticks >= 1 << 31:
         return {}
@@ -166,7 +170,7 @@ _LIGHT = {  # of an encoder: the option for its own parameters, and their names
 
 
 def _encoder_options(header: VideoHeader, encoding: Encoding, display: Display) -> dict[str, str]:
-    """The encoding's, and those that tell what the header and the display do."""
+    """The encoding's options, and those that pass on light levels and chroma siting."""
     options = dict(encoding.options)
     if encoding.codec in _LIGHT:
         name, *marks = _LIGHT[encoding.codec]
@@ -180,7 +184,8 @@ def _encoder_options(header: VideoHeader, encoding: Encoding, display: Display) 
 
 
 def light_parameters(display: Display, mastering: str, cll: str) -> list[str]:
-    """Parameters of x264 or x265, which name them differently."""
+    """The light levels as parameters of x264 or x265. mastering, cll: the encoder's names of
+    them."""
     parts = []
     if display.mastering:
         x_y = display.mastering.primaries

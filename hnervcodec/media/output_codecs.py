@@ -1,4 +1,4 @@
-"""What other codecs are asked for when frames are written as a video, in ffmpeg's words."""
+"""Which muxer, encoder and pixel format write frames as a video, and with which options."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Encoding:
     codec: str
     pixel_format: str
     options: dict[str, str]
-    is_asked: bool  # whether the user chose any of it
+    is_asked: bool  # whether the user gave any option, and so knows what is written
 
 
 # by output format: muxer, encoder, its options
@@ -51,10 +51,12 @@ _NOT_ENCODERS = {
 
 
 def choose(name: str, header: VideoHeader, words: Sequence[str] = ()) -> Encoding:
-    """How to write `header`'s frames as `name`, one of `CONTAINERS`.
+    """The encoding of the header's frames in the format `name`, one of `CONTAINERS`.
 
     words: encoder options as ffmpeg takes them, `["-c:v", "libx265", "-crf", "18"]`. With another
-    encoder than the format's own, its own defaults count for what is not given.
+    encoder than the format's default, that encoder's defaults count for what is not given.
+    UsageError: a wrong option, or frames that the format does not take; OutputError: no such
+    encoder.
     """
     if name == "gif" and header.frame_rate > MOST_GIF_RATE:
         raise UsageError(
@@ -62,21 +64,22 @@ def choose(name: str, header: VideoHeader, words: Sequence[str] = ()) -> Encodin
             f"{MOST_GIF_RATE} or less"
         )
     muxer, codec, options = _DEFAULTS[name]
-    given = _parse(words)
-    wanted = given.pop("pix_fmt", None)
-    for word in _CODEC_OPTIONS & given.keys():
-        chosen = given.pop(word)
+    asked = _parse(words)
+    wanted = asked.pop("pix_fmt", None)
+    for word in _CODEC_OPTIONS & asked.keys():
+        chosen = asked.pop(word)
         codec, options = chosen, options if chosen == codec else {}
     formats = _pixel_formats(codec)
     if wanted is None:
         wanted = _default_format(name, codec, formats, header)
     elif wanted not in formats:
         raise UsageError(f"{codec} does not encode {wanted!r}: choose from {', '.join(formats)}")
-    return Encoding(muxer, codec, wanted, _quiet(codec, {**options, **given}), bool(words))
+    return Encoding(muxer, codec, wanted, _quieted(codec, {**options, **asked}), bool(words))
 
 
 def _parse(words: Sequence[str]) -> dict[str, str]:
-    """-name value pairs; the stream specifier of -preset:v says nothing where there is one."""
+    """Options by name, of alternating names and values. A stream specifier, as in -preset:v, is
+    dropped, since there is one stream only."""
     options: dict[str, str] = {}
     rest = iter(words)
     for word in rest:
@@ -97,7 +100,7 @@ def _parse(words: Sequence[str]) -> dict[str, str]:
 
 
 def _pixel_formats(codec: str) -> list[str]:
-    """libav's names of what an encoder takes; empty if it does not say."""
+    """libav's names of the pixel formats that an encoder takes; empty if it does not say."""
     try:
         found = av.Codec(codec, "w")
     except ValueError as error:
@@ -108,6 +111,7 @@ def _pixel_formats(codec: str) -> list[str]:
 
 
 def _default_format(name: str, codec: str, formats: list[str], header: VideoHeader) -> str:
+    """The pixel format that loses least of the header's frames and that players take."""
     own = frame_format(header)
     if (name, codec) == ("mp4", "libx264"):
         # Players want 8-bit 4:2:0, which H.264 has for even sizes only.
@@ -122,8 +126,8 @@ def _default_format(name: str, codec: str, formats: list[str], header: VideoHead
     return best.name if best else formats[0]
 
 
-def _quiet(codec: str, options: dict[str, str]) -> dict[str, str]:
-    """The options, without what some encoders print on their own."""
+def _quieted(codec: str, options: dict[str, str]) -> dict[str, str]:
+    """The options, with what keeps some encoders from printing on their own."""
     if codec == "libsvtav1":
         os.environ.setdefault("SVT_LOG", "0")  # it says no more than its return code does
     if codec == "libx265":
@@ -133,8 +137,8 @@ def _quiet(codec: str, options: dict[str, str]) -> dict[str, str]:
 
 
 class Paletted:
-    """Planes -> pal8 frames, each with the 256 colours that suit it best, so that no more than one
-    frame is held. For one thread at a time."""
+    """Turns planes into pal8 frames, each with the 256 colours that suit it best, so that no more
+    than one frame is held. An instance serves one thread at a time."""
 
     def __init__(self, header: VideoHeader):
         self._to_rgb = RgbConverter(header)
@@ -161,20 +165,20 @@ class Paletted:
         frame = VideoFrame.from_ndarray(rgb, format="rgb24")
         frame.pts, self._count = self._count, self._count + 1
         self._graph.push(frame)
-        made = self._graph.pull()
-        assert isinstance(made, VideoFrame)  # as video was pushed
-        return made
+        paletted = self._graph.pull()
+        assert isinstance(paletted, VideoFrame)  # as video was pushed
+        return paletted
 
 
-def to_yuv(frame: VideoFrame, form: str) -> VideoFrame:
-    """RGB for a carrier that has none."""
+def to_yuv(frame: VideoFrame, pixel_format: str) -> VideoFrame:
+    """An RGB frame as limited-range BT.601 in libav's `pixel_format`, for formats without RGB."""
     return frame.reformat(
-        format=form, dst_colorspace=Colorspace.ITU601, dst_color_range=ColorRange.MPEG
+        format=pixel_format, dst_colorspace=Colorspace.ITU601, dst_color_range=ColorRange.MPEG
     )
 
 
 def yuv_header(header: VideoHeader) -> VideoHeader:
-    """What `to_yuv` makes of frames."""
+    """The header of what `to_yuv` makes of the frames, where they are RGB; else the same one."""
     if not header.is_rgb:
         return header
     return replace(header, matrix_coefficients=_SMPTE170M, full_range=False)

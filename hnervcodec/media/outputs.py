@@ -1,4 +1,4 @@
-"""Output files in every format, whole or absent."""
+"""Files of decoded frames, in every output format; each is complete or absent."""
 
 from __future__ import annotations
 
@@ -22,8 +22,10 @@ def open_file_sink(
     """A sink that writes the header's `frame_count` frames to `path`; it is closed at the end of
     the block, and the file appears then (PNGs: each when it is written).
 
-    name: of the format, as `sinks.format_of` tells it from a file's name. shown: what goes with
-    the frames, in those formats that hold it. words: options of an encoder, as ffmpeg has them.
+    name: the format's, as `sinks.format_of` tells it from a file's name. shown: what goes with
+    the frames, for formats that hold it. words: options of the format's encoder as ffmpeg takes
+    them, such as `["-crf", "18"]`. UsageError, OutputError: what the format cannot hold, before
+    any frame is written.
     """
     if words and name not in output_codecs.CONTAINERS:
         raise UsageError(f"{name} takes no encoder options such as {words[0]}")

@@ -1,4 +1,5 @@
-"""What goes with frames that are written out: when and how they are shown, and their sound."""
+"""What goes with frames that are written out: when and how they are shown, their sound and
+subtitles."""
 
 from __future__ import annotations
 
@@ -15,24 +16,26 @@ from hnervcodec.bitstream.timing import ConstantTimes, FrameTimes, VariableTimes
 
 @dataclass(frozen=True)
 class Presentation:
-    """Of frames in the order of their output."""
+    """When and how frames are shown that are written to a file, in the order of their output, and
+    the compressed sound and subtitles that go with them."""
 
-    time_base: Fraction  # seconds
-    stamps: Iterable[tuple[int, int]]  # pts and duration of each, in time_base
-    is_constant: bool = True  # whether they are those of the frame rate
+    time_base: Fraction  # seconds per tick
+    stamps: Iterable[tuple[int, int]]  # pts and duration of each frame, in ticks; may be endless
+    is_constant: bool = True  # whether frame n is shown at n ticks of one frame's time each
     display: Display = field(default_factory=Display)
     streams: list[StreamInfo] = field(default_factory=list)
-    packets: Iterable[StreamPacket] = ()  # in time order
+    packets: Iterable[StreamPacket] = ()  # of all streams, in the order of their times
 
 
 def constant(frame_rate: Fraction, display: Display) -> Presentation:
-    """Silent frames that are all shown equally long."""
+    """The presentation of silent frames at `frame_rate` frames per second, from 0 on."""
     stamps = zip(count(), repeat(1), strict=False)
     return Presentation(1 / frame_rate, stamps, display=display)
 
 
 def whole(side_data: SideData) -> Presentation:
-    """A video from its first frame to its last."""
+    """The presentation of a whole video, from its first frame to its last, that is not yet in a
+    file."""
     shown, times = constant(side_data.frame_rate, side_data.display), side_data.times
     if times is not None:
         variable = VariableTimes.of([times])
@@ -43,7 +46,13 @@ def whole(side_data: SideData) -> Presentation:
 
 
 def part(reader: Reader, times: FrameTimes, frames: Sequence[int]) -> Presentation:
-    """Consecutive frames of a file; the first is shown at 0 unless it is the file's first."""
+    """The presentation of consecutive frames of a file, with the sound that begins while they are
+    shown.
+
+    times: when the file's frames are shown. frames: their numbers, increasing by 1. The first is
+    shown at 0, unless it is the file's first, which keeps its time. Packets are read from the file
+    when they are iterated over.
+    """
     first, last = frames[0], frames[-1]
     begin = times.pts(first) if first else Fraction(0)
     is_constant = isinstance(times, ConstantTimes)

@@ -1,4 +1,5 @@
-"""Where decoded frames go: sinks that take planes one frame at a time."""
+"""Outputs that take decoded frames one at a time: the interface, `Sink`, and the formats that need
+no encoder of video."""
 
 from __future__ import annotations
 
@@ -23,17 +24,18 @@ from hnervcodec.system.atomic_files import open_complete_or_absent
 
 
 class Sink(ABC):
-    """Takes decoded frames in output order; leaving its `with` block completes the output, unless
-    an exception does.
+    """An output that takes decoded frames, in the order in which they are to be shown. Leaving its
+    `with` block completes the output, unless an exception leaves it.
 
-    notes: what of the frames, and of what goes with them, the output does not hold.
+    notes: a sentence for each thing that the output does not hold of the frames or of what goes
+    with them; known before the first frame is written.
     """
 
     notes: Sequence[str] = ()
 
     @abstractmethod
     def write(self, index: int, planes: Planes) -> None:
-        """Another frame; `index` is its number in the .hnv file."""
+        """Appends a frame; `index` is its number in the .hnv file."""
 
     @abstractmethod
     def close(self) -> None:
@@ -48,7 +50,8 @@ class Sink(ABC):
 
 
 class RawSink(Sink):
-    """Planar samples, one frame after the other; words are little-endian."""
+    """Writes planar samples and nothing else, one frame after the other: bytes, or little-endian
+    words above 8 bits."""
 
     def __init__(self, file: BinaryIO):
         self._file = file
@@ -61,13 +64,13 @@ class RawSink(Sink):
 
 
 class NpySink(Sink):
-    """One numpy array [T, H, W, 3] in RGB, uint8, or uint16 of 0..65535 above 8 bits; T is the
-    header's `frame_count`, so that nothing has to be held or written twice."""
+    """Writes one numpy array [T, H, W, 3] of RGB: uint8, or uint16 of 0..65535 above 8 bits. T is
+    the header's `frame_count`: as many frames must follow."""
 
     def __init__(self, file: BinaryIO, header: VideoHeader):
         self._file = file
         self._to_rgb = RgbConverter(header, 8 if header.bit_depth == 8 else 16)
-        self._start = {
+        self._array_header = {
             "descr": "|u1" if header.bit_depth == 8 else "<u2",
             "fortran_order": False,
             "shape": (header.frame_count, header.height, header.width, 3),
@@ -76,7 +79,7 @@ class NpySink(Sink):
 
     def write(self, index: int, planes: Planes) -> None:
         if not self._is_begun:
-            np.lib.format.write_array_header_1_0(self._file, self._start)
+            np.lib.format.write_array_header_1_0(self._file, self._array_header)
             self._is_begun = True
         self._file.write(self._to_rgb(planes).tobytes())
 
@@ -85,7 +88,7 @@ class NpySink(Sink):
 
 
 class FrameMd5Sink(Sink):
-    """A line `INDEX, MD5` per frame, over the bytes that `RawSink` would write."""
+    """Writes a line `INDEX, MD5` per frame, of the MD5 of the bytes that `RawSink` would write."""
 
     def __init__(self, file: BinaryIO):
         self._file = file
@@ -99,7 +102,8 @@ class FrameMd5Sink(Sink):
 
 
 def y4m_header(header: VideoHeader) -> bytes:
-    """At most 79 bytes: older ffmpeg versions reject more."""
+    """The first line of a YUV4MPEG2 file, of at most 79 bytes: older ffmpeg versions reject
+    more."""
     depth = "" if header.bit_depth == 8 else f"p{header.bit_depth}"
     siting = {0: "mpeg2", 2: "paldv"}.get(header.chroma_siting, "jpeg")
     colour = {
@@ -113,32 +117,33 @@ def y4m_header(header: VideoHeader) -> bytes:
         f"YUV4MPEG2 W{header.width} H{header.height} F{rate.numerator}:{rate.denominator} "
         f"Ip A{num}:{den} C{colour}"
     )
-    ranged = text + f" XCOLORRANGE={'FULL' if header.full_range else 'LIMITED'}"
-    return (ranged if len(ranged) < 79 else text).encode() + b"\n"
+    with_range = text + f" XCOLORRANGE={'FULL' if header.full_range else 'LIMITED'}"
+    return (with_range if len(with_range) < 79 else text).encode() + b"\n"
 
 
 class Y4mSink(Sink):
-    """YUV4MPEG2, as `ffmpeg -i -` and x265 read it from a pipe. RGB becomes 4:4:4."""
+    """Writes YUV4MPEG2, as `ffmpeg -i -` and x265 read it from a pipe. RGB becomes 4:4:4."""
 
     def __init__(self, file: BinaryIO, header: VideoHeader):
         self._file, self._header = file, header
-        self._start = y4m_header(yuv_header(header))
+        self._unwritten = y4m_header(yuv_header(header))
 
     def write(self, index: int, planes: Planes) -> None:
         if self._header.is_rgb:
             form = pixel_format(3, self._header.bit_depth)
             frame = to_yuv(to_frame(self._header, planes), form)
             planes = from_frame(frame, self._header)
-        self._file.write(self._start + b"FRAME\n" + plane_bytes(planes))
-        self._start = b""
+        self._file.write(self._unwritten + b"FRAME\n" + plane_bytes(planes))
+        self._unwritten = b""
 
     def close(self) -> None:
-        self._file.write(self._start)
+        self._file.write(self._unwritten)
         self._file.flush()
 
 
 class PngSink(Sink):
-    """One PNG per frame; `pattern` holds a %d conversion that takes the frame's index."""
+    """Writes a PNG file per frame, of 8 bits, or 16 above 8; `pattern` is a path with a %d
+    conversion that takes the frame's index."""
 
     def __init__(self, pattern: str, header: VideoHeader):
         self._pattern, self._header = pattern, header
@@ -154,7 +159,7 @@ class PngSink(Sink):
 
 
 def png_name(pattern: str, index: int) -> str:
-    """The file name of frame `index`."""
+    """The path of frame `index`'s picture. UsageError if `pattern` has another conversion."""
     try:
         return pattern % index if "%" in pattern else pattern
     except (TypeError, ValueError) as error:
@@ -162,7 +167,7 @@ def png_name(pattern: str, index: int) -> str:
 
 
 def encode_png(header: VideoHeader, rgb: np.ndarray) -> bytes:
-    """A PNG file of uint8 or uint16 [H, W, 3]."""
+    """The bytes of a PNG file. rgb: uint8 or uint16 [H, W, 3] of the header's size."""
     frame = VideoFrame(header.width, header.height, "rgb24" if rgb.itemsize == 1 else "rgb48be")
     plane = frame.planes[0]
     rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
@@ -182,7 +187,7 @@ STREAMED = ("y4m", "raw", "npy", "framemd5")  # formats that need nothing but a 
 
 
 def format_of(name: str) -> str:
-    """The output format that a file name asks for; Y4M on a pipe."""
+    """The output format that a file name's suffix asks for; UsageError if it is none of ours."""
     suffix = Path(name).suffix.lower()
     if suffix not in _SUFFIXES:
         known = ", ".join(sorted(_SUFFIXES))
@@ -193,7 +198,7 @@ def format_of(name: str) -> str:
 
 
 def open_stream_sink(file: BinaryIO, header: VideoHeader, name: str) -> Sink:
-    """A sink for one of `STREAMED` that writes to `file`."""
+    """A sink that writes to an open file. name: one of `STREAMED`."""
     if name == "y4m":
         return Y4mSink(file, header)
     if name == "npy":
