@@ -28,9 +28,10 @@ from hnervcodec.bitstream import levels, segment
 from hnervcodec.bitstream.architecture import ModelConfig, macs_per_frame, weight_count
 from hnervcodec.bitstream.headers import VideoHeader
 from hnervcodec.bitstream.segment import QuantizedSegment
-from hnervcodec.fitting import fit as fitting
+from hnervcodec.fitting.float_phase import FloatPhase
 from hnervcodec.fitting.model_choice import choose_model
 from hnervcodec.fitting.presets import PRESETS
+from hnervcodec.fitting.training import FitTask
 from hnervcodec.planes import Planes, pack
 from hnervcodec.synthesis import native
 from hnervcodec.synthesis.network import Synthesis
@@ -181,40 +182,31 @@ def fitting_step(
     """Seconds of an optimizer step per frame of its batch, in each phase of a fit."""
     height, width = (n * model.stride for n in model.embed_size(video.width, video.height))
     packed = np.stack([pack(planes, video.chroma_format, height, width) for planes in frames[:8]])
-    fit = fitting._Fit(
-        packed,
-        None,
-        video,
-        model,
-        PRESETS[case.preset].fit,
-        budget(video, case),
-        None,
-        torch.device("cpu"),
-        lambda progress: None,
-    )
-    index = torch.arange(fit.batch_size)
-    fit.distortion = 0.01
+    config, device = PRESETS[case.preset].fit, torch.device("cpu")
+    float_phase = FloatPhase(FitTask(packed, video, model, config, budget(video, case), device))
+    training = float_phase.training
+    index = torch.arange(training.schedule.batch_frames)
 
     def forward() -> Tensor:
-        target = fit.batch(index)
-        with fit.autocast():
-            decoded = fit.synthesis(fit.analysis(target), None)
-        return fit.loss(decoded, target)[0]
+        target = training.batch(index)
+        with training.autocast():
+            decoded = training.synthesis(float_phase.analysis(target), None)
+        return training.compare(decoded, target, index)[0]
 
     def optimize() -> None:
-        for optimizer in fit.optimizers:
+        for optimizer in training.optimizers:
             optimizer.step()
 
-    facts = {"float step, s": seconds(lambda: fit.train_step(index, 1))}
-    data, both = seconds(lambda: fit.batch(index)), seconds(forward)
+    facts = {"float step, s": seconds(lambda: float_phase.train(index, 1))}
+    data, both = seconds(lambda: training.batch(index)), seconds(forward)
     facts["of it data, s"], facts["of it forward, s"] = data, both - data
     facts["of it optimizers, s"] = seconds(optimize)
     facts["of it backward, s"] = facts["float step, s"] - both - facts["of it optimizers, s"]
-    fit.begin_quantizing()
-    facts["quantized step, s"] = seconds(lambda: fit.train_step(index, 1))
-    facts["quantized step with the rate, s"] = seconds(lambda: fit.train_step(index, 0))
-    fit.begin_rounding_activations()
-    facts["step with rounded activations, s"] = seconds(lambda: fit.train_step(index, 1))
+    quantized_phase = float_phase.quantized()
+    facts["quantized step, s"] = seconds(lambda: quantized_phase.train(index, 1))
+    facts["quantized step with the rate, s"] = seconds(lambda: quantized_phase.train(index, 0))
+    quantized_phase.round_activations()
+    facts["step with rounded activations, s"] = seconds(lambda: quantized_phase.train(index, 1))
     return {"frames of a batch": len(index)} | {
         name: value / len(index) for name, value in facts.items()
     }

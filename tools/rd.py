@@ -37,9 +37,10 @@ ENCODER = (
     "bitstream/architecture", "bitstream/container", "bitstream/fields", "bitstream/headers",
     "bitstream/levels", "bitstream/range_coding", "bitstream/segment",
     "encoding/defaults", "encoding/encoder", "encoding/plan", "encoding/segment_encoder",
-    "fitting/analysis_network", "fitting/final_rounding", "fitting/fit", "fitting/loss",
-    "fitting/model_choice", "fitting/presets", "fitting/quality_target", "fitting/quantization",
-    "fitting/rate_model", "fitting/synthesis_network", "metrics/ms_ssim", "planes",
+    "fitting/analysis_network", "fitting/final_rounding", "fitting/fit", "fitting/float_phase",
+    "fitting/loss", "fitting/model_choice", "fitting/presets", "fitting/quality_target",
+    "fitting/quantization", "fitting/quantized_phase", "fitting/rate_model",
+    "fitting/synthesis_network", "fitting/training", "metrics/ms_ssim", "planes",
     "synthesis/tables", "system/devices",
 )  # fmt: skip
 

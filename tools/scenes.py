@@ -6,8 +6,6 @@ import io
 import sys
 from dataclasses import replace
 from itertools import accumulate
-from pathlib import Path
-from typing import Any
 from unittest import mock
 
 import torch
@@ -17,8 +15,9 @@ from hnervcodec.bitstream.headers import VideoHeader
 from hnervcodec.encoding.defaults import SCENECUT
 from hnervcodec.encoding.encoder import EncodeResult, encode
 from hnervcodec.encoding.plan import Settings
-from hnervcodec.fitting import fit as fitting
-from hnervcodec.fitting import presets
+from hnervcodec.fitting import fit, presets
+from hnervcodec.fitting.float_phase import FloatPhase
+from hnervcodec.fitting.training import FitTask
 from hnervcodec.media.filters import SceneDetector
 from hnervcodec.media.scenes import scan
 from hnervcodec.planes import Planes
@@ -148,25 +147,19 @@ def coded(
 ) -> tuple[EncodeResult, Networks]:
     """An encode of one segment, whose fit begins with the networks `start`, and those it ends
     with."""
-    begin, run = fitting._Fit.__init__, fitting._Fit.run
-    ended: list[fitting._Fit] = []
+    networks: list[torch.nn.Module] = []
 
-    def begin_with(fit: fitting._Fit, *args: Any) -> None:
-        begin(fit, *args)
-        for network, state in zip((fit.synthesis, fit.analysis), start or (), strict=False):
-            network.load_state_dict(state)
-
-    def remembered(fit: fitting._Fit, checkpoint: Path | None = None) -> Any:
-        ended.append(fit)
-        return run(fit, checkpoint)
+    class Continued(FloatPhase):
+        def __init__(self, task: FitTask):
+            super().__init__(task)
+            networks[:] = self.training.synthesis, self.analysis
+            for network, state in zip(networks, start or (), strict=False):
+                network.load_state_dict(state)
 
     settings = Settings(preset=preset, bytes_per_frame=bits * header.width * header.height / 8)
-    with (
-        mock.patch.object(fitting._Fit, "__init__", begin_with),
-        mock.patch.object(fitting._Fit, "run", remembered),
-    ):
+    with mock.patch.object(fit, "FloatPhase", Continued):
         made = encode(header, frames, io.BytesIO(), settings)
-    return made, [network.state_dict() for network in (ended[-1].synthesis, ended[-1].analysis)]
+    return made, [network.state_dict() for network in networks]
 
 
 def measure_warm() -> list[str]:
@@ -189,8 +182,8 @@ def measure_warm() -> list[str]:
             _, networks = coded(header, first, bits, name, None)
             for share in (1.0, 0.5, 0.25):
                 updates = whole.fit.updates_per_frame * share
-                fit = replace(whole.fit, updates_per_frame=updates)
-                presets.PRESETS["tried"] = replace(whole, fit=fit)
+                config = replace(whole.fit, updates_per_frame=updates)
+                presets.PRESETS["tried"] = replace(whole, fit=config)
                 found = [
                     coded(header, second, bits, "tried", start)[0]
                     for start in (None, networks, networks[:1])

@@ -195,18 +195,10 @@ def predict(
         budget = first_budget(job, settings.aim)
     assert budget is not None  # as one of the three is asked for
     trials = time.monotonic() - start
-    model = job.model(budget)
-    seconds = trials + fits * predict_seconds(
-        job.packed(model),
-        video,
-        model,
-        plan.preset.fit,
-        budget,
-        hidden=job.hidden(model),
-        device=plan.device,
-    )
+    task = job.task(budget, plan.preset.fit)
+    seconds = trials + fits * predict_seconds(task)
     lengths = settings.lengths or (count,)
-    specs = video.layers(model)
+    specs = video.layers(task.model)
     return Prediction(
         sum(lengths),
         len(lengths),

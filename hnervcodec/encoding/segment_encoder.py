@@ -21,8 +21,10 @@ from hnervcodec.errors import HnervError
 from hnervcodec.fitting.final_rounding import FinalRounding
 from hnervcodec.fitting.fit import fit
 from hnervcodec.fitting.model_choice import choose_model, smallest_budget
+from hnervcodec.fitting.presets import FitConfig
 from hnervcodec.fitting.progress import Phase, Progress
 from hnervcodec.fitting.quality_target import ConstantPsnr, QualityTarget
+from hnervcodec.fitting.training import FitTask
 from hnervcodec.media.masks import fill
 from hnervcodec.metrics.psnr import PlaneError
 from hnervcodec.planes import Planes, pack, plane_bytes, unpack
@@ -55,18 +57,24 @@ class SegmentJob:
         levels.check_segment(plan.level, plan.video.layers(model), count)
         return model
 
-    def packed(self, model: ModelConfig) -> np.ndarray:
-        """[T, channels, H, W], padded to whole embedding positions."""
-        frames = self.frames
-        if self.masks:
-            frames = fill(frames, self.masks, (self.plan.video.max_sample + 1) // 2)
-        return self._packed(frames, model)
-
-    def hidden(self, model: ModelConfig) -> np.ndarray | None:
-        """bool [T, channels, H, W]: the masks."""
-        return self._packed(self.masks, model) if self.masks else None
+    def task(self, budget: int, config: FitConfig, aim: QualityTarget | None = None) -> FitTask:
+        """The fit of a network that `budget` bytes afford."""
+        model, frames, masks = self.model(budget), self.frames, self.masks
+        if masks:
+            frames = fill(frames, masks, (self.plan.video.max_sample + 1) // 2)
+        return FitTask(
+            self._packed(frames, model),
+            self.plan.video,
+            model,
+            config,
+            budget,
+            self.plan.device,
+            hidden=self._packed(masks, model) if masks else None,
+            aim=aim,
+        )
 
     def _packed(self, frames: list[Planes], model: ModelConfig) -> np.ndarray:
+        """[T, channels, H, W], padded to whole embedding positions."""
         video = self.plan.video
         height, width = (n * model.stride for n in model.embed_size(video.width, video.height))
         return np.stack([pack(p, video.chroma_format, height, width) for p in frames])
@@ -156,23 +164,13 @@ def first_budget(job: SegmentJob, aim: QualityTarget) -> int:
     trial = replace(config, updates_per_frame=min(TRIAL_UPDATES, config.updates_per_frame))
     gain = GAIN_PER_DOUBLING * math.log2(config.updates_per_frame / trial.updates_per_frame)
     for _ in range(3):
-        model = job.model(budget)
         reached = [0.0]
 
         def report(progress: Progress, reached: list[float] = reached) -> None:
             reached[0] = progress.psnr
             job.report(replace(progress, phase=Phase.TRIAL))
 
-        fit(
-            job.packed(model),
-            video,
-            model,
-            trial,
-            budget,
-            hidden=job.hidden(model),
-            device=job.plan.device,
-            report=report,
-        )
+        fit(job.task(budget, trial), report=report)
         octaves = aim.octaves(10 ** (-0.1 * (reached[0] + gain)), 8 * budget / job.pixels)
         tried = budget
         budget = min(max(round(budget * 2 ** min(max(octaves, -3), 3)), least), most)
@@ -204,19 +202,9 @@ def fitted_payload(
     job: SegmentJob, budget: int, aim: QualityTarget | None, checkpoint: Path | None
 ) -> bytes:
     """A payload as `fit_to_budget` wants it, but for the frames' checksums."""
-    video, model = job.plan.video, job.model(budget)
-    fitted = fit(
-        job.packed(model),
-        video,
-        model,
-        job.plan.preset.fit,
-        budget,
-        hidden=job.hidden(model),
-        aim=aim,
-        device=job.plan.device,
-        checkpoint=checkpoint,
-        report=job.report,
-    )
+    video = job.plan.video
+    task = job.task(budget, job.plan.preset.fit, aim)
+    fitted = fit(task, checkpoint=checkpoint, report=job.report)
 
     def quality(quantized: QuantizedSegment) -> float:
         synthesis = Synthesis(quantized, video, threads=torch.get_num_threads())

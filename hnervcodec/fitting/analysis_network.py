@@ -1,4 +1,5 @@
-"""Frames -> content-adaptive embeddings: HNeRV's ConvNeXt encoder. Never transmitted."""
+"""The network that learns which embedding each frame gets: HNeRV's ConvNeXt encoder. It is needed
+only while fitting, and never transmitted."""
 
 from __future__ import annotations
 
@@ -67,6 +68,7 @@ class AnalysisNetwork(nn.Module):
 
 
 def embed_all(network: AnalysisNetwork, batches: Iterable[Tensor]) -> Tensor:
-    """Embeddings [T, C, h, w] of all frames, given in order."""
+    """Embeddings float32 [T, C, h, w] of all frames, which come in order, in `batches` [B, channels,
+    H, W] of samples 0..1."""
     with torch.no_grad():
         return torch.cat([network(batch).float() for batch in batches])

@@ -23,7 +23,11 @@ BISECTIONS = 12
 
 
 class FinalRounding:
-    """`quality` decodes a segment and returns its PSNR in dB."""
+    """Rounds a fitted segment so that its payload meets a budget or a PSNR exactly.
+
+    first_frame: the number in the video of the segment's first frame.
+    quality: decodes a quantized segment and returns its PSNR in dB.
+    """
 
     def __init__(
         self,
@@ -36,21 +40,23 @@ class FinalRounding:
         self.quality = quality
 
     def quantized(self, coarser: dict[int, float]) -> QuantizedSegment:
+        """The segment with the steps of some tensors multiplied, as in `quantize`."""
         return quantize(self.fitted, self.video, self.first_frame, coarser)
 
     def payload(self, coarser: dict[int, float]) -> bytes:
+        """The bytes of that segment."""
         return segment.write(self.quantized(coarser))
 
     @property
     def tensors(self) -> list[int]:
-        """All of them, the largest first; -1 is the embeddings."""
+        """Numbers of all layers and, as -1, of the embeddings: those with the most values first."""
         sizes = {n: weight.size for n, weight in enumerate(self.fitted.weights)}
         sizes[-1] = self.fitted.embedding.size
         return sorted(sizes, key=lambda n: sizes[n], reverse=True)
 
     def to_budget(self, budget: int) -> bytes:
         """A payload of at most `budget` bytes that leaves little of them unused, unless the
-        network has no use for them."""
+        network has no use for them. UsageError if even the coarsest steps take more."""
         payload = self.payload({})
         if FILL * budget <= len(payload) <= budget:
             return payload

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import io
 import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +32,21 @@ def save(path: Path, state: dict[str, Any]) -> None:
         file.write(data.getbuffer())
 
 
-def load(path: Path) -> dict[str, Any]:
-    """What `save` has written to `path`; HnervError if it is no longer that."""
+@contextmanager
+def opened(path: Path) -> Iterator[dict[str, Any]]:
+    """What `save` has written to `path`, to be taken up inside the `with`. HnervError if it is no
+    longer that, or not what is taken up there."""
     import torch
 
     try:
-        state: dict[str, Any] = torch.load(path, weights_only=True)
-    except (RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        yield torch.load(path, weights_only=True)
+    except (
+        RuntimeError,
+        EOFError,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        pickle.UnpicklingError,
+    ) as error:
         raise HnervError(f"{path} is damaged: remove it, and its fit begins again") from error
-    return state

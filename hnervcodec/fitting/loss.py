@@ -1,4 +1,4 @@
-"""What a fit minimizes: the distortion between packed frames, as one number."""
+"""The distortion between packed frames as one number, which a fit minimizes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ MEMORY = 0.02  # weight of a batch in the running means
 
 
 class Loss:
-    """Squared error balanced between the planes and, for a part, structural dissimilarity.
+    """Computes the loss of a batch: squared error, balanced between the planes, and for a part
+    structural dissimilarity. Both are scaled by running means, so it remembers earlier batches.
 
     size: (rows, columns) of the packed frame without its padding, which is not worth any bits.
     plane_balance: 0: all samples count alike; 1: as in the PSNR 6:1:1 of the planes.

@@ -74,7 +74,8 @@ def _model(
 
 
 def segment_overhead(model: ModelConfig, video: VideoHeader, frames: int) -> int:
-    """Bytes of a segment besides weights and embeddings: header, tables, biases, CRCs."""
+    """About how many bytes of a segment are neither weights nor embeddings: header, tables, biases,
+    checksums."""
     specs = video.layers(model)
     biases = sum(spec.out_channels for spec in specs)  # about one byte each
     return (
@@ -89,9 +90,12 @@ def segment_overhead(model: ModelConfig, video: VideoHeader, frames: int) -> int
 def choose_model(
     video: VideoHeader, frames: int, budget: int, limits: ShapeLimits, level: levels.Level
 ) -> ModelConfig:
-    """The network to fit for a segment of `frames` frames in `budget` bytes: with as many positions
-    as an embedding should have, unless so large a one leaves bytes without use, as more positions
-    make the early stages costlier."""
+    """The network to fit for a segment of `frames` frames in `budget` bytes.
+
+    Its embedding has as many positions as the budget suggests, or fewer where that leaves bytes
+    without use, as more positions make the early stages costlier. UsageError if the budget is too
+    small for any network, with the least that would do.
+    """
     wanted = _wanted_positions(frames, budget)
     chosen: ModelConfig | None = None
     while True:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class FitConfig:
-    """How to fit; never enters the file."""
+    """How a segment is fitted: nothing of this enters the file, unlike `ModelConfig`."""
 
     updates_per_frame: float  # optimizer steps, whatever the batch: they are what a fit needs
     batch_frames: int = 4  # at most; large frames come in smaller batches
@@ -18,8 +18,8 @@ class FitConfig:
     warmup: float = 0.05  # share of all steps
     quantize_from: float = 0.5  # share of all steps after which the quantizers are in the loop
     round_activations_from: float = 0.85  # the same for the rounding of activations
-    plane_balance: float = 0.5  # as in `losses.Loss`
-    structure: float = 0.0  # the same
+    plane_balance: float = 0.5  # 0..1, as in `loss.Loss`
+    structure: float = 0.0  # 0..1, as there
     prune: float = 0.0  # share of the weights set to zero (global magnitude)
     rate_weight: float = 0.7  # lambda in units of distortion / rate
     seed: int = 0
@@ -27,7 +27,7 @@ class FitConfig:
 
 @dataclass(frozen=True, slots=True)
 class ShapeLimits:
-    """What a preset allows a network."""
+    """The largest network that a preset fits, and every decoder then has to run."""
 
     macs_per_pixel: int  # multiplications per luma sample of the frame
     residuals: int  # residual convolutions after each of the last two upsamplings, at most
@@ -35,7 +35,7 @@ class ShapeLimits:
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """Effort of one encode."""
+    """A name's worth of effort: how long to fit, and how large a network."""
 
     fit: FitConfig
     limits: ShapeLimits

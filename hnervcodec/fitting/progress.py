@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class Phase(StrEnum):
-    """What a segment's encode is at."""
+    """The part of a segment's encode that a report comes from."""
 
     TRIAL = "trial"  # short fits that find out what a quality takes
     FLOAT = "fit"  # networks in float
@@ -17,7 +17,7 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """One report from a running fit."""
+    """One report from a running fit, sent after every optimizer step."""
 
     phase: Phase
     step: int  # optimizer steps done, 1..steps

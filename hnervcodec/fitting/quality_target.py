@@ -18,7 +18,7 @@ def _check_finite(wanted: float) -> None:
 
 @dataclass(frozen=True, slots=True)
 class ConstantPsnr:
-    """As many bytes as a PSNR over all samples takes."""
+    """A quality target: as many bytes as it takes to reach this PSNR over all samples."""
 
     psnr: float  # dB
 
@@ -32,7 +32,7 @@ class ConstantPsnr:
 
 @dataclass(frozen=True, slots=True)
 class ConstantQuality:
-    """As many bytes as are worth it: the same exchange of distortion for bits whatever the
+    """A quality target: as many bytes as are worth it, which is the same exchange of distortion for bits whatever the
     content, so that easy videos look better and take less than hard ones. `quality` has the
     scale of decibels: 6 more are about twice the bytes and half the distortion."""
 

@@ -37,7 +37,8 @@ BIAS_FINENESS = 4
 
 @dataclass(frozen=True, slots=True)
 class FittedSegment:
-    """The float side of the waist: arrays and the steps they are to be quantized with."""
+    """What a fit ends with, on the float side of the waist: arrays, and the steps to quantize them
+    with."""
 
     model: ModelConfig
     weights: list[np.ndarray]  # float32, `LayerSpec.weight_shape`

@@ -14,9 +14,9 @@ from hnervcodec.fitting.synthesis_network import Quantizers, SynthesisNetwork
 def tensor_bits(levels: Tensor) -> Tensor:
     """Estimated bits of range-coded `levels` [tables, n] (unrounded), one table per row.
 
-    The value is the cost of the rounded levels under the two-sided geometric distribution of
-    `entropy.Table`, its two parameters measured on them; the gradient is each level's marginal
-    cost, the slope between the integers around it.
+    The value is the cost of the rounded levels under the two-sided geometric distribution that
+    `bitstream.range_coding.Table` codes them with, its two parameters measured on them; the
+    gradient is each level's marginal cost, the slope between the integers around it.
     """
     magnitudes = levels.abs()
     with torch.no_grad():
@@ -45,7 +45,8 @@ def embedding_bits(levels: Tensor) -> Tensor:
 
 
 def estimated_bits(network: SynthesisNetwork, quantizers: Quantizers, embedding: Tensor) -> Tensor:
-    """Bits of all weights and embeddings under the present steps; differentiable."""
+    """Bits [] of all weights and embeddings under the present steps; differentiable. Headers,
+    tables, biases and checksums are not counted."""
     steps = quantizers.log_steps.exp()
     bits = embedding_bits(embedding / steps[-1])
     for weight, step in zip(network.weights, steps, strict=False):

@@ -1,6 +1,6 @@
 """The synthesis network in floating point, as the encoder trains it.
 
-The float twin of `synthesis`: same layers, and with `Quantizers` the same roundings, passed
+The float twin of `hnervcodec.synthesis`: same layers, and with `Quantizers` the same roundings, passed
 straight through by the gradient. Nothing here is normative.
 """
 
@@ -67,11 +67,16 @@ class Quantizers(nn.Module):
         self.round_activations = False
 
     def step(self, layer: int) -> Tensor:
+        """Of a layer's weights; of the embeddings: -1."""
         return self.log_steps[layer].exp()
 
 
 class SynthesisNetwork(nn.Module):
-    """Embeddings [B, C, h, w] -> packed samples [B, channels, H, W], black 0 .. white 1."""
+    """The decoder network while it is trained: embeddings [B, C, h, w] -> packed samples
+    [B, channels, H, W], black 0 .. white 1.
+
+    specs: its layers, in order; the last one is the head.
+    """
 
     def __init__(self, specs: tuple[LayerSpec, ...]):
         super().__init__()

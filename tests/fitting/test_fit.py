@@ -26,6 +26,7 @@ from hnervcodec.fitting.progress import Progress
 from hnervcodec.fitting.quality_target import ConstantPsnr, ConstantQuality, QualityTarget
 from hnervcodec.fitting.quantization import FittedSegment, quantize
 from hnervcodec.fitting.rate_model import embedding_bits, tensor_bits
+from hnervcodec.fitting.training import FitTask
 from hnervcodec.media.source import VideoSource
 from hnervcodec.metrics.ms_ssim import ms_ssim
 from hnervcodec.metrics.psnr import PlaneError, psnr
@@ -52,7 +53,8 @@ def small_fit(
     model = choose_model(VIDEO, len(frames), budget, PRESETS["ultrafast"].limits, LEVEL)
     config = replace(FitConfig(15), **changes)  # type: ignore[arg-type]
     reports: list[Progress] = []
-    fitted = fit(frames, VIDEO, model, config, budget, device=CPU, report=reports.append)
+    task = FitTask(frames, VIDEO, model, config, budget, CPU)
+    fitted = fit(task, report=reports.append)
     return fitted, reports
 
 
@@ -81,7 +83,7 @@ def test_deep_video_fits_as_well(frames: np.ndarray, depth: int) -> None:
     video = replace(VIDEO, bit_depth=depth)
     deep = frames.astype(np.uint16) << depth - 8
     model = choose_model(video, len(frames), 5000, PRESETS["ultrafast"].limits, LEVEL)
-    fitted = fit(deep, video, model, FitConfig(10), 5000, device=CPU)
+    fitted = fit(FitTask(deep, video, model, FitConfig(10), 5000, CPU))
     decoded = Synthesis(quantize(fitted, video, 0), video).packed(range(len(frames)))
     error = np.square(decoded[..., :24, :32] / 2.0 ** (depth - 8) - frames).mean()
     shallow = quality(small_fit(frames, updates_per_frame=10)[0], frames)

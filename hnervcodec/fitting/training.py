@@ -1,0 +1,231 @@
+"""What the two phases of a fit share: the task, its schedule, its batches, and one update."""
+
+from __future__ import annotations
+
+import math
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hnervcodec.bitstream.architecture import ModelConfig
+from hnervcodec.bitstream.headers import VideoHeader
+from hnervcodec.errors import HnervError
+from hnervcodec.fitting.loss import Loss
+from hnervcodec.fitting.presets import FitConfig
+from hnervcodec.fitting.quality_target import QualityTarget
+from hnervcodec.fitting.synthesis_network import SynthesisNetwork
+from hnervcodec.planes import packed_size
+from hnervcodec.system.devices import bf16_pays
+
+BATCH_PIXELS = 400_000  # of a batch, about: large frames come one by one
+MIN_STEPS = 20  # of a fit, however few its frames
+PRUNE_BEFORE_QUANTIZING = 0.8  # share of the float phase after which its networks are pruned
+LEAST_RATE = 1e-3  # of the peak learning rate, at the end of the schedule
+MUON_MOMENTUM, MUON_ITERATIONS = 0.95, 5  # Newton-Schulz; as in Muon's publication
+
+
+@dataclass(frozen=True, slots=True)
+class FitTask:
+    """A segment to be fitted, the network to fit to it, and the bytes it may take.
+
+    frames: [T, channels, H, W] packed samples, uint8 or uint16, padded to the model's stride.
+    budget: bytes of the segment's payload, which the result comes close to.
+    hidden: bool, the shape of `frames`: samples that the result need not resemble.
+    aim: a quality that moves the budget towards what it takes.
+    """
+
+    frames: np.ndarray
+    video: VideoHeader
+    model: ModelConfig
+    config: FitConfig
+    budget: int
+    device: torch.device
+    hidden: np.ndarray | None = None
+    aim: QualityTarget | None = None
+
+    @property
+    def pixels(self) -> int:
+        """Luma samples of all frames."""
+        return len(self.frames) * self.video.width * self.video.height
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """When a fit does what, in optimizer steps from its beginning."""
+
+    steps: int  # of the whole fit
+    warmup: int
+    prune_at: int
+    quantize_at: int  # the float phase ends, the quantized one begins
+    round_at: int  # the quantized phase rounds activations from here on
+    batch_frames: int
+    steps_per_epoch: int  # an epoch shows every frame once
+
+    @classmethod
+    def of(cls, task: FitTask) -> Self:
+        """As the task's configuration says."""
+        config, frames = task.config, len(task.frames)
+        affordable = max(round(BATCH_PIXELS / (task.video.width * task.video.height)), 1)
+        batch_frames = min(affordable, config.batch_frames)
+        steps = max(round(config.updates_per_frame * frames), MIN_STEPS)
+        quantize_at = round(steps * config.quantize_from)
+        return cls(
+            steps,
+            warmup=max(1, round(steps * config.warmup)),
+            prune_at=round(steps * PRUNE_BEFORE_QUANTIZING * config.quantize_from),
+            quantize_at=quantize_at,
+            round_at=max(quantize_at + 1, round(steps * config.round_activations_from)),
+            batch_frames=batch_frames,
+            steps_per_epoch=math.ceil(frames / batch_frames),
+        )
+
+    def learning_rate(self, step: int) -> float:
+        """Share 0..1 of the peak rate: a linear warm-up, then half a cosine to almost zero."""
+        if step < self.warmup:
+            return max((step + 1) / self.warmup, LEAST_RATE)
+        passed = (step - self.warmup) / (self.steps - self.warmup)
+        return max(0.5 * (1 + math.cos(math.pi * passed)), LEAST_RATE)
+
+    def quantized_share(self, step: int) -> float:
+        """How much of the quantized phase has passed before `step`, 0..1."""
+        return (step - self.quantize_at) / max(1, self.steps - self.quantize_at)
+
+
+class Batches:
+    """Numbers of the frames to train with next: every epoch all of them, in a new order."""
+
+    def __init__(self, frames: int, batch_frames: int, seed: int):
+        self.frames, self.batch_frames = frames, batch_frames
+        self.generator = torch.Generator().manual_seed(seed)
+        self.left: list[Tensor] = []  # of this epoch
+
+    def next(self) -> Tensor:
+        """Int64 [at most batch_frames], on the CPU."""
+        if not self.left:
+            order = torch.randperm(self.frames, generator=self.generator)
+            self.left = list(torch.split(order, self.batch_frames))
+        return self.left.pop()
+
+    def state(self) -> dict[str, Any]:
+        """All that later batches depend on."""
+        return {"left": self.left, "generator": self.generator.get_state()}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Inverse of `state`."""
+        self.left = state["left"]
+        self.generator.set_state(state["generator"])
+
+
+class Training:
+    """The synthesis network, the optimizers of all that is trained, and the frames it is for.
+
+    analysis: the network that is trained along at first.
+    """
+
+    def __init__(self, task: FitTask, synthesis: SynthesisNetwork, analysis: nn.Module):
+        self.task, self.schedule = task, Schedule.of(task)
+        self.synthesis = synthesis
+        config, samples = task.config, task.frames
+        size = packed_size(task.video.width, task.video.height)
+        self.loss = Loss(size, config.plane_balance, config.structure)
+        if samples.dtype != np.uint8:
+            samples = samples.astype(np.int16)  # torch indexes no uint16
+        on_device = torch.from_numpy(samples).to(task.device)
+        self.frames = on_device.contiguous(memory_format=torch.channels_last)
+        hidden = task.hidden
+        self.hidden = None if hidden is None else torch.from_numpy(hidden).to(task.device)
+        self.white = float(task.video.max_sample)
+        self.bf16 = bf16_pays(task.device)
+        matrices = list(synthesis.weights)[1:-1]
+        others = [
+            *synthesis.biases,
+            synthesis.weights[0],
+            synthesis.weights[-1],
+            *analysis.parameters(),
+        ]
+        self.muon = torch.optim.Muon(
+            matrices,
+            lr=config.matrix_rate,
+            weight_decay=config.matrix_decay,
+            momentum=MUON_MOMENTUM,
+            nesterov=True,
+            ns_steps=MUON_ITERATIONS,
+            adjust_lr_fn="original",
+        )
+        self.adam = torch.optim.Adam(others, lr=config.other_rate)
+        self.optimizers: tuple[torch.optim.Optimizer, ...] = (self.muon, self.adam)
+        self.keep: list[Tensor] | None = None  # of each kernel 1, or 0 where it was pruned
+        self.errors: list[float] = []  # mean squared errors of the last epoch's worth of batches
+
+    @property
+    def distortion(self) -> float:
+        """Mean squared error of samples 0..1, over about one epoch; 0 before the first update."""
+        return sum(self.errors) / len(self.errors) if self.errors else 0.0
+
+    def autocast(self) -> AbstractContextManager[None]:
+        """Networks run in bfloat16 where that is faster."""
+        return torch.autocast(self.task.device.type, torch.bfloat16, enabled=self.bf16)
+
+    def batch(self, index: Tensor) -> Tensor:
+        """The frames numbered by `index`: [B, channels, H, W] float32, black 0 .. white 1."""
+        return self.frames[index].float().div_(self.white)
+
+    def compare(self, decoded: Tensor, target: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+        """(loss, mean squared error) of the frames numbered by `index`."""
+        hidden = None if self.hidden is None else self.hidden[index]
+        return self.loss(decoded, target, hidden)
+
+    def train(self, parameters: list[nn.Parameter], rate: float) -> None:
+        """From now on Adam trains these too, at the peak learning rate `rate`."""
+        self.adam.add_param_group({"params": parameters, "lr": rate, "peak": rate})
+
+    def set_learning_rates(self, step: int) -> None:
+        """As the schedule says."""
+        factor = self.schedule.learning_rate(step)
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group.setdefault("peak", group["lr"])
+                group["lr"] = group["peak"] * factor
+
+    def update(self, loss: Tensor) -> None:
+        """Backpropagates and lets every optimizer make one step."""
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        for optimizer in self.optimizers:
+            optimizer.step()
+        if self.keep is not None:
+            with torch.no_grad():
+                for weight, keep in zip(self.synthesis.weights, self.keep, strict=True):
+                    weight.mul_(keep)
+
+    def record(self, error: Tensor, step: int) -> None:
+        """Counts a batch's mean squared error; HnervError if the fit has diverged."""
+        self.errors.append(float(error.detach()))
+        self.errors = self.errors[-self.schedule.steps_per_epoch :]
+        if not math.isfinite(self.distortion):
+            raise HnervError(f"the fit diverged at step {step}: try another seed")
+
+    def state(self) -> dict[str, Any]:
+        """All that the next update depends on; plain types and tensors."""
+        return {
+            "synthesis": self.synthesis.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "plane_errors": self.loss.plane_errors,
+            "dissimilarity": self.loss.dissimilarity,
+            "keep": self.keep,
+            "errors": self.errors,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Inverse of `state`, once the optimizers know all that they train."""
+        self.synthesis.load_state_dict(state["synthesis"])
+        for optimizer, held in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(held)
+        self.loss.plane_errors = state["plane_errors"]
+        self.loss.dissimilarity = state["dissimilarity"]
+        self.keep, self.errors = state["keep"], state["errors"]
