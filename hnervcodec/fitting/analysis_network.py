@@ -68,7 +68,7 @@ class AnalysisNetwork(nn.Module):
 
 
 def embed_all(network: AnalysisNetwork, batches: Iterable[Tensor]) -> Tensor:
-    """Embeddings float32 [T, C, h, w] of all frames, which come in order, in `batches` [B, channels,
-    H, W] of samples 0..1."""
+    """Embeddings float32 [T, C, h, w] of all frames, in the order of `batches` [B, channels, H, W],
+    whose samples are 0..1."""
     with torch.no_grad():
         return torch.cat([network(batch).float() for batch in batches])

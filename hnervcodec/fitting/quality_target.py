@@ -32,9 +32,10 @@ class ConstantPsnr:
 
 @dataclass(frozen=True, slots=True)
 class ConstantQuality:
-    """A quality target: as many bytes as are worth it, which is the same exchange of distortion for bits whatever the
-    content, so that easy videos look better and take less than hard ones. `quality` has the
-    scale of decibels: 6 more are about twice the bytes and half the distortion."""
+    """A quality target: as many bytes as are worth it, which is the same exchange of distortion
+    for bits whatever the content, so that easy videos look better and take less than hard ones.
+    `quality` has the scale of decibels: 6 more are about twice the bytes and half the
+    distortion."""
 
     quality: float
 

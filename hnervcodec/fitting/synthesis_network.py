@@ -1,7 +1,7 @@
 """The synthesis network in floating point, as the encoder trains it.
 
-The float twin of `hnervcodec.synthesis`: same layers, and with `Quantizers` the same roundings, passed
-straight through by the gradient. Nothing here is normative.
+The float twin of `hnervcodec.synthesis`: same layers, and with `Quantizers` the same roundings,
+passed straight through by the gradient. Nothing here is normative.
 """
 
 from __future__ import annotations
