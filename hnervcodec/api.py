@@ -213,7 +213,7 @@ def inpaint(
     def open_sink(header: VideoHeader, shown: Presentation) -> AbstractContextManager[sinks.Sink]:
         return outputs.open_file_sink(str(output), name, header, shown)
 
-    with session.unfinished(
+    with session.open_job_folder(
         given, output, options, resume=resume, discard=discard, kind="inpainted"
     ) as folder:
         return inpainting.inpaint(

@@ -104,7 +104,6 @@ def measure_segments() -> list[str]:
     cut = scan(header, frames, SEGMENT, SCENECUT)
     preset = presets.PRESETS["faster"]
     preset = replace(preset, fit=replace(preset.fit, updates_per_frame=UPDATES))
-    presets.PRESETS["short"] = preset
     lines = [
         "# Segments and scenes",
         "",
@@ -121,7 +120,7 @@ def measure_segments() -> list[str]:
             frames,
             io.BytesIO(),
             Settings(
-                preset="short",
+                preset=preset,
                 lengths=tuple(lengths),
                 bytes_per_frame=BITS_PER_PIXEL * header.width * header.height / 8,
             ),
@@ -143,7 +142,11 @@ Networks = list[dict[str, torch.Tensor]]
 
 
 def coded(
-    header: VideoHeader, frames: list[Planes], bits: float, preset: str, start: Networks | None
+    header: VideoHeader,
+    frames: list[Planes],
+    bits: float,
+    preset: presets.Preset,
+    start: Networks | None,
 ) -> tuple[EncodeResult, Networks]:
     """An encode of one segment, whose fit begins with the networks `start`, and those it ends
     with."""
@@ -179,13 +182,13 @@ def measure_warm() -> list[str]:
         first, second = frames[: len(frames) // 2], frames[len(frames) // 2 :]
         for name in ("ultrafast", "faster"):
             whole = presets.PRESETS[name]
-            _, networks = coded(header, first, bits, name, None)
+            _, networks = coded(header, first, bits, whole, None)
             for share in (1.0, 0.5, 0.25):
                 updates = whole.fit.updates_per_frame * share
                 config = replace(whole.fit, updates_per_frame=updates)
-                presets.PRESETS["tried"] = replace(whole, fit=config)
+                tried = replace(whole, fit=config)
                 found = [
-                    coded(header, second, bits, "tried", start)[0]
+                    coded(header, second, bits, tried, start)[0]
                     for start in (None, networks, networks[:1])
                 ]
                 shown = " | ".join(f"{made.error.average:.2f}" for made in found)

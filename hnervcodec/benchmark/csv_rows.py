@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 def to_csv(rows: Iterable[Mapping[str, Any]]) -> str:
-    """With a line of the first row's names."""
+    """The rows as CSV, below a line of the first row's names; there must be a row."""
     rows, text = list(rows), io.StringIO()
     writer = csv.DictWriter(text, rows[0], lineterminator="\n")
     writer.writeheader()
@@ -22,7 +22,8 @@ def to_csv(rows: Iterable[Mapping[str, Any]]) -> str:
 
 
 def load(path: Path, kind: type[T]) -> list[T]:
-    """Every row, as `kind`; none if there is no such file. ValueError if it is no such table."""
+    """Every row of the table at `path`, as an instance of the dataclass `kind`; none if there is no
+    such file. ValueError if it is not such a table."""
     if not path.exists():
         return []
     types = get_type_hints(kind)

@@ -19,8 +19,9 @@ from hnervcodec.planes import Planes
 
 @dataclass(frozen=True, slots=True)
 class Quality:
-    """PSNRs in dB and SSIMs as ffmpeg's filters define them; nan for planes that there are not. Of
-    RGB, Y, Cb and Cr are G, B and R, and what is of luma is nan (see `named`)."""
+    """How much one frame, or a whole video, differs from its source: PSNRs in dB and SSIMs of 0..1,
+    as ffmpeg's filters define them; nan for planes that the format lacks. In RGB, Y, Cb and Cr
+    stand for G, B and R, and measures of luma are nan (see `by_plane`)."""
 
     psnr_y: float
     psnr_cb: float
@@ -35,9 +36,10 @@ class Quality:
 
 
 class Comparison:
-    """Measures pairs of frames and, once there are some, the whole; `video` describes both sides.
+    """Compares pairs of frames, one after the other, and then the whole; `video` describes both
+    sides.
 
-    frames: what was found, a `Quality` for each pair.
+    frames: a `Quality` for each pair that was added.
     """
 
     def __init__(self, video: VideoHeader):
@@ -72,9 +74,9 @@ class Comparison:
         return Quality(**means | dict(zip(names, self._psnrs(self._error), strict=True)))
 
 
-def named(quality: Quality, video: VideoHeader) -> dict[str, float]:
-    """By names that fit the planes of `video`: psnr_g for psnr_y and so on of RGB, without what is
-    of luma."""
+def by_plane(quality: Quality, video: VideoHeader) -> dict[str, float]:
+    """The values by names that fit the planes of `video`: for RGB psnr_g instead of psnr_y and so
+    on, without the measures of luma."""
     values = asdict(quality)
     if not video.is_rgb:
         return values

@@ -29,7 +29,9 @@ class Codec:
     preset: str  # the slow one that it is compared at
     worst: float  # highest constant rate factor
     step: float  # how finely that is searched
-    quiet: tuple[tuple[str, str], ...] = ()  # options that keep its remarks out of log and stream
+    silencing: tuple[
+        tuple[str, str], ...
+    ] = ()  # options that keep its remarks out of log and stream
 
 
 CODECS = {
@@ -42,7 +44,7 @@ _BY_LIBRARY = {codec.library: codec for codec in CODECS.values()}
 
 @dataclass
 class Coded:
-    """What a codec made of a clip."""
+    """What a codec made of a clip: the size of its stream, and the frames decoded from it again."""
 
     bytes: int  # of the elementary stream
     decoded: list[Planes]
@@ -59,7 +61,8 @@ def write_libav(
     options: dict[str, str],
     muxer: str = "mp4",
 ) -> None:
-    """Encodes `frames` with one of libav's encoders."""
+    """Encodes `frames` with libav's encoder `library` into the container format `muxer`; options:
+    the encoder's own."""
     name = target if isinstance(target, io.BytesIO) else str(target)
     with av.open(name, "w", format=muxer) as container:
         stream: Any = container.add_stream(library, rate=header.frame_rate, options=options)
@@ -88,7 +91,9 @@ def _code(
     try:
         stream = io.BytesIO()
         start = time.monotonic()
-        write_libav(stream, header, frames, codec.library, options | dict(codec.quiet), codec.muxer)
+        write_libav(
+            stream, header, frames, codec.library, options | dict(codec.silencing), codec.muxer
+        )
         encoded = time.monotonic()
         size = stream.tell()
         stream.seek(0)
@@ -117,17 +122,18 @@ def code_at(
     frames: list[Planes],
     size: int,
     preset: str = "",
-    tried: Callable[[Coded], None] = lambda coded: None,
+    on_trial: Callable[[Coded], None] = lambda coded: None,
 ) -> Coded:
     """The best result of CODECS[name] that is not larger than `size` bytes, by bisection of the
-    constant rate factor; the worst one where even that is larger. `tried` hears of each."""
+    constant rate factor; that of the worst factor if even that is larger. on_trial: called with
+    each trial's result."""
     codec = CODECS[name]
 
     def at(crf: float) -> Coded:
         options = {"crf": f"{crf:.3f}", "preset": preset or codec.preset}
         coded = code(codec.library, header, frames, options)
         coded.crf = options["crf"]
-        tried(coded)
+        on_trial(coded)
         return coded
 
     low, high = 0.0, codec.worst
@@ -151,5 +157,5 @@ def check(name: str, header: VideoHeader, frame: Planes) -> None:
 
 
 def versions() -> str:
-    """Of libav, which all these codecs come with."""
+    """The version of libav, which all these codecs come with."""
     return f"PyAV {av.__version__} ffmpeg {av.ffmpeg_version_info}"

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 @contextmanager
 def picture(path: str | Path, size: tuple[float, float] = (8, 5.5)) -> Iterator[Axes]:
-    """Axes to draw labelled lines on; at the end a PNG of `size` in units of 110 pixels.
+    """Axes to draw labelled lines on, which become a PNG at the end of the block. size: in units of
+    110 pixels.
     ImportError without matplotlib."""
     from matplotlib.figure import Figure
 

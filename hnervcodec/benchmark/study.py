@@ -1,4 +1,4 @@
-"""This codec and the classical ones on the same frames, at the same rates."""
+"""Measures this codec and the classical ones on the same frames, at the same rates."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from hnervcodec.planes import Planes, plane_bytes
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
-    """One thing to measure."""
+class Case:
+    """One thing to measure: a codec with its preset, at a rate, on one source."""
 
     source: str  # SHA-256 over size, depth and all frames, first 12 digits
     codec: str  # hnv, or one of other_codecs.CODECS
@@ -37,14 +37,15 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One measurement. Sizes are of the whole file for hnv, else of the elementary stream."""
+    """What was measured of one `Case`. Sizes are of the whole file for hnv, else of the elementary
+    stream."""
 
     source: str
     codec: str
     preset: str
     rate: float
     version: str
-    crf: str  # that came nearest to the rate; of the classical codecs
+    crf: str  # of a classical codec: the constant rate factor that came nearest to the rate
     frames: int
     width: int
     height: int
@@ -64,12 +65,13 @@ class Point:
         return 8 * self.bytes / (self.frames * self.width * self.height)
 
     @property
-    def job(self) -> Job:
-        return Job(self.source, self.codec, self.preset, self.rate, self.version)
+    def case(self) -> Case:
+        """What this is the measurement of."""
+        return Case(self.source, self.codec, self.preset, self.rate, self.version)
 
 
 def digest(header: VideoHeader, frames: Iterable[Planes]) -> str:
-    """Of the samples: a `Job`'s source."""
+    """A hash over size, depth and all samples: a `Case`'s source."""
     made = hashlib.sha256(repr((header.width, header.height, header.bit_depth)).encode())
     for planes in frames:
         made.update(plane_bytes(planes))
@@ -89,26 +91,26 @@ def _bytes_per_frame(header: VideoHeader, rate: float) -> float:
 
 
 def measure(
-    job: Job,
+    case: Case,
     header: VideoHeader,
     frames: list[Planes],
     observer: Observer,
-    tried: Callable[[other_codecs.Coded], None],
+    on_trial: Callable[[other_codecs.Coded], None],
 ) -> Point:
-    """Encodes, decodes and compares. `observer` hears of hnv's encode, `tried` of the others'
+    """Encodes, decodes and compares. observer: hears of hnv's encode; on_trial: of another codec's
     trials."""
-    if job.codec in other_codecs.CODECS:
-        size = math.floor(_bytes_per_frame(header, job.rate) * len(frames))
-        coded = other_codecs.code_at(job.codec, header, frames, size, job.preset, tried)
+    if case.codec in other_codecs.CODECS:
+        size = math.floor(_bytes_per_frame(header, case.rate) * len(frames))
+        coded = other_codecs.code_at(case.codec, header, frames, size, case.preset, on_trial)
     else:
-        coded = _code(job, header, frames, observer)
+        coded = _code(case, header, frames, observer)
     found = _quality(header, frames, coded.decoded)
     return Point(
-        job.source,
-        job.codec,
-        job.preset,
-        job.rate,
-        job.version,
+        case.source,
+        case.codec,
+        case.preset,
+        case.rate,
+        case.version,
         coded.crf,
         len(frames),
         header.width,
@@ -126,10 +128,10 @@ def measure(
 
 
 def _code(
-    job: Job, header: VideoHeader, frames: list[Planes], observer: Observer
+    case: Case, header: VideoHeader, frames: list[Planes], observer: Observer
 ) -> other_codecs.Coded:
-    """As `hnv encode` does."""
-    options = session.EncodeOptions(rate=Rate(bpp=job.rate), preset=job.preset)
+    """What this codec makes of the frames, as `hnv encode` does it."""
+    options = session.EncodeOptions(rate=Rate(bpp=case.rate), preset=case.preset)
     file, start = io.BytesIO(), time.monotonic()
     session.encode(MemoryInput(header, frames), file, options, observer=observer)
     encoded, coded = time.monotonic(), file.getvalue()

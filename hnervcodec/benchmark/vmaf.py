@@ -26,7 +26,7 @@ _GRAPH = (
 
 
 def find(path: str | None = None) -> str | None:
-    """The ffmpeg of these folders (default: PATH), if it has libvmaf."""
+    """The program ffmpeg in the folders `path`, by default those of PATH, if it has libvmaf."""
     program = shutil.which("ffmpeg", path=path)
     if program is None:
         return None
@@ -36,7 +36,8 @@ def find(path: str | None = None) -> str | None:
 
 
 class Vmaf:
-    """A running `program` (see `find`) that takes pairs of frames; `video` describes both sides."""
+    """A running ffmpeg that takes pairs of frames. program: as `find` returns it; video: describes
+    both sides."""
 
     def __init__(self, program: str, video: VideoHeader):
         # The model sees luma alone; one format of neutral chroma serves every video.
@@ -84,7 +85,8 @@ class Vmaf:
                 self._sink.write(0, (planes[0], *self._chroma))
 
     def scores(self) -> list[float]:
-        """Of every pair, 0..100; the last thing that can be asked. HnervError if there are none."""
+        """VMAF of every pair, 0..100. Ends the program, so that no pairs can follow. HnervError if
+        it could not compute them."""
         self._process.communicate()
         folder = Path(self._folder.name)
         try:

@@ -21,7 +21,7 @@ from hnervcodec.errors import OutputError, SourceError, UsageError
 
 if TYPE_CHECKING:
     from hnervcodec.benchmark.other_codecs import Coded
-    from hnervcodec.benchmark.study import Job, Point
+    from hnervcodec.benchmark.study import Case, Point
     from hnervcodec.bitstream.headers import VideoHeader
     from hnervcodec.planes import Planes
 
@@ -113,13 +113,13 @@ def compare(
     if HNV in codecs:
         study.check(header, frames, preset, rates)
     content, folder = study.digest(header, frames), open_folder(output)
-    jobs = []
+    cases = []
     for name in codecs:
         version = f"hnv {__version__}" if name == HNV else other_codecs.versions()
         own = preset if name == HNV else other_codecs.CODECS[name].preset
-        jobs += [study.Job(content, name, own, value, version) for value in rates]
+        cases += [study.Case(content, name, own, value, version) for value in rates]
     try:
-        points = measured(jobs, header, frames, folder / TABLE, quiet)
+        points = measured(cases, header, frames, folder / TABLE, quiet)
     except KeyboardInterrupt:
         raise KeyboardInterrupt("the same command goes on from here") from None
     report(points, folder, Path(source).name)
@@ -146,28 +146,28 @@ def open_folder(output: str) -> Path:
 
 
 def measured(
-    jobs: list[Job],
+    cases: list[Case],
     header: VideoHeader,
     frames: list[Planes],
     path: Path,
     quiet: bool,
 ) -> list[Point]:
-    """A point for each job; those that the table at `path` lacks are measured and added to it."""
+    """A point for each case; those that the table at `path` lacks are measured and added to it."""
     from hnervcodec.benchmark.study import measure
 
     def trial(coded: Coded) -> None:
         say(f"    crf {coded.crf}: {coded.bytes:,} bytes, {coded.encode_seconds:.1f} s", quiet)
 
     points = []
-    for number, job in enumerate(jobs, 1):
-        point = {known.job: known for known in load(path)}.get(job)
+    for number, case in enumerate(cases, 1):
+        point = {known.case: known for known in load(path)}.get(case)
         if point is None:
-            say(f"{number}/{len(jobs)}  {job.codec} {job.preset}, {job.rate:g} bpp", quiet)
-            fit = EncodeProgress(job.preset, quiet or job.codec != HNV)
-            point = measure(job, header, frames, fit, trial)
+            say(f"{number}/{len(cases)}  {case.codec} {case.preset}, {case.rate:g} bpp", quiet)
+            fit = EncodeProgress(case.preset, quiet or case.codec != HNV)
+            point = measure(case, header, frames, fit, trial)
             save(path, [*load(path), point])
-            if point.bpp > job.rate:
-                say(f"note: {job.codec} cannot code these frames at {job.rate:g} bpp", quiet)
+            if point.bpp > case.rate:
+                say(f"note: {case.codec} cannot code these frames at {case.rate:g} bpp", quiet)
         points.append(point)
     return points
 

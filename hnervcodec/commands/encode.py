@@ -239,7 +239,7 @@ def encode(
     progress.done(output, result)
     is_file = os.path.isfile(output) and file_input.can_be_reread
     if every > 1 and not quiet and result.frames > 1 and share is None and is_file:
-        error = encoder.error_between(output, file_input)
+        error = encoder.error_of_frames_between(output, file_input)
         click.echo(f"made frames: PSNR {error.average:.2f} dB", err=True)
     if psnr is not None and result.error.average < psnr - 0.3 and not quiet:
         click.echo(

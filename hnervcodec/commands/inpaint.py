@@ -75,7 +75,7 @@ def inpaint(
     from hnervcodec.encoding.file_input import FileInput, can_be_reread
     from hnervcodec.encoding.inpainting import inpaint as write_inpainted
     from hnervcodec.encoding.rate import Rate
-    from hnervcodec.encoding.session import EncodeOptions, unfinished
+    from hnervcodec.encoding.session import EncodeOptions, open_job_folder
     from hnervcodec.media import sinks
     from hnervcodec.media.presentation import Presentation
     from hnervcodec.media.sinks import Sink
@@ -101,7 +101,7 @@ def inpaint(
         return open_sink(output, name, header, shown)
 
     kept_beside = output if is_file else None
-    with unfinished(
+    with open_job_folder(
         file_input, kept_beside, options, resume=resume, discard=yes, kind="inpainted"
     ) as folder:
         progress = EncodeProgress(preset, quiet)

@@ -61,7 +61,7 @@ def metrics(
                     f"{getattr(video, name)} and {getattr(other, name)}"
                 )
         with open_vmaf(video, vmaf) as judge:
-            from hnervcodec.benchmark.frame_quality import Comparison, named
+            from hnervcodec.benchmark.frame_quality import Comparison, by_plane
 
             comparison = Comparison(video)
             try:
@@ -76,9 +76,9 @@ def metrics(
             if not comparison.frames:
                 raise SourceError(f"{reference} holds no frames")
             vmafs = scores(judge, vmaf) if judge else []
-    whole = named(comparison.whole, video)
+    whole = by_plane(comparison.whole, video)
     rows: list[dict[str, Any]] = [
-        {"frame": n, **named(frame, video)} for n, frame in enumerate(comparison.frames)
+        {"frame": n, **by_plane(frame, video)} for n, frame in enumerate(comparison.frames)
     ]
     if vmafs:
         whole["vmaf"] = fmean(vmafs)

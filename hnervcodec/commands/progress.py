@@ -146,7 +146,11 @@ class EncodeProgress(Observer):
         )
         share = 100 * result.bytes / result.target_bytes if result.target_bytes else 100
         of_target = f", {share:.1f} % of the target" if result.target_bytes else ""
-        beside = f", {result.beside:,} of them sound and times" if result.beside else ""
+        beside = (
+            f", {result.side_data_bytes:,} of them sound and times"
+            if result.side_data_bytes
+            else ""
+        )
         click.echo(
             f"{output}: {result.frames} frames in {result.bytes:,} bytes{beside} "
             f"({result.bits_per_pixel:.4f} bpp{of_target})\n"

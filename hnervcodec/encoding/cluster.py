@@ -17,7 +17,7 @@ from distributed.scheduler import KilledWorker
 
 from hnervcodec.bitstream.headers import VideoHeader
 from hnervcodec.encoding import job_folder
-from hnervcodec.encoding.encoder import Report, masked, segment_job
+from hnervcodec.encoding.encoder import Report, segment_request, with_masks
 from hnervcodec.encoding.file_input import FileInput
 from hnervcodec.encoding.job_folder import DESCRIPTION
 from hnervcodec.encoding.plan import Part, Plan, Settings
@@ -32,29 +32,32 @@ CONNECT_TIMEOUT = 10.0  # seconds
 
 
 @dataclass(frozen=True)
-class Task:
-    """A segment's fit as it travels to a worker. `source_file`: its frames; `folder`: of unfinished
-    work, `described`: what its job.json says, by which a worker knows that it sees it; `threads`:
-    of the fit."""
+class RemoteRequest:
+    """A segment to be fitted, as it travels to a worker, which reads the frames itself.
+
+    source_file: the segment's frames. folder: the job folder; description: what its job.json says,
+    by which a worker knows that it sees the same folder. threads: of the processor, for the fit.
+    topic: that the worker reports its progress on.
+    """
 
     video: VideoHeader
     settings: Settings
     part: Part
     source_file: FileInput
     folder: Path | None
-    described: bytes
+    description: bytes
     threads: int
-    topic: str  # of the reports
+    topic: str
 
     def shared_folder(self) -> Path | None:
-        """The folder, if this worker sees it."""
+        """The job folder, if this worker sees it."""
         with suppress(OSError):
-            if self.folder and (self.folder / DESCRIPTION).read_bytes() == self.described:
+            if self.folder and (self.folder / DESCRIPTION).read_bytes() == self.description:
                 return self.folder
         return None
 
     def __call__(self) -> bytes:
-        """An `EncodedSegment`, on a worker."""
+        """Fits the segment, on a worker; the bytes of an `EncodedSegment`."""
         use_threads(self.threads)
         worker, last = get_worker(), 0.0
         key = worker.get_current_task()
@@ -76,18 +79,19 @@ class Task:
 
         plan, part = Plan.of(self.video, self.settings), self.part
         with self.source_file.open() as source:
-            seen = masked(source.frames(), self.source_file.masks(self.video))
+            seen = with_masks(source.frames(), self.source_file.masks(self.video))
             group = list(islice(seen, part.frame_count))
             if source.header != self.video or len(group) < part.frame_count:
                 raise SourceError(f"{self.source_file.source} is another video on {worker.address}")
         return encode_segment(
-            segment_job(plan, part, group, self.shared_folder(), report)
+            segment_request(plan, part, group, self.shared_folder(), report)
         ).to_bytes()
 
 
 @contextmanager
 def connected(workers: int | None, address: str | None) -> Iterator[Client]:
-    """A client of the cluster at `address`, or of `workers` new processes on this machine."""
+    """A client of the Dask cluster at `address`, or of `workers` new processes on this machine,
+    which end with the block. UsageError if nobody answers, or if there are no workers."""
     if address is None:
         with (
             LocalCluster(
@@ -122,28 +126,30 @@ def encode_parts(
     folder: Path | None,
     report: Report,
 ) -> Iterator[EncodedSegment]:
-    """The segments, in order. `entries`: as in `Scan`. What a worker that dies was at goes to
-    another one, which goes on from its checkpoint if it sees `folder`, where this machine keeps
-    what is finished."""
+    """The encoded segments, in order, fitted by the cluster's workers.
+
+    entries: as in `Scan`. threads: of each fit. folder: the job folder, in which this machine keeps
+    what is finished. What a worker that dies was at goes to another one, which goes on from its
+    checkpoint if it sees that folder. report: hears of all fits, once a second.
+    """
     topic = f"hnv-{uuid4()}"
 
-    def heard(event: tuple[float, dict[str, Any]]) -> None:
+    def pass_on(event: tuple[float, dict[str, Any]]) -> None:
         facts = event[1]["progress"]
         report(event[1]["number"], Progress(**facts | {"phase": Phase(facts["phase"])}))
 
-    client.subscribe_topic(topic, heard)
+    client.subscribe_topic(topic, pass_on)
     resources = _resources(client, plan.settings.device)
-    described = (folder / DESCRIPTION).read_bytes() if folder else b""
-    known = {part: folder / part.finished for part in parts if folder}
-    ready = {part: job_folder.read(file) for part, file in known.items() if file.exists()}
-    for part, made in ready.items():
-        encoded = EncodedSegment.from_bytes(made)
-        report(part.number, encoded.progress)
-    task = partial(
-        Task,
+    description = (folder / DESCRIPTION).read_bytes() if folder else b""
+    kept = {part: folder / part.file_name for part in parts if folder}
+    ready = {part: job_folder.read(file) for part, file in kept.items() if file.exists()}
+    for part, data in ready.items():
+        report(part.number, EncodedSegment.from_bytes(data).progress)
+    request = partial(
+        RemoteRequest,
         plan.video,
         plan.settings,
-        described=described,
+        description=description,
         folder=folder and folder.absolute(),
         threads=threads,
         topic=topic,
@@ -156,7 +162,7 @@ def encode_parts(
     futures = {
         client.submit(
             _run,
-            task(part=part, source_file=frames_of(part)),
+            request(part=part, source_file=frames_of(part)),
             pure=False,
             resources=resources,
             priority=-part.number,
@@ -169,8 +175,9 @@ def encode_parts(
         for part in parts:
             while part not in ready:
                 future = next(completed)
-                made, of = _result(future, futures[future]), futures[future]
-                ready[of] = job_folder.made_once(folder, of.finished, partial(bytes, made))
+                done = futures[future]
+                data = _result(future, done)
+                ready[done] = job_folder.read_or_make(folder, done.file_name, partial(bytes, data))
             yield EncodedSegment.from_bytes(ready.pop(part))
     finally:
         client.cancel(list(futures))
@@ -187,15 +194,15 @@ def _resources(client: Client, device: str) -> dict[str, int] | None:
     return {"GPU": 1}
 
 
-def _run(task: Task) -> bytes:
-    return task()
+def _run(request: RemoteRequest) -> bytes:
+    return request()
 
 
 def _result(future: Any, part: Part) -> bytes:
     try:
-        made: bytes = future.result()
+        data: bytes = future.result()
     except KilledWorker as error:
         raise HnervError(
             f"segment {part.number + 1} ended every worker that it was given to"
         ) from error
-    return made
+    return data

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hnervcodec.encoding.encoder import Report, masked, segment_jobs
+from hnervcodec.encoding.encoder import Report, segment_requests, with_masks
 from hnervcodec.encoding.file_input import FileInput
 from hnervcodec.encoding.segment_encoder import encode_segment
 from hnervcodec.errors import UsageError
@@ -81,7 +81,7 @@ class Dispatch:
 
 
 @contextmanager
-def fitted(
+def encoded_segments(
     plan: Plan,
     source: FileInput | MemoryInput,
     frames: Iterable[Planes],
@@ -92,8 +92,9 @@ def fitted(
 ) -> Iterator[Iterator[EncodedSegment]]:
     """The encoded segments, in order, from wherever they are fitted.
 
-    frames: all of the source's, once. entries: where the segments' first frames are in a file, as
-    in `Scan`. folder: of unfinished work.
+    frames: all of the source's, read once and only by this process. entries: where the segments'
+    first frames are in a file, as in `Scan`. folder: the job folder, None if nothing is kept.
+    report: hears of each fit's progress. Errors of a fit are raised by the iterator.
     """
     parts = dispatch.parts(plan)
     if dispatch.is_elsewhere:
@@ -110,13 +111,13 @@ def fitted(
             )
         return
     if dispatch.share is None:
-        seen = masked(frames, source.masks(plan.video))
-        yield map(encode_segment, segment_jobs(plan, seen, folder, report))
+        seen = with_masks(frames, source.masks(plan.video))
+        yield map(encode_segment, segment_requests(plan, seen, folder, report))
         return
     assert isinstance(source, FileInput)  # as `prepared` has checked
     first, last = parts[0], parts[-1]
     count = last.first_frame + last.frame_count - first.first_frame
     some = source.part(first.first_frame, count, entries[first.number] if entries else None)
     with some.open() as opened:
-        seen = masked(opened.frames(), some.masks(plan.video))
-        yield map(encode_segment, segment_jobs(plan, seen, folder, report, parts))
+        seen = with_masks(opened.frames(), some.masks(plan.video))
+        yield map(encode_segment, segment_requests(plan, seen, folder, report, parts))

@@ -1,4 +1,5 @@
-"""Frames -> segments -> file."""
+"""From frames to a whole `.hnv` file: segments to be fitted, the file they are put into, and what
+an encode will take."""
 
 from __future__ import annotations
 
@@ -19,10 +20,10 @@ from hnervcodec.encoding.file_input import FileInput
 from hnervcodec.encoding.plan import Part, Plan, Settings, divide, divide_evenly
 from hnervcodec.encoding.segment_encoder import (
     EncodedSegment,
-    SegmentJob,
+    SegmentRequest,
+    budget_for_quality,
     encode_segment,
-    first_budget,
-    least_budget,
+    starting_budget,
 )
 from hnervcodec.errors import SourceError
 from hnervcodec.fitting.fit import predict_seconds
@@ -31,7 +32,7 @@ from hnervcodec.metrics.psnr import PlaneError
 from hnervcodec.planes import Planes
 
 Report = Callable[[int, Progress], None]  # segment number, progress within it
-Seen = tuple[Planes, Planes | None]  # a frame and its mask
+MaskedFrame = tuple[Planes, Planes | None]  # a frame and its mask
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class EncodeResult:
     video: VideoHeader
     error: PlaneError
     bytes: int = 0
-    beside: int = 0  # of the bytes: sound, times and the like
+    side_data_bytes: int = 0  # of the bytes: sound, times and the like
     target_bytes: float | None = None  # None for constant quality and for shares of a video
     frames: int = 0
     segments: int = 0
@@ -54,7 +55,8 @@ class EncodeResult:
     @property
     def bits_per_pixel(self) -> float:
         """Of the video alone."""
-        return 8 * (self.bytes - self.beside) / (self.frames * self.video.width * self.video.height)
+        pixels = self.frames * self.video.width * self.video.height
+        return 8 * (self.bytes - self.side_data_bytes) / pixels
 
 
 def silent(number: int, progress: Progress) -> None:
@@ -80,30 +82,32 @@ def encode(
     folder: where unfinished work is kept, and taken up again.
     """
     plan = Plan.of(video, settings)
-    jobs = segment_jobs(plan, masked(frames, masks), folder, report)
-    return assemble(plan, map(encode_segment, jobs), file, side_data)
+    requests = segment_requests(plan, with_masks(frames, masks), folder, report)
+    return write_file(plan, map(encode_segment, requests), file, side_data)
 
 
-def segment_jobs(
+def segment_requests(
     plan: Plan,
-    frames: Iterable[Seen],
+    frames: Iterable[MaskedFrame],
     folder: Path | None,
     report: Report,
     parts: Sequence[Part] | None = None,
-) -> Iterator[SegmentJob]:
-    """One for each segment of these frames, in order. `parts`: which they are, if not all."""
+) -> Iterator[SegmentRequest]:
+    """A request for each segment of these frames, in order. parts: the segments that the frames are
+    of, by default all of the plan."""
     parts = parts or plan.parts
     length = plan.settings.segment_frames
     groups = divide(frames, parts) if parts else divide_evenly(frames, length)
     for part, group in groups:
-        yield segment_job(plan, part, group, folder, report)
+        yield segment_request(plan, part, group, folder, report)
 
 
-def segment_job(
-    plan: Plan, part: Part, group: list[Seen], folder: Path | None, report: Report
-) -> SegmentJob:
+def segment_request(
+    plan: Plan, part: Part, group: list[MaskedFrame], folder: Path | None, report: Report
+) -> SegmentRequest:
+    """The request to fit `part`, whose frames and masks are `group`."""
     masks = [mask for _, mask in group if mask is not None]
-    return SegmentJob(
+    return SegmentRequest(
         plan,
         part,
         [planes for planes, _ in group],
@@ -113,30 +117,34 @@ def segment_job(
     )
 
 
-def masked(frames: Iterable[Planes], masks: Iterable[Planes] | None) -> Iterator[Seen]:
-    """Each frame with its mask."""
+def with_masks(frames: Iterable[Planes], masks: Iterable[Planes] | None) -> Iterator[MaskedFrame]:
+    """Each frame with its mask, None if there are none."""
     return zip(frames, repeat(None) if masks is None else masks, strict=False)
 
 
-def assemble(
+def write_file(
     plan: Plan,
     segments: Iterable[EncodedSegment],
     file: BinaryIO,
     side_data: SideData | None = None,
     first_frame: int = 0,
 ) -> EncodeResult:
-    """Writes the file, segment by segment as they come; they are in order. Some of a plan's
-    segments, from `first_frame` on, make a video of their own. `side_data`: of the plan's video."""
+    """Writes the segments to `file` as they come, and all that a `.hnv` file needs around them.
+
+    segments: in order; all of the plan's, or a share of them, which begins with the plan's frame
+    `first_frame` and becomes a video of its own. side_data: of the whole of the plan's video.
+    SourceError if there are no segments.
+    """
     start = time.monotonic()
     writer = container.Writer(file, plan.video, plan.level, side_data.minor if side_data else 0)
     error, count, last = PlaneError(plan.video.max_sample), 0, None
-    beside = writer.add(side_data.before_segments()) if side_data else 0
+    side_data_bytes = writer.add(side_data.before_segments()) if side_data else 0
     for last in segments:
         first = writer.frame_count
         writer.segment(segment.moved(last.payload, first), last.frame_count)
         if side_data:
             follows = side_data.of_segment(first_frame + first, last.frame_count, first_frame)
-            beside += writer.add(follows)
+            side_data_bytes += writer.add(follows)
         error.merge(last.error)
         count += 1
     if last is None:
@@ -148,8 +156,8 @@ def assemble(
         plan.video,
         error,
         bytes=size,
-        beside=beside,
-        target_bytes=asked * frames + beside if asked is not None and is_whole else None,
+        side_data_bytes=side_data_bytes,
+        target_bytes=(asked * frames + side_data_bytes if asked is not None and is_whole else None),
         frames=frames,
         segments=count,
         weights=last.weights,
@@ -160,14 +168,14 @@ def assemble(
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What `encode` would do."""
+    """What an encode is expected to make, and how long it is expected to take."""
 
     frames: int
     segments: int
     weights: int  # of the first segment's network
     macs_per_pixel: float
     bytes: float  # of the whole file
-    seconds: float
+    seconds: float  # of one process on this machine
 
 
 def predict(
@@ -178,27 +186,30 @@ def predict(
     masks: Iterable[Planes] | None = None,
     report: Report = silent,
 ) -> Prediction:
-    """How large a network `encode` would fit with these arguments and how long that would take on
-    this machine, from trials with the first segment of about ten seconds; with an `aim` also from
-    the trial fits that `encode` begins with. Without the settings' `lengths` the first segment is
-    taken for the whole."""
+    """What an encode with these arguments would make, and how long that would take here.
+
+    Fits the first segment for about ten seconds; with an `aim`, after the trial fits that such an
+    encode begins with. Without the settings' `lengths` the first segment is taken for the whole
+    video. SourceError if there are no frames.
+    """
     plan = Plan.of(video, settings)
     start = time.monotonic()
-    job = next(segment_jobs(plan, masked(frames, masks), None, report), None)
-    if job is None:
+    request = next(segment_requests(plan, with_masks(frames, masks), None, report), None)
+    if request is None:
         raise SourceError("the source holds no frames in the selected range")
-    count, fits = len(job.frames), 1
-    budget = plan.budget(job.part)
+    count, fits = len(request.frames), 1
+    budget = plan.budget(request.part)
     if settings.denoise:
-        fits, budget = 3, 2 * least_budget(job)  # as it mostly happens: the second is the best
+        # As it mostly happens: the second is the best.
+        fits, budget = 3, 2 * starting_budget(request)
     elif settings.aim:
-        budget = first_budget(job, settings.aim)
+        budget = budget_for_quality(request, settings.aim)
     assert budget is not None  # as one of the three is asked for
     trials = time.monotonic() - start
-    task = job.task(budget, plan.preset.fit)
-    seconds = trials + fits * predict_seconds(task)
+    fit_task = request.fit_task(budget, plan.preset.fit)
+    seconds = trials + fits * predict_seconds(fit_task)
     lengths = settings.lengths or (count,)
-    specs = video.layers(task.model)
+    specs = video.layers(fit_task.model)
     return Prediction(
         sum(lengths),
         len(lengths),
@@ -209,15 +220,15 @@ def predict(
     )
 
 
-def error_between(path: str | Path, file_input: FileInput) -> PlaneError:
-    """What the frames that a decoder makes between the coded ones of `file_input` have for
-    distortion."""
+def error_of_frames_between(path: str | Path, file_input: FileInput) -> PlaneError:
+    """The distortion of frames that were left out by `file_input.every` and that a decoder makes
+    from those around them. path: of the `.hnv` file that `file_input` was encoded to."""
     every = file_input.every
     with Decoder(path) as decoder:
         error = PlaneError(decoder.video.max_sample)
         whole = replace(file_input, every=1, limit=(len(decoder) - 1) * every + 1)
         with whole.open() as source:
-            seen = masked(source.frames(), whole.masks(source.header))
+            seen = with_masks(source.frames(), whole.masks(source.header))
             for n, (planes, mask) in enumerate(seen):
                 if n % every:
                     _, made = next(decoder.frames([Fraction(n, every)]))

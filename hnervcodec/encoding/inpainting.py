@@ -11,7 +11,7 @@ from typing import BinaryIO, cast
 
 from hnervcodec.bitstream.headers import VideoHeader
 from hnervcodec.decoding.decoder import Decoder
-from hnervcodec.encoding.encoder import EncodeResult, masked
+from hnervcodec.encoding.encoder import EncodeResult, with_masks
 from hnervcodec.encoding.file_input import FileInput
 from hnervcodec.encoding.observer import Observer
 from hnervcodec.encoding.session import EncodeOptions, prepared
@@ -31,11 +31,11 @@ def inpaint(
     folder: Path | None,
     observer: Observer,
 ) -> EncodeResult:
-    """Writes the source's frames to a sink, the masked samples as a network fitted to all others
-    shows them; the samples that are not masked stay the source's.
+    """Writes the source's frames to a sink, the masked samples as a network shows them that was
+    fitted to all others; the samples that are not masked stay the source's.
 
     open_sink: given the header of the frames to come, with their count, and how they are to be
-    shown. folder: of unfinished work. Returns what the fit made.
+    shown. folder: the job folder, None if nothing is kept. Returns what the fit made.
     """
     if not source.can_be_reread:
         raise UsageError(f"{source.source} is read twice and cannot be a pipe")
@@ -46,15 +46,15 @@ def inpaint(
         to_come = replace(session.plan.video, frame_count=sum(session.scan.lengths))
         with (
             open_sink(to_come, whole(session.side_data)) as sink,
-            tempfile.TemporaryFile() as file,
+            tempfile.TemporaryFile() as temporary,
         ):
-            coded = cast(BinaryIO, file)
+            coded = cast(BinaryIO, temporary)
             result = session.write(coded, with_side_data=False)
             coded.seek(0)
             with source.open() as again, Decoder(coded) as decoder:
-                made = decoder.frames(range(len(decoder)))
-                seen = masked(again.frames(), source.masks(again.header))
-                for (planes, hidden), (n, decoded) in zip(seen, made, strict=False):
+                all_decoded = decoder.frames(range(len(decoder)))
+                originals = with_masks(again.frames(), source.masks(again.header))
+                for (planes, hidden), (n, decoded) in zip(originals, all_decoded, strict=False):
                     assert hidden is not None  # as there is a mask
                     sink.write(n, restored(planes, decoded, hidden))
     return result

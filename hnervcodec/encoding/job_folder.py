@@ -1,5 +1,5 @@
-"""Unfinished work on the disk: a folder beside the output, so that an interrupted encode, whatever
-stopped it, goes on where it was.
+"""The job folder: unfinished work, kept next to the output, so that an encode goes on where it was
+whatever interrupted it.
 
     out.hnv.job/
         job.json        what is being encoded, and how; other settings do not go on from here
@@ -29,12 +29,12 @@ from hnervcodec.errors import HnervError, OutputError, UsageError
 from hnervcodec.system.atomic_files import cache_folder, open_complete_or_absent
 
 DESCRIPTION = "job.json"
-_WORK = (".fit", ".segm", ".done")
-_FACTS = (DESCRIPTION, "scan")
+_WORK = (".fit", ".segm", ".done")  # endings of what would be lost
+_FACTS = (DESCRIPTION, "scan")  # what is quickly made again
 
 
 class JobFolder:
-    """The work on one output, of one process at a time."""
+    """The folder of the work on one output, open to one process at a time."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -42,10 +42,14 @@ class JobFolder:
 
     @classmethod
     def open(
-        cls, output: str | Path, settings: dict[str, Any], resume: bool, anew: bool
+        cls, output: str | Path, settings: dict[str, Any], resume: bool, discard: bool
     ) -> JobFolder:
-        """settings: all that decides the output's bytes, in JSON's types. `resume`: go on with what
-        is there, if anything; `anew`: discard it. Neither: refuse to lose it."""
+        """Makes or opens the folder of `output`.
+
+        settings: all that decides the output's bytes, in JSON's types. resume: go on with what is
+        there, if anything; discard: remove it. Neither: refuse to lose it.
+        UsageError for a folder that is another encode's, another process's, or not ours.
+        """
         job = cls(Path(f"{output}.job"))
         try:
             job.folder.mkdir(exist_ok=True)
@@ -53,7 +57,7 @@ class JobFolder:
         except OSError as error:
             raise OutputError(f"cannot write {job.folder}: {error.strerror}") from error
         try:
-            if job.is_begun and not anew:
+            if job.is_begun and not discard:
                 if not resume:
                     raise UsageError(
                         f"{job.folder} holds an unfinished encode: go on with "
@@ -121,22 +125,22 @@ class JobFolder:
             os.close(self._held)
 
 
-def made_once(folder: Path | None, name: str, make: Callable[[], bytes]) -> bytes:
-    """What `make` gives, now or when it was made before; nothing is kept without a `folder`, or
-    where this machine does not see it."""
+def read_or_make(folder: Path | None, name: str, make: Callable[[], bytes]) -> bytes:
+    """What `make` gives: read from the file `name` of the job folder, or made now and kept there.
+    Without a folder, or where this machine does not see it, it is made anew and not kept."""
     if folder is None or not folder.is_dir():
         return make()
     path = folder / name
     if not path.exists():
-        made = make()
+        data = make()
         with open_complete_or_absent(path) as file:
-            file.write(made + crc32(made).to_bytes(4, "little"))
+            file.write(data + crc32(data).to_bytes(4, "little"))
         path.with_suffix(".fit").unlink(missing_ok=True)
     return read(path)
 
 
 def read(path: Path) -> bytes:
-    """What `made_once` has written; HnervError if it is no longer that."""
+    """What `read_or_make` has written; HnervError if it is no longer that."""
     data = path.read_bytes()
     if crc32(data[:-4]).to_bytes(4, "little") != data[-4:]:
         raise HnervError(f"{path} is damaged: remove it, and it is made again")
@@ -144,11 +148,11 @@ def read(path: Path) -> bytes:
 
 
 @contextmanager
-def unfinished(
-    source: str, output: str | None, resume: bool, anew: bool, facts: dict[str, Any]
+def opened(
+    source: str, output: str | None, resume: bool, discard: bool, facts: dict[str, Any]
 ) -> Iterator[Path | None]:
-    """The folder in which the encode of a file to a file keeps its work; removed when it is
-    complete. `facts`: all that decides the output's bytes."""
+    """The job folder of an encode, removed when the block is done; None where none is kept, as
+    source and output both have to be files. facts: all that decides the output's bytes."""
     is_new = output is not None and output != "-" and not os.path.exists(output)
     to_file = is_new or (output is not None and os.path.isfile(output))
     if output is None or not to_file or not os.path.isfile(source):
@@ -156,17 +160,17 @@ def unfinished(
             raise UsageError("`resume=True` works from a file to a file, not with pipes")
         yield None
         return
-    work = JobFolder.open(output, _with_versions(facts), resume, anew and not resume)
+    job = JobFolder.open(output, _with_versions(facts), resume, discard and not resume)
     is_finished = False
     try:
-        yield work.folder
+        yield job.folder
         is_finished = True
     except KeyboardInterrupt as error:
-        if not work.is_begun:
+        if not job.is_begun:
             raise
         raise type(error)("the same command with `resume=True` goes on from here") from None
     finally:
-        work.close(is_finished)
+        job.close(is_finished)
     with suppress(OSError, OutputError), open_complete_or_absent(_record_of(output)) as file:
         file.write(json.dumps(_record(output, facts)).encode())
 

@@ -7,7 +7,8 @@ from hnervcodec.fitting.progress import Progress
 
 
 class Observer:
-    """Hears what an encode does; the methods of this one do nothing."""
+    """Hears what an encode does while it runs. The methods here do nothing; a class of its own
+    overrides those that it wants."""
 
     def opened(self, video: VideoHeader) -> None:
         """The source is open, and holds such frames."""

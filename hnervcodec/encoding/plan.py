@@ -74,34 +74,35 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A segment's place in the video."""
+    """A segment's place in the video; it and its frames are numbered from 0."""
 
     number: int
     first_frame: int
     frame_count: int
 
     @property
-    def finished(self) -> str:
-        """The file's name that the segment is kept under, once it is encoded."""
+    def file_name(self) -> str:
+        """Under which the job folder keeps the segment once it is encoded."""
         return f"{self.first_frame}.done"
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What holds for every segment of one file."""
+    """What holds for every segment of one file: the settings, and what follows from them."""
 
     video: VideoHeader
     settings: Settings
-    preset: Preset  # with what of the settings changes it
+    preset: Preset  # as the settings' seed, pruning and tune change it
     level: levels.Level
 
     @classmethod
     def of(cls, video: VideoHeader, settings: Settings) -> Plan:
-        """Refuses what cannot be had, before anything is computed."""
+        """The plan for such frames; UsageError or LimitError for what cannot be had."""
         if settings.bytes_per_frame is not None:
             check_rate(video, settings.bytes_per_frame)
-        named = settings.preset
-        preset = PRESETS[named] if isinstance(named, str) else named
+        preset = (
+            settings.preset if isinstance(settings.preset, Preset) else PRESETS[settings.preset]
+        )
         config = replace(
             preset.fit, seed=settings.seed, prune=settings.prune, structure=STRUCTURE[settings.tune]
         )
@@ -130,15 +131,15 @@ class Plan:
         if rate is None:
             return None
 
-        def whole(segments: int, frames: int) -> int:
+        def payloads(segments: int, frames: int) -> int:
             return math.floor(rate * frames) - container.overhead(segments) if segments else 0
 
-        before = whole(part.number, part.first_frame)
-        return whole(part.number + 1, part.first_frame + part.frame_count) - before
+        before = payloads(part.number, part.first_frame)
+        return payloads(part.number + 1, part.first_frame + part.frame_count) - before
 
 
 def check_rate(video: VideoHeader, bytes_per_frame: float) -> None:
-    """Refuses what is no rate, and rates at which no codec is needed."""
+    """UsageError for what is no rate, and for rates at which no codec is needed."""
     if not 0 < bytes_per_frame < math.inf:
         raise UsageError(f"{bytes_per_frame} bytes per frame is not a rate")
     pixels = video.width * video.height
@@ -153,7 +154,7 @@ def check_rate(video: VideoHeader, bytes_per_frame: float) -> None:
 def needed_level(
     video: VideoHeader, lengths: set[int], bytes_per_frame: float | None, limits: ShapeLimits
 ) -> levels.Level:
-    """The lowest level for segments of these lengths; a rate too low for one of them is refused."""
+    """The lowest level for segments of these lengths; UsageError if the rate is too low for one."""
     largest = levels.LEVELS[max(levels.LEVELS)]
     weights = 0
     for length in lengths:
@@ -173,7 +174,7 @@ def highest_budget(video: VideoHeader, frames: int, limits: ShapeLimits) -> int:
 
 
 def divide(frames: Iterable[T], parts: Iterable[Part]) -> Iterator[tuple[Part, list[T]]]:
-    """Each part with its frames."""
+    """Each part with its frames; SourceError if there are too few."""
     rest = iter(frames)
     for part in parts:
         group = list(islice(rest, part.frame_count))

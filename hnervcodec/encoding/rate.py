@@ -16,7 +16,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Rate:
-    """The choice of a size or a quality: exactly one of these."""
+    """How large or how good a file is asked to be: exactly one of these.
+
+    bpp: bits per pixel. bitrate: bits per second. Both of the video alone.
+    size: bytes of the whole file.
+    psnr: dB over all samples. quality: a constant quality, about 25 (poor) to 40.
+    denoise: as many bytes as best tell the video from its noise.
+    """
 
     bpp: float | None = None
     bitrate: float | None = None
@@ -35,8 +41,11 @@ class Rate:
     def settings(
         self, video: VideoHeader, scan: Scan | None, side_data: SideData | None, **others: Any
     ) -> Settings:
-        """What that means for the frames of the `scan` with `side_data` beside them; both None
-        where nobody knows the frames beforehand. `others`: of `Settings`."""
+        """What that means for `video`.
+
+        scan, side_data: of its frames and of what the file will hold with them; both None where
+        nobody knows the frames beforehand. others: the other arguments of `Settings`.
+        """
         from hnervcodec.encoding.plan import Settings
 
         if scan is None or side_data is None:
@@ -45,9 +54,9 @@ class Rate:
         return Settings(**others, **chosen, lengths=scan.lengths)
 
     def _choice(
-        self, video: VideoHeader, frames: int | None = None, beside: int = 0
+        self, video: VideoHeader, frames: int | None = None, side_data_bytes: int = 0
     ) -> dict[str, Any]:
-        """`frames`: None where nobody knows; `beside`: bytes of the file that are not for them."""
+        """Arguments of `Settings`. frames: None where nobody knows how many there are."""
         from hnervcodec.fitting.quality_target import ConstantPsnr, ConstantQuality
 
         if self.denoise:
@@ -64,15 +73,15 @@ class Rate:
             raise UsageError(
                 "`size` needs a file, as a pipe's length is unknown: use `bpp` or `bitrate`"
             )
-        if beside >= self.size:
+        if side_data_bytes >= self.size:
             raise UsageError(
-                f"sound and the like take {beside:,} bytes of the {self.size:,.0f} asked for: "
-                "leave the sound out with `audio=none`, or ask for more"
+                f"sound and the like take {side_data_bytes:,} bytes of the {self.size:,.0f} "
+                "asked for: leave the sound out with `audio=none`, or ask for more"
             )
-        return {"bytes_per_frame": (self.size - beside) / frames}
+        return {"bytes_per_frame": (self.size - side_data_bytes) / frames}
 
     def check(self, video: VideoHeader) -> None:
-        """What can be refused before the source is read."""
+        """UsageError for what can be refused before the source is read."""
         from hnervcodec.encoding.plan import check_rate
 
         if self.size is None and (rate := self._choice(video).get("bytes_per_frame")):

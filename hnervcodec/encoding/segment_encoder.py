@@ -1,4 +1,4 @@
-"""The frames of one segment -> its payload."""
+"""Encodes one segment: from its frames to the payload that the file holds."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ from hnervcodec.synthesis.network import Synthesis
 
 
 @dataclass(frozen=True)
-class SegmentJob:
-    """One segment to be fitted.
+class SegmentRequest:
+    """A segment to be fitted, wherever that happens.
 
     masks: for each frame which of its samples the result need not resemble, if any (see `masks`);
     they count neither for the fit nor for the PSNR.
-    folder: where unfinished work is kept, and taken up again.
+    folder: the job folder, where unfinished work is kept and taken up again.
     """
 
     plan: Plan
@@ -49,15 +49,17 @@ class SegmentJob:
 
     @property
     def pixels(self) -> int:
+        """Luma samples of all frames."""
         return len(self.frames) * self.plan.video.width * self.plan.video.height
 
     def model(self, budget: int) -> ModelConfig:
+        """The network for a payload of `budget` bytes; LimitError if the level forbids it."""
         plan, count = self.plan, len(self.frames)
         model = choose_model(plan.video, count, budget, plan.preset.limits, plan.level)
         levels.check_segment(plan.level, plan.video.layers(model), count)
         return model
 
-    def task(self, budget: int, config: FitConfig, aim: QualityTarget | None = None) -> FitTask:
+    def fit_task(self, budget: int, config: FitConfig, aim: QualityTarget | None = None) -> FitTask:
         """The fit of a network that `budget` bytes afford."""
         model, frames, masks = self.model(budget), self.frames, self.masks
         if masks:
@@ -92,16 +94,17 @@ class EncodedSegment:
 
     @property
     def progress(self) -> Progress:
-        """The last report."""
+        """The report of a segment that is done."""
         return Progress(Phase.DONE, 1, 1, 0.0, self.error.average, len(self.payload))
 
     def to_bytes(self) -> bytes:
-        """A line of JSON, then the payload."""
+        """As the job folder keeps it and a cluster sends it: a line of JSON, then the payload."""
         facts = {name: value for name, value in asdict(self).items() if name != "payload"}
         return json.dumps(facts).encode() + b"\n" + self.payload
 
     @classmethod
     def from_bytes(cls, data: bytes) -> EncodedSegment:
+        """What `to_bytes` made."""
         facts, _, payload = data.partition(b"\n")
         made = json.loads(facts)
         return cls(payload, **made | {"error": PlaneError(**made["error"])})
@@ -113,54 +116,56 @@ TRIAL_BITS_PER_PIXEL = 0.05
 HELD_OUT = 0.03  # share of the samples that a denoising fit is judged by
 
 
-def encode_segment(job: SegmentJob) -> EncodedSegment:
-    """Fits the segment as its plan says, or takes what was made of it before."""
-    made = job_folder.made_once(job.folder, job.part.finished, lambda: _encoded(job))
+def encode_segment(request: SegmentRequest) -> EncodedSegment:
+    """Fits the segment as its plan says, or takes what its job folder holds of it already."""
+    made = job_folder.read_or_make(
+        request.folder, request.part.file_name, lambda: _encoded(request)
+    )
     encoded = EncodedSegment.from_bytes(made)
-    job.report(encoded.progress)
+    request.report(encoded.progress)
     return encoded
 
 
 @dataclass(frozen=True)
-class _Made:
-    """What a fit became: the payload, what a decoder reads from it, and its distortion."""
+class _Coded:
+    """A payload, what a decoder reads from it, and the distortion of its frames."""
 
     payload: bytes
     quantized: QuantizedSegment
     error: PlaneError
 
 
-def _encoded(job: SegmentJob) -> bytes:
-    settings, budget = job.plan.settings, job.plan.budget(job.part)
+def _encoded(request: SegmentRequest) -> bytes:
+    settings, budget = request.plan.settings, request.plan.budget(request.part)
     if budget is not None:
-        made = fit_to_budget(job, budget, None)
+        made = fit_to_budget(request, budget, None)
     elif settings.denoise:
-        made = fit_denoised(job)
+        made = fit_denoised(request)
     else:
         assert settings.aim is not None  # as `Settings` has checked
-        made = fit_to_budget(job, first_budget(job, settings.aim), settings.aim)
+        made = fit_to_budget(request, budget_for_quality(request, settings.aim), settings.aim)
     specs = made.quantized.specs
     return EncodedSegment(
         made.payload,
-        len(job.frames),
+        len(request.frames),
         made.error,
         weight_count(specs),
-        macs_per_frame(specs) / (job.plan.video.width * job.plan.video.height),
+        macs_per_frame(specs) / (request.plan.video.width * request.plan.video.height),
     ).to_bytes()
 
 
-def least_budget(job: SegmentJob) -> int:
-    """Bytes to begin a search with."""
-    least = smallest_budget(job.plan.video, len(job.frames), job.plan.preset.limits)
-    return max(least, round(TRIAL_BITS_PER_PIXEL * job.pixels / 8))
+def starting_budget(request: SegmentRequest) -> int:
+    """Bytes of a payload at which the search for a quality begins."""
+    least = smallest_budget(request.plan.video, len(request.frames), request.plan.preset.limits)
+    return max(least, round(TRIAL_BITS_PER_PIXEL * request.pixels / 8))
 
 
-def first_budget(job: SegmentJob, aim: QualityTarget) -> int:
-    """Bytes that `aim` is expected to take, from short trial fits."""
-    video, config, limits = job.plan.video, job.plan.preset.fit, job.plan.preset.limits
-    least = smallest_budget(video, len(job.frames), limits)
-    most = highest_budget(video, len(job.frames), limits)
-    budget = least_budget(job)
+def budget_for_quality(request: SegmentRequest, aim: QualityTarget) -> int:
+    """Bytes of a payload that `aim` is expected to take, from up to three short trial fits."""
+    video, config, limits = request.plan.video, request.plan.preset.fit, request.plan.preset.limits
+    least = smallest_budget(video, len(request.frames), limits)
+    most = highest_budget(video, len(request.frames), limits)
+    budget = starting_budget(request)
     trial = replace(config, updates_per_frame=min(TRIAL_UPDATES, config.updates_per_frame))
     gain = GAIN_PER_DOUBLING * math.log2(config.updates_per_frame / trial.updates_per_frame)
     for _ in range(3):
@@ -168,10 +173,10 @@ def first_budget(job: SegmentJob, aim: QualityTarget) -> int:
 
         def report(progress: Progress, reached: list[float] = reached) -> None:
             reached[0] = progress.psnr
-            job.report(replace(progress, phase=Phase.TRIAL))
+            request.report(replace(progress, phase=Phase.TRIAL))
 
-        fit(job.task(budget, trial), report=report)
-        octaves = aim.octaves(10 ** (-0.1 * (reached[0] + gain)), 8 * budget / job.pixels)
+        fit(request.fit_task(budget, trial), report=report)
+        octaves = aim.octaves(10 ** (-0.1 * (reached[0] + gain)), 8 * budget / request.pixels)
         tried = budget
         budget = min(max(round(budget * 2 ** min(max(octaves, -3), 3)), least), most)
         if abs(octaves) < 1 or budget == tried:
@@ -179,38 +184,38 @@ def first_budget(job: SegmentJob, aim: QualityTarget) -> int:
     return budget
 
 
-def fit_to_budget(job: SegmentJob, budget: int, aim: QualityTarget | None) -> _Made:
+def fit_to_budget(request: SegmentRequest, budget: int, aim: QualityTarget | None) -> _Coded:
     """A SEGM payload of at most `budget` bytes or, with an `aim`, of as many as that takes."""
-    name = f"{job.part.first_frame}-{budget}"
-    is_kept = job.folder is not None and job.folder.is_dir()
-    checkpoint = job.folder / f"{name}.fit" if job.folder and is_kept else None
-    payload = job_folder.made_once(
-        job.folder, f"{name}.segm", lambda: fitted_payload(job, budget, aim, checkpoint)
+    name = f"{request.part.first_frame}-{budget}"
+    is_kept = request.folder is not None and request.folder.is_dir()
+    checkpoint = request.folder / f"{name}.fit" if request.folder and is_kept else None
+    payload = job_folder.read_or_make(
+        request.folder, f"{name}.segm", lambda: fitted_payload(request, budget, aim, checkpoint)
     )
     # What the file says is what counts: decode the bytes themselves, in normative arithmetic.
-    quantized = segment.read(payload, job.plan.video, job.plan.level)
-    synthesis = Synthesis(quantized, job.plan.video, threads=torch.get_num_threads())
-    proof = Synthesis(quantized, job.plan.video, path="float64").packed([0])
+    quantized = segment.read(payload, request.plan.video, request.plan.level)
+    synthesis = Synthesis(quantized, request.plan.video, threads=torch.get_num_threads())
+    proof = Synthesis(quantized, request.plan.video, path="float64").packed([0])
     if (proof != synthesis.packed([0])).any():
         raise HnervError("this machine's fast arithmetic is not exact: please report it")
-    crcs, error = decode(synthesis, job)
+    crcs, error = decode(synthesis, request)
     quantized = replace(quantized, frame_crcs=np.array(crcs, np.uint32))
-    return _Made(segment.write(quantized), quantized, error)
+    return _Coded(segment.write(quantized), quantized, error)
 
 
 def fitted_payload(
-    job: SegmentJob, budget: int, aim: QualityTarget | None, checkpoint: Path | None
+    request: SegmentRequest, budget: int, aim: QualityTarget | None, checkpoint: Path | None
 ) -> bytes:
     """A payload as `fit_to_budget` wants it, but for the frames' checksums."""
-    video = job.plan.video
-    task = job.task(budget, job.plan.preset.fit, aim)
-    fitted = fit(task, checkpoint=checkpoint, report=job.report)
+    video = request.plan.video
+    fit_task = request.fit_task(budget, request.plan.preset.fit, aim)
+    fitted = fit(fit_task, checkpoint=checkpoint, report=request.report)
 
     def quality(quantized: QuantizedSegment) -> float:
         synthesis = Synthesis(quantized, video, threads=torch.get_num_threads())
-        return decode(synthesis, job)[1].average
+        return decode(synthesis, request)[1].average
 
-    rounding = FinalRounding(fitted, video, job.part.first_frame, quality)
+    rounding = FinalRounding(fitted, video, request.part.first_frame, quality)
     if aim is None:
         return rounding.to_budget(budget)
     if isinstance(aim, ConstantPsnr):
@@ -218,28 +223,30 @@ def fitted_payload(
     return rounding.payload({})
 
 
-def fit_denoised(job: SegmentJob) -> _Made:
+def fit_denoised(request: SegmentRequest) -> _Coded:
     """Of fits with ever twice as many bytes, the one that best predicts samples it was not shown.
     Noise that differs from sample to sample cannot be predicted: once more bytes go into noise,
     these predictions get worse (the argument of Noise2Self, arXiv 1901.11365)."""
-    video, preset = job.plan.video, job.plan.preset
+    video, preset = request.plan.video, request.plan.preset
     random = np.random.default_rng(preset.fit.seed)
-    held = [tuple(random.random(p.shape) < HELD_OUT for p in planes) for planes in job.frames]
-    masks = job.masks or [tuple(np.zeros(p.shape, bool) for p in planes) for planes in job.frames]
+    held = [tuple(random.random(p.shape) < HELD_OUT for p in planes) for planes in request.frames]
+    masks = request.masks or [
+        tuple(np.zeros(p.shape, bool) for p in planes) for planes in request.frames
+    ]
     hidden = [_each(np.logical_or, h, m) for h, m in zip(held, masks, strict=True)]
     seen = [_each(lambda h, m: ~h | m, h, m) for h, m in zip(held, masks, strict=True)]
-    best: tuple[float, _Made] | None = None  # PSNR of what was held out
-    budget, tried = least_budget(job), 0
-    most = max(4 * budget, highest_budget(video, len(job.frames), preset.limits))
+    best: tuple[float, _Coded] | None = None  # PSNR of what was held out
+    budget, tried = starting_budget(request), 0
+    most = max(4 * budget, highest_budget(video, len(request.frames), preset.limits))
     while budget <= most:
         tried += 1
 
         def report(progress: Progress, number: int = tried) -> None:
-            job.report(replace(progress, attempt=number))
+            request.report(replace(progress, attempt=number))
 
-        made = fit_to_budget(replace(job, masks=hidden, report=report), budget, None)
+        made = fit_to_budget(replace(request, masks=hidden, report=report), budget, None)
         synthesis = Synthesis(made.quantized, video, threads=torch.get_num_threads())
-        judged = decode(synthesis, replace(job, masks=seen))[1]
+        judged = decode(synthesis, replace(request, masks=seen))[1]
         if best and judged.average <= best[0]:
             break
         best = judged.average, made
@@ -247,22 +254,22 @@ def fit_denoised(job: SegmentJob) -> _Made:
     assert best is not None  # as the first budget is one of them
     made = best[1]
     synthesis = Synthesis(made.quantized, video, threads=torch.get_num_threads())
-    return replace(made, error=decode(synthesis, job)[1])  # over all samples that count
+    return replace(made, error=decode(synthesis, request)[1])  # over all samples that count
 
 
 def _each(function: Callable[..., np.ndarray], *planes: Planes) -> Planes:
     return tuple(function(*same) for same in zip(*planes, strict=True))
 
 
-def decode(synthesis: Synthesis, job: SegmentJob) -> tuple[list[int], PlaneError]:
+def decode(synthesis: Synthesis, request: SegmentRequest) -> tuple[list[int], PlaneError]:
     """CRC-32s of the segment's decoded frames, and their distortion."""
     crcs: list[int] = []
-    video = job.plan.video
+    video = request.plan.video
     error = PlaneError(video.max_sample)
-    for batch in synthesis.batches(range(len(job.frames))):
+    for batch in synthesis.batches(range(len(request.frames))):
         for samples in batch:
             decoded = unpack(samples, video.chroma_format, video.width, video.height)
-            mask = job.masks[len(crcs)] if job.masks else None
-            error.add(job.frames[len(crcs)], decoded, mask)
+            mask = request.masks[len(crcs)] if request.masks else None
+            error.add(request.frames[len(crcs)], decoded, mask)
             crcs.append(crc32(plane_bytes(decoded)))
     return crcs, error

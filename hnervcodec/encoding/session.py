@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, Literal
 
 from hnervcodec.bitstream.side_data import SideData
 from hnervcodec.encoding import defaults, encoder, job_folder
-from hnervcodec.encoding.dispatch import Dispatch, fitted
+from hnervcodec.encoding.dispatch import Dispatch, encoded_segments
 from hnervcodec.encoding.encoder import EncodeResult, Prediction
 from hnervcodec.encoding.file_input import FileInput, Scan
 from hnervcodec.encoding.memory_input import MemoryInput
@@ -48,11 +48,12 @@ class EncodeOptions:
     dispatch: Dispatch = field(default_factory=Dispatch)
 
     def facts(self, source: Source) -> dict[str, Any]:
-        """What tells this encode of `source` from others, in JSON's types."""
+        """All that decides about the bytes of the file, in JSON's types: two encodes with the same
+        facts make the same file."""
         share = self.dispatch.share
-        mine = {name: value for name, value in asdict(self).items() if name not in _OWN_FACTS}
+        plain = {name: value for name, value in asdict(self).items() if name not in _UNFOLDED}
         return {
-            **mine,
+            **plain,
             **asdict(self.rate),
             **source.facts(),
             "threads": self.dispatch.fit_threads,
@@ -60,7 +61,7 @@ class EncodeOptions:
         }
 
 
-_OWN_FACTS = ("rate", "dispatch")  # told in another way
+_UNFOLDED = ("rate", "dispatch")  # of which `facts` holds what is in them
 
 
 @dataclass(frozen=True)
@@ -85,8 +86,8 @@ class Session:
         """Fits the segments and writes the `.hnv` file, to a seekable file or a pipe."""
         dispatch, plan = self.options.dispatch, self.plan
         entries = self.scan.entries if self.scan else ()
-        beside = self.side_data if with_side_data else None
-        with fitted(
+        side_data = self.side_data if with_side_data else None
+        with encoded_segments(
             plan,
             self.source,
             self.frames.frames(),
@@ -95,7 +96,7 @@ class Session:
             self.folder,
             self.observer.progressed,
         ) as segments:
-            made = encoder.assemble(plan, segments, file, beside, dispatch.first_frame(plan))
+            made = encoder.write_file(plan, segments, file, side_data, dispatch.first_frame(plan))
         return replace(made, notes=tuple(dict.fromkeys([*self.frames.notes, *self.notes])))
 
     def predict(self) -> Prediction:
@@ -120,7 +121,11 @@ class Session:
 def prepared(
     source: Source, options: EncodeOptions, *, folder: Path | None, observer: Observer
 ) -> Iterator[Session]:
-    """Opens, scans and plans; what cannot be had is refused here, before anything is fitted."""
+    """Opens and scans the source and plans its encode, which then only has to be run.
+
+    folder: the job folder, None if nothing is kept. What cannot be had is refused here, before
+    anything is fitted: UsageError, LimitError, SourceError.
+    """
     dispatch = options.dispatch
     if (dispatch.is_elsewhere or dispatch.share) and not source.can_be_reread:
         raise UsageError(
@@ -160,13 +165,13 @@ def prepared(
 def _scanned(
     source: Source, options: EncodeOptions, folder: Path | None, observer: Observer
 ) -> Scan | None:
-    """What a look at all frames finds, or found before."""
+    """What a look at all frames finds, or has found before, as the job folder tells."""
 
     def scan() -> bytes:
         found = source.scan(options.segment, options.scenecut, observer.scanned)
         return found.to_bytes() if found else b""
 
-    found = job_folder.made_once(folder, "scan", scan)
+    found = job_folder.read_or_make(folder, "scan", scan)
     return Scan.from_bytes(found) if found else None
 
 
@@ -192,7 +197,7 @@ def encode(
         with prepared(source, options, folder=None, observer=observer) as session:
             return session.write(output)
     with (  # the work is kept until the output has its name
-        unfinished(source, output, options, resume=resume, discard=discard) as folder,
+        open_job_folder(source, output, options, resume=resume, discard=discard) as folder,
         open_complete_or_absent(output, folder) as file,
         prepared(source, options, folder=folder, observer=observer) as session,
     ):
@@ -209,7 +214,7 @@ def predict(
 
 
 @contextmanager
-def unfinished(
+def open_job_folder(
     source: Source,
     output: str | Path | None,
     options: EncodeOptions,
@@ -218,8 +223,12 @@ def unfinished(
     discard: bool,
     kind: Literal["coded", "inpainted"] = "coded",
 ) -> Iterator[Path | None]:
-    """The folder beside `output` that keeps the work on it, None where none is kept, as without
-    one `output` file; refuses what cannot be written. kind: of what the output will be."""
+    """The job folder of an encode to `output`, open for this process alone; None where no work is
+    kept, as for a pipe. Refuses an output that cannot be written.
+
+    output: None if there will be several files. kind: what the output will hold. resume, discard:
+    as in `encode`.
+    """
     name = source.source if isinstance(source, FileInput) else "-"
     if output is not None and output != "-":
         path = Path(output)
@@ -228,7 +237,7 @@ def unfinished(
         if name != "-" and path.exists() and Path(name).exists() and path.samefile(name):
             raise UsageError(f"input and output are the same file, {output}")
     facts = options.facts(source) | ({"kind": kind} if kind != "coded" else {})
-    with job_folder.unfinished(
+    with job_folder.opened(
         name, None if output is None else str(output), resume, discard, facts
     ) as folder:
         yield folder

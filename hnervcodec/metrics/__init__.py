@@ -1,1 +1,1 @@
-"""Distortion measures that fits and comparisons share."""
+"""Measures of distortion that fits and comparisons share."""

@@ -11,13 +11,13 @@ from hnervcodec.planes import Planes
 
 
 def psnr(mse: float, max_sample: int) -> float:
-    """dB; infinite for identical samples."""
+    """PSNR in dB of a mean squared error between samples of 0..max_sample; infinite for 0."""
     return math.inf if mse == 0 else 10 * math.log10(max_sample**2 / mse)
 
 
 @dataclass
 class PlaneError:
-    """Squared error summed over frames, plane by plane."""
+    """Squared error of planes, summed over the frames that are added; PSNRs of all of them."""
 
     max_sample: int
     squared: list[float] = field(default_factory=list)

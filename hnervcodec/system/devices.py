@@ -1,4 +1,4 @@
-"""The processors and accelerators of this machine, as far as the codec has to know them.
+"""What the codec has to know of this machine's processors and accelerators.
 
 torch is imported only inside the functions that need it: counting processors does not.
 """
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def processors() -> int:
-    """Processors this process may use."""
+    """How many processors this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

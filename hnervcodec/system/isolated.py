@@ -1,4 +1,4 @@
-"""Functions called in a process of their own."""
+"""Calls of functions that may crash, in a process of their own."""
 
 from __future__ import annotations
 
@@ -19,9 +19,12 @@ R = TypeVar("R")
 
 
 def run_isolated(name: str, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-    """`function(*args, **kwargs)` in a process of its own, where a crash of `name` does no harm.
-    x265 was seen to die of a segmentation fault on a short clip that it codes well otherwise (a
-    race, see its issue 684): what crashed is done once more. HnervError if it crashes again."""
+    """Calls `function(*args, **kwargs)` in another process, so that a crash does not end this one.
+
+    Function, arguments, result and exceptions have to be picklable. x265 was seen to die of a
+    segmentation fault on a short clip that it codes well otherwise (a race, see its issue 684):
+    what crashed is called once more. HnervError, with the culprit `name`, if it crashes again.
+    """
     for _ in range(2):
         worker = _worker()
         assert worker.stdin is not None and worker.stdout is not None
@@ -32,10 +35,8 @@ def run_isolated(name: str, function: Callable[P, R], *args: P.args, **kwargs: P
         except (EOFError, BrokenPipeError, pickle.UnpicklingError):  # it died
             _forget(worker)
             continue
-        except (
-            BaseException
-        ):  # as an interrupt: its answer would be taken for that of the next call
-            _forget(worker)
+        except BaseException:
+            _forget(worker)  # after an interrupt its answer would be taken for the next call's
             raise
         if isinstance(result, Exception):
             raise result

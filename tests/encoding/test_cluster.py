@@ -106,7 +106,7 @@ def test_another_mask_is_another_encode(real_source: Path, tmp_path: Path) -> No
 
 
 def test_another_copy_of_the_source(real_source: Path) -> None:
-    from hnervcodec.encoding.cluster import Task
+    from hnervcodec.encoding.cluster import RemoteRequest
     from hnervcodec.encoding.file_input import FileInput
     from hnervcodec.encoding.plan import Part, Settings
     from hnervcodec.errors import SourceError
@@ -115,13 +115,13 @@ def test_another_copy_of_the_source(real_source: Path) -> None:
     with file_input.open() as source:
         video = source.header
     settings = Settings(bytes_per_frame=500, lengths=(8, 30))
-    task = Task(video, settings, Part(1, 8, 30), file_input, None, b"", 1, "topic")
+    request = RemoteRequest(video, settings, Part(1, 8, 30), file_input, None, b"", 1, "topic")
     with (
         mock.patch("hnervcodec.encoding.cluster.get_worker"),
         mock.patch("hnervcodec.encoding.cluster.use_threads"),
         pytest.raises(SourceError, match="another video"),
     ):
-        task()
+        request()
 
 
 @pytest.mark.slow

@@ -112,18 +112,18 @@ def test_nothing_begun_leaves_nothing(real_source: Path, tmp_path: Path) -> None
 
 def test_job_folder(tmp_path: Path) -> None:
     output = tmp_path / "x.hnv"
-    job = JobFolder.open(output, {"preset": "fast"}, resume=False, anew=False)
+    job = JobFolder.open(output, {"preset": "fast"}, resume=False, discard=False)
     with pytest.raises(UsageError, match="another hnv"):
         JobFolder.open(output, {"preset": "fast"}, True, False)
-    assert job_folder.made_once(job.folder, "0-1.segm", lambda: b"made") == b"made"
+    assert job_folder.read_or_make(job.folder, "0-1.segm", lambda: b"made") == b"made"
     job.close(is_finished=False)
     job = JobFolder.open(output, {"preset": "fast"}, True, False)
-    assert job_folder.made_once(job.folder, "0-1.segm", bytes) == b"made"
-    assert job_folder.made_once(None, "0-1.segm", lambda: b"other") == b"other"
+    assert job_folder.read_or_make(job.folder, "0-1.segm", bytes) == b"made"
+    assert job_folder.read_or_make(None, "0-1.segm", lambda: b"other") == b"other"
     kept = job.folder / "0-1.segm"
     kept.write_bytes(kept.read_bytes().replace(b"made", b"maze"))
     with pytest.raises(HnervError, match=r"0-1\.segm is damaged"):
-        job_folder.made_once(job.folder, "0-1.segm", bytes)
+        job_folder.read_or_make(job.folder, "0-1.segm", bytes)
     job.close(is_finished=False)
     with pytest.raises(UsageError, match=r"another preset \('fast', now 'slow'\)"):
         JobFolder.open(output, {"preset": "slow"}, True, False)
@@ -152,9 +152,9 @@ def test_a_folder_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
     folder = tmp_path / "x.hnv.job"
     folder.mkdir()
     (folder / "notes.txt").write_text("mine")
-    for anew in (False, True):
+    for discard in (False, True):
         with pytest.raises(UsageError, match="not ours"):
-            JobFolder.open(tmp_path / "x.hnv", {}, False, anew)
+            JobFolder.open(tmp_path / "x.hnv", {}, False, discard)
     assert (folder / "notes.txt").read_text() == "mine"
 
 
