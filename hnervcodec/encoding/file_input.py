@@ -111,7 +111,7 @@ class FileInput:
         return replace(self, skip=skip, limit=frame_count, entry=entry)
 
     def masks(self, video: VideoHeader) -> Iterator[Planes] | None:
-        """The mask of each of the frames."""
+        """Yields the mask of each of the frames; None if nothing is masked."""
         if self.mask is None:
             return None
         return read_masks(self.mask, video, skip=self.skip, every=self.every)
@@ -125,8 +125,9 @@ class FileInput:
         return missed_masks(self.mask, self.masks(video), scan)
 
     def scan(self, wanted: int, scenecut: float, report: Callable[[int], None]) -> Scan | None:
-        """Segments by `scenes.scan`, and what else a look at all frames finds; nobody looks ahead
-        into a pipe. `report` is given the number of frames looked at."""
+        """Looks at all frames: divides them into segments (`scenes.scan`) and finds the rest of a
+        `Scan`. None for a pipe, into which nobody can look ahead. report: called with the number of
+        frames looked at so far."""
         if not can_be_reread(self.source):
             return None
 
@@ -155,7 +156,8 @@ class FileInput:
             )
 
     def side_data(self, video: VideoHeader, scan: Scan | None) -> tuple[SideData | None, list[str]]:
-        """What goes beside these frames, and notes of what does not."""
+        """Sound, subtitles, times and orientation that go into the file beside these frames, and
+        notes of what does not."""
         if scan is None:
             is_y4m = self.source == "-"  # which has nothing of the kind
             return None, [] if is_y4m else ["sound, timestamps and rotation of a pipe are not kept"]
@@ -169,7 +171,7 @@ class FileInput:
         return side_data, [*scan.notes, *notes]
 
     def facts(self) -> dict[str, Any]:
-        """What tells these frames from others, in JSON's types."""
+        """What tells these frames from others when an encode is resumed, in JSON's types."""
         mask = [self.mask, identity(self.mask)] if self.mask else None
         return asdict(self) | {"source": identity(self.source), "mask": mask}
 

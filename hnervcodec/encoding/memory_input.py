@@ -27,7 +27,9 @@ BT709, LEFT = 1, 0  # H.273
 
 
 class MemoryInput:
-    """video: what describes `frames`. Their planes are checked as they come; only a sequence can
+    """Frames that a program holds as planes, to be encoded like a file's.
+
+    video: what describes `frames`. Their planes are checked as they come; only a sequence can
     be looked at before it is encoded."""
 
     can_be_reread = False  # by other processes
@@ -66,7 +68,7 @@ class MemoryInput:
         return Scan(tuple(lengths), (), None, (Fraction(0), None, None), Display(), ())
 
     def side_data(self, video: VideoHeader, scan: Scan | None) -> tuple[SideData | None, list[str]]:
-        """Nothing goes beside them."""
+        """Neither sound nor times: only that there are so many frames at the header's rate."""
         return SideData(sum(scan.lengths), video.frame_rate) if scan else None, []
 
     def facts(self) -> dict[str, Any]:
@@ -74,7 +76,8 @@ class MemoryInput:
 
 
 class RgbFrames(Sequence[Planes]):
-    """[T, H, W, 3] in RGB as planes, 4:2:0 in BT.709 of limited range, as most video is."""
+    """An array of RGB frames, uint8 [T, H, W, 3], as a sequence of planes: 4:2:0 in BT.709 of
+    limited range, as most video is. UsageError for other arrays, and for what is no frame rate."""
 
     def __init__(self, array: np.ndarray | Tensor, frame_rate: float | Fraction):
         self._array = array if isinstance(array, np.ndarray) else array.detach().cpu().numpy()

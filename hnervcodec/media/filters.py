@@ -17,7 +17,9 @@ from hnervcodec.planes import Planes
 
 
 class FrameComparison:
-    """libavfilter's ssim of pairs of frames, so that it is ffmpeg's."""
+    """SSIM of pairs of frames by libavfilter's ssim, so that the numbers are ffmpeg's.
+
+    Call it with the reference's planes and the distorted ones; frames of one header."""
 
     def __init__(self, header: VideoHeader):
         # RGB is compared plane by plane like any other three.
@@ -38,7 +40,7 @@ class FrameComparison:
         self._graph.configure()
 
     def __call__(self, reference: Planes, distorted: Planes) -> dict[str, float]:
-        """Of Y, U, V and All, where there are such planes."""
+        """SSIM (at most 1) by plane: Y, U and V where there are such planes, and All."""
         for source, planes in zip(self._sources, (distorted, reference), strict=True):
             frame = to_frame(self._header, planes)
             frame.pts, frame.time_base = self._count, Fraction(1, 25)
@@ -54,8 +56,8 @@ class FrameComparison:
 
 
 class SceneDetector:
-    """How little each frame has to do with the one before, as libavfilter's scdet scores its luma:
-    0..100."""
+    """Scores how little each frame has to do with the one before it, 0..100, as libavfilter's scdet
+    does by luma. Call it with the planes of each frame in turn; the first one's score is 0."""
 
     def __init__(self, header: VideoHeader):
         self._shift = header.bit_depth - 8
@@ -77,6 +79,7 @@ class SceneDetector:
         self._graph.configure()
 
     def __call__(self, planes: Planes) -> float:
+        """The score of the next frame."""
         luma = (planes[0][:: self._step, :: self._step] >> self._shift).astype(np.uint8)
         missing = self._size[1] - luma.shape[0], self._size[0] - luma.shape[1]
         luma = np.pad(luma, ((0, missing[0]), (0, missing[1])), mode="edge")

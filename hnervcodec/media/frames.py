@@ -1,4 +1,5 @@
-"""Between planes and libav's frames, and what libav says of them."""
+"""Converts between our planes (arrays) and libav's `VideoFrame`s, and reads what libav says of a
+frame: its display matrix, light levels and chroma siting."""
 
 from __future__ import annotations
 
@@ -19,19 +20,21 @@ _CHROMA_FORMATS = ("gray", "yuv420p", "yuv422p", "yuv444p")
 
 
 def pixel_format(chroma_format: int, bit_depth: int) -> str:
-    """libav's name of a format that this codec knows."""
+    """libav's name of the planar YCbCr or grey format of an H.273 chroma format (0: grey, 1: 4:2:0,
+    2: 4:2:2, 3: 4:4:4) and a depth of 8, 10 or 12 bits."""
     suffix = "" if bit_depth == 8 else f"{bit_depth}le"
     return _CHROMA_FORMATS[chroma_format] + suffix
 
 
 def frame_format(header: VideoHeader) -> str:
-    """libav's name of the format of the header's frames."""
+    """libav's name of the pixel format of the header's frames: of planes G, B and R for RGB."""
     name = pixel_format(header.chroma_format, header.bit_depth)
     return name.replace("yuv444p", "gbrp") if header.is_rgb else name
 
 
 def from_frame(frame: VideoFrame, header: VideoHeader) -> Planes:
-    """The planes of a libav frame that has the header's size and pixel format."""
+    """Copies the planes of a libav frame that has the header's size and pixel format: uint8, or
+    uint16 above 8 bits, each [H, W]."""
     # Plane by plane, because VideoFrame.to_ndarray fails on odd widths.
     dtype = np.dtype(np.uint8 if header.bit_depth == 8 else "<u2")
     planes = []
@@ -44,7 +47,7 @@ def from_frame(frame: VideoFrame, header: VideoHeader) -> Planes:
 
 
 def to_frame(header: VideoHeader, planes: Planes) -> VideoFrame:
-    """A libav frame with the header's colour tags."""
+    """Copies planes into a libav frame with the header's colour tags."""
     frame = VideoFrame(header.width, header.height, frame_format(header))
     for target, plane in zip(frame.planes, planes, strict=True):
         rows = np.frombuffer(memoryview(target), np.uint8)[: plane.shape[0] * target.line_size]
@@ -83,17 +86,18 @@ def chroma_siting(container: Any, stream: Any) -> int:
 
 
 def display_of(frame: VideoFrame) -> Display | None:
-    """What a frame's side data say of how to show it; None: a rotation by no quarter turn."""
-    found = {data.type.name: bytes(data) for data in cast(Any, frame.side_data)}
+    """How a frame's side data say that it is to be shown: rotation, mirroring, light levels. None
+    if it is rotated by something else than quarter turns, which `Display` cannot say."""
+    side_data = {data.type.name: bytes(data) for data in cast(Any, frame.side_data)}
     mastering = content_light = None
-    if "MASTERING_DISPLAY_METADATA" in found:
-        mastering = _mastering(np.frombuffer(found["MASTERING_DISPLAY_METADATA"], "<i4"))
-    if "CONTENT_LIGHT_LEVEL" in found:
-        cll, fall = np.frombuffer(found["CONTENT_LIGHT_LEVEL"][:8], "<u4")
+    if "MASTERING_DISPLAY_METADATA" in side_data:
+        mastering = _mastering(np.frombuffer(side_data["MASTERING_DISPLAY_METADATA"], "<i4"))
+    if "CONTENT_LIGHT_LEVEL" in side_data:
+        cll, fall = np.frombuffer(side_data["CONTENT_LIGHT_LEVEL"][:8], "<u4")
         content_light = min(int(cll), 65535), min(int(fall), 65535)
-    turned: tuple[int, bool] | None = (0, False)
-    if "DISPLAYMATRIX" in found:
-        a, b, _, c, d = (int(v) for v in np.frombuffer(found["DISPLAYMATRIX"], "<i4")[:5])
+    orientation: tuple[int, bool] | None = (0, False)
+    if "DISPLAYMATRIX" in side_data:
+        a, b, _, c, d = (int(v) for v in np.frombuffer(side_data["DISPLAYMATRIX"], "<i4")[:5])
         unit = 1 << 16
         turns = {
             (quarter, mirrored): matrix
@@ -102,8 +106,8 @@ def display_of(frame: VideoFrame) -> Display | None:
             for sign in (-unit if mirrored else unit,)
             for matrix in ((sign * x, -unit * y, sign * y, unit * x),)
         }
-        turned = next((turn for turn, m in turns.items() if m == (a, b, c, d)), None)
-    return Display(*turned, mastering, content_light) if turned else None
+        orientation = next((turn for turn, m in turns.items() if m == (a, b, c, d)), None)
+    return Display(*orientation, mastering, content_light) if orientation else None
 
 
 def _mastering(words: np.ndarray) -> MasteringDisplay | None:
@@ -118,12 +122,12 @@ def _mastering(words: np.ndarray) -> MasteringDisplay | None:
 
 
 def reason(error: Exception) -> str:
-    """One line, of an exception of libav's."""
+    """The message of an exception of libav's, as one line."""
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return str(text).replace("\n", " ")
 
 
 def library_versions() -> str:
-    """PyAV's version and libavcodec's."""
+    """The versions of PyAV and libavcodec, for `hnv --version`."""
     codec = ".".join(map(str, av.library_versions["libavcodec"]))
     return f"PyAV {av.__version__} (libavcodec {codec})"

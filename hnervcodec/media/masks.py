@@ -1,4 +1,4 @@
-"""Masks: which samples of a video are damaged or unwanted, and stand in for nothing.
+"""Masks say which samples of a video are damaged or unwanted, so that no fit resembles them.
 
 A mask is a tuple of planes like the frame's, `bool`, True where a sample is masked. A chroma sample
 is masked where any of the luma samples it belongs to is.
@@ -23,12 +23,14 @@ from hnervcodec.planes import Planes, plane_shapes
 def read_masks(
     path: str | Path, video: VideoHeader, *, skip: int = 0, every: int = 1
 ) -> Iterator[Planes]:
-    """The mask of each frame that `VideoSource(source, skip=skip, every=every)` selects.
+    """Yields the mask of each frame that `VideoSource(source, skip=skip, every=every)` selects, for
+    ever where the masks do not end.
 
     `path`: a picture for all frames, or a video with a frame for each of the source's, both of the
     source's size and masked where they are at least half white; or JSON, a list of boxes
     `{"x": 0, "y": 0, "width": 50, "height": 50, "first": 0, "last": 9}` in luma samples, of which
     `first` and `last` (source frames, both included) may be absent.
+    SourceError for masks that cannot be read, have another size, or end before the video.
     """
     if str(path).lower().endswith(".json"):
         boxes = _read_boxes(path)
@@ -95,7 +97,7 @@ def _read_boxes(path: str | Path) -> list[_Box]:
 
 
 def _planes(luma: np.ndarray, video: VideoHeader) -> Planes:
-    """Masks of all planes by that of luma [H, W]."""
+    """The masks of all planes, from the mask of the luma plane: bool [H, W]."""
     planes: list[np.ndarray] = []
     for height, width in plane_shapes(video.width, video.height, video.chroma_format):
         rows, columns = -(-video.height // height), -(-video.width // width)
@@ -106,9 +108,12 @@ def _planes(luma: np.ndarray, video: VideoHeader) -> Planes:
 
 
 def fill(frames: list[Planes], masks: Iterable[Planes], middle: int) -> list[Planes]:
-    """The frames with every masked sample replaced by its mean over the frames that show it, where
-    none does by the mean of its whole plane, and of a plane that is never shown by `middle`:
-    nothing of what was masked is left."""
+    """Copies frames with every masked sample replaced, so that nothing of what was masked is left:
+    by the mean of that sample over the frames that show it; where none does, by the mean of all
+    that its plane shows; in a plane that is never shown, by `middle`.
+
+    SourceError if no frame shows any luma.
+    """
     masks = list(masks)
     filled: list[list[np.ndarray]] = [[] for _ in frames]
     for n, first in enumerate(frames[0]):
@@ -127,8 +132,8 @@ def fill(frames: list[Planes], masks: Iterable[Planes], middle: int) -> list[Pla
 
 
 def restored(source: Planes, decoded: Planes, mask: Planes) -> Planes:
-    """The source where it is not masked, what was decoded elsewhere."""
+    """The source's samples where they are not masked, and the decoded ones where they are."""
     return tuple(
-        np.where(hidden, made, given)
-        for given, made, hidden in zip(source, decoded, mask, strict=True)
+        np.where(masked, inside, outside)
+        for outside, inside, masked in zip(source, decoded, mask, strict=True)
     )

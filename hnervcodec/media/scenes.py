@@ -1,4 +1,4 @@
-"""Where segments begin."""
+"""Divides a video into segments that begin where its scenes change."""
 
 from __future__ import annotations
 
@@ -15,9 +15,12 @@ MOST_FRAMES = LEVELS[max(LEVELS)].frames  # of a segment
 
 
 def scan(video: VideoHeader, frames: Iterable[Planes], wanted: int, scenecut: float) -> list[int]:
-    """The segments' numbers of frames, about `wanted` each: a frame whose scene score reaches
-    `scenecut` begins one (0: none does), where no segment gets shorter than half of `wanted` by
-    that; those longer than one and a half times `wanted` are divided evenly."""
+    """Divides frames into segments of about `wanted` frames each and returns their lengths.
+
+    scenecut: a frame whose score (`SceneDetector`, 0..100) reaches it begins a segment, where no
+    segment gets shorter than half of `wanted` by that; 0: none does. Scenes longer than one and a
+    half times `wanted`, or than the highest level allows, are divided evenly.
+    """
     score = SceneDetector(video)
     shortest, longest = math.ceil(wanted / 2), min(wanted + wanted // 2, MOST_FRAMES)
     scenes: list[int] = []

@@ -1,4 +1,5 @@
-"""Sound and subtitles: compressed packets that are carried, not coded."""
+"""Sound and subtitles, which are carried as compressed packets: out of a source, and into a
+container that is being written."""
 
 from __future__ import annotations
 
@@ -35,7 +36,8 @@ _LAYOUTS = {1: "mono", 2: "stereo", 4: "4.0", 5: "5.0", 6: "5.1", 7: "6.1", 8: "
 
 
 def _describe(stream: Any) -> StreamInfo:
-    """ValueError, OverflowError or HnervError if Matroska or our own format cannot hold it."""
+    """What a file says of a stream, by way of the header that Matroska would have for it. One of
+    `_LOST` is raised if Matroska or our own format cannot hold the stream."""
     file = io.BytesIO()
     with av.open(file, "w", format="matroska") as container:
         copy = container.add_stream_from_template(stream, opaque=True)
@@ -48,10 +50,12 @@ def _describe(stream: Any) -> StreamInfo:
 def read_streams(
     source: str | Path, shift: Fraction, begin: Fraction | None, end: Fraction | None
 ) -> tuple[list[StreamInfo], list[StreamPacket], list[str]]:
-    """Sound and subtitles of a file: streams, their packets in file order, and notes.
+    """Reads sound and subtitles of a file: the streams, their packets in file order, and notes of
+    what is lost.
 
-    shift: seconds to subtract from all times. begin, end: of the source's time, in seconds; only
-    packets that start between them are taken, all if None.
+    shift: seconds to subtract from all times. begin, end: in seconds of the source's time; only
+    packets that start between them are taken, and all where they are None. SourceError if the file
+    cannot be read.
     """
     infos: list[StreamInfo] = []
     notes: list[str] = []
@@ -85,7 +89,8 @@ def read_streams(
 def coarsened(
     infos: list[StreamInfo], packets: list[StreamPacket]
 ) -> tuple[list[StreamInfo], list[StreamPacket]]:
-    """In time bases in which the format can say their times; of nanoseconds it holds only 4 s."""
+    """Brings streams and packets into time bases in which our format can say their times: one
+    packet of more than 4 s is too much for nanoseconds."""
     factors = [1] * len(infos)
     for packet in packets:
         factor = coarsening(packet.duration, abs(packet.pts))
@@ -103,20 +108,21 @@ def coarsened(
 
 
 def _is_adts(data: bytes) -> bool:
-    """Whether AAC has the header with which MPEG streams frame it (ISO/IEC 13818-7)."""
+    """Whether an AAC packet begins with ADTS, the header that it has in MPEG streams (ISO/IEC
+    13818-7)."""
     return len(data) > 9 and data[0] == 0xFF and data[1] & 0xF6 == 0xF0
 
 
 def _aac_config(data: bytes) -> bytes:
-    """What that header says, as MP4 and Matroska say it (ISO/IEC 14496-3)."""
+    """An ADTS header as the AudioSpecificConfig of MP4 and Matroska (ISO/IEC 14496-3)."""
     kind, rate = (data[2] >> 6) + 1, data[2] >> 2 & 15
     channels = (data[2] & 1) << 2 | data[3] >> 6
     return (kind << 11 | rate << 7 | channels << 3).to_bytes(2, "big")
 
 
 def _primed(info: StreamInfo, number: int, packets: list[StreamPacket]) -> StreamInfo:
-    """A decoder drops what begins before time 0; without knowing it Matroska would have to move
-    all streams."""
+    """Tells sound that begins before time 0 as a codec delay, which decoders drop; Matroska would
+    have to move all streams otherwise."""
     first = next((packet.pts for packet in packets if packet.stream == number), 0)
     if info.kind != AUDIO or info.codec_delay or first >= 0:
         return info
@@ -128,7 +134,8 @@ class StreamCopier:
     """Adds carried streams to a container that is being written."""
 
     def __init__(self, container: OutputContainer, infos: list[StreamInfo]):
-        """`notes`: which streams the container cannot hold."""
+        """infos: the streams, in the order in which packets number them. `notes`: which of them the
+        container cannot hold."""
         self._container = container
         self._streams: list[Any] = []
         self._bases = [info.time_base for info in infos]
@@ -153,6 +160,7 @@ class StreamCopier:
             return None
 
     def write(self, packet: StreamPacket) -> None:
+        """Writes a packet, unless the container cannot hold its stream."""
         stream = self._streams[packet.stream]
         if stream is None:
             return
