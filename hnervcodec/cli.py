@@ -31,10 +31,12 @@ from hnervcodec.commands import (
     play,
 )
 from hnervcodec.errors import HnervError, OutputError, Terminated, UsageError
+from hnervcodec.system import standard_streams
 
 
 def main() -> NoReturn:
     """Entry point of `hnv`: runs a command and maps every failure to an exit code."""
+    standard_streams.replace_closed()
     signal.signal(signal.SIGTERM, _heed)
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, _heed)

@@ -142,9 +142,9 @@ def encode_parts(
     resources = _resources(client, plan.settings.device)
     description = (folder / DESCRIPTION).read_bytes() if folder else b""
     kept = {part: folder / part.file_name for part in parts if folder}
-    ready = {part: job_folder.read(file) for part, file in kept.items() if file.exists()}
-    for part, data in ready.items():
-        report(part.number, EncodedSegment.from_bytes(data).progress)
+    ready = {part: _read(file, part) for part, file in kept.items() if file.exists()}
+    for part, encoded in ready.items():
+        report(part.number, encoded.progress)
     request = partial(
         RemoteRequest,
         plan.video,
@@ -176,12 +176,20 @@ def encode_parts(
             while part not in ready:
                 future = next(completed)
                 done = futures[future]
-                data = _result(future, done)
-                ready[done] = job_folder.read_or_make(folder, done.file_name, partial(bytes, data))
-            yield EncodedSegment.from_bytes(ready.pop(part))
+                ready[done] = job_folder.read_or_make(
+                    folder,
+                    done.file_name,
+                    partial(_result, future, done),
+                    partial(EncodedSegment.from_bytes, part=done),
+                )
+            yield ready.pop(part)
     finally:
         client.cancel(list(futures))
         client.unsubscribe_topic(topic)
+
+
+def _read(file: Path, part: Part) -> EncodedSegment:
+    return job_folder.read(file, partial(EncodedSegment.from_bytes, part=part))
 
 
 def _resources(client: Client, device: str) -> dict[str, int] | None:

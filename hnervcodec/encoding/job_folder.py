@@ -18,19 +18,37 @@ import fcntl
 import hashlib
 import json
 import os
+import pwd
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from hnervcodec._version import __version__
 from hnervcodec.bitstream.fields import crc32
 from hnervcodec.errors import HnervError, OutputError, UsageError
-from hnervcodec.system.atomic_files import cache_folder, open_complete_or_absent
+from hnervcodec.system.atomic_files import open_complete_or_absent
+from hnervcodec.system.cache import cache_folder
 
 DESCRIPTION = "job.json"
 _WORK = (".fit", ".segm", ".done")  # endings of what would be lost
 _FACTS = (DESCRIPTION, "scan")  # what is quickly made again
+LONGEST_NAME = 255  # bytes, on most file systems
+# What reading a file may raise that holds something else than it should.
+_WRONG_CONTENTS = (
+    HnervError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError,
+)  # fmt: skip
+T = TypeVar("T")
+
+
+def folder_of(output: str | Path) -> Path:
+    """The job folder of `output`: its name and `.job`, on its own disk, also where it is a link."""
+    path = Path(os.path.realpath(output) if os.path.islink(output) else output)
+    if len(os.fsencode(path.name)) > LONGEST_NAME - len(".job"):
+        digest = hashlib.sha256(os.fsencode(path.name)).hexdigest()
+        return path.with_name(f"{path.name[:40]}-{digest[:16]}.job")
+    return path.with_name(f"{path.name}.job")
 
 
 class JobFolder:
@@ -50,10 +68,9 @@ class JobFolder:
         there, if anything; discard: remove it. Neither: refuse to lose it.
         UsageError for a folder that is another encode's, another process's, or not ours.
         """
-        job = cls(Path(f"{output}.job"))
+        job = cls(folder_of(output))
         try:
-            job.folder.mkdir(exist_ok=True)
-            job._lock()
+            job._open()
         except OSError as error:
             raise OutputError(f"cannot write {job.folder}: {error.strerror}") from error
         try:
@@ -73,13 +90,36 @@ class JobFolder:
             raise
         return job
 
-    def _lock(self) -> None:
-        self._held = os.open(self.folder, os.O_RDONLY)
+    def _open(self) -> None:
+        """Makes the folder, if there is none, and locks it; OSError if that fails."""
+        is_new = not os.path.lexists(self.folder)
+        if is_new:
+            self.folder.mkdir()
+        elif self.folder.is_symlink() or not self.folder.is_dir():
+            raise UsageError(f"{self.folder} is not a folder of ours: move it away")
+        self._held = os.open(self.folder, os.O_RDONLY | os.O_NOFOLLOW)
         try:
+            owner = os.fstat(self._held).st_uid
+            # Where file systems choose the owner, a folder that we have made need not be ours.
+            if not is_new and owner != os.geteuid():
+                raise UsageError(
+                    f"{self.folder} belongs to another user ({_user_name(owner)}): move it away, "
+                    "or write another file"
+                )
             fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._check_files()
         except BlockingIOError as error:
             os.close(self._held)
             raise UsageError(f"another hnv is at work in {self.folder}") from error
+        except BaseException:
+            os.close(self._held)
+            raise
+
+    def _check_files(self) -> None:
+        """Whether what has our names is a file: a pipe would keep us waiting for ever."""
+        for path in self.folder.iterdir():
+            if _is_our_name(path) and not stat.S_ISREG(path.lstat().st_mode):
+                raise UsageError(f"{path} is not a file of ours: move it away")
 
     def _check(self, settings: dict[str, Any]) -> None:
         try:
@@ -102,7 +142,7 @@ class JobFolder:
         """Removes what is ours; a folder that holds anything else is not."""
         found = list(self.folder.iterdir())
         for path in found:
-            if path.suffix not in (*_WORK, ".part") and path.name not in _FACTS:
+            if not _is_our_name(path):
                 raise UsageError(
                     f"{self.folder} holds {path.name}, which is not ours: move it away"
                 )
@@ -125,26 +165,48 @@ class JobFolder:
             os.close(self._held)
 
 
-def read_or_make(folder: Path | None, name: str, make: Callable[[], bytes]) -> bytes:
-    """What `make` gives: read from the file `name` of the job folder, or made now and kept there.
-    Without a folder, or where this machine does not see it, it is made anew and not kept."""
+def _is_our_name(path: Path) -> bool:
+    return path.suffix in (*_WORK, ".part") or path.name in _FACTS
+
+
+def _user_name(number: int) -> str:
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return f"number {number}"
+
+
+def read_or_make(
+    folder: Path | None, name: str, make: Callable[[], bytes], parse: Callable[[bytes], T]
+) -> T:
+    """What `parse` makes of what `make` gives, which is kept in the file `name` of the job folder
+    and read from there if it was made before. Without a folder, or where this machine does not see
+    it, nothing is kept. HnervError if the file holds something else than was written."""
     if folder is None or not folder.is_dir():
-        return make()
+        return parse(make())
     path = folder / name
-    if not path.exists():
-        data = make()
-        with open_complete_or_absent(path) as file:
-            file.write(data + crc32(data).to_bytes(4, "little"))
-        path.with_suffix(".fit").unlink(missing_ok=True)
-    return read(path)
+    if path.exists():
+        return read(path, parse)
+    data = make()
+    with open_complete_or_absent(path) as file:
+        file.write(data + crc32(data).to_bytes(4, "little"))
+    path.with_suffix(".fit").unlink(missing_ok=True)
+    return parse(data)
 
 
-def read(path: Path) -> bytes:
-    """What `read_or_make` has written; HnervError if it is no longer that."""
-    data = path.read_bytes()
-    if crc32(data[:-4]).to_bytes(4, "little") != data[-4:]:
-        raise HnervError(f"{path} is damaged: remove it, and it is made again")
-    return data[:-4]
+def read(path: Path, parse: Callable[[bytes], T]) -> T:
+    """What `parse` makes of a file that `read_or_make` has written; HnervError if it is no longer
+    that, or cannot be read."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise HnervError(f"cannot read {path}: {error.strerror}") from error
+    try:
+        if crc32(data[:-4]).to_bytes(4, "little") != data[-4:]:
+            raise ValueError("its checksum is wrong")
+        return parse(data[:-4])
+    except _WRONG_CONTENTS as error:
+        raise HnervError(f"{path} is damaged: remove it, and it is made again") from error
 
 
 @contextmanager
@@ -171,29 +233,52 @@ def opened(
         raise type(error)("the same command with `resume=True` goes on from here") from None
     finally:
         job.close(is_finished)
-    with suppress(OSError, OutputError), open_complete_or_absent(_record_of(output)) as file:
-        file.write(json.dumps(_record(output, facts)).encode())
+    with suppress(OSError, OutputError):
+        remember_finished(output, facts)
 
 
 def is_finished(output: str, facts: dict[str, Any]) -> bool:
     """Whether `output` is what an encode with these facts made here, and unchanged."""
     with suppress(OSError, ValueError):
-        known: object = json.loads(_record_of(output).read_text())
+        known: object = json.loads((cache_folder() / _record_name(output)).read_text())
         sources = facts["source"], *(facts.get("mask") or ())
         return None not in sources and known == _record(output, facts)
     return False
 
 
-def _record_of(output: str) -> Path:
-    name = hashlib.sha256(os.path.abspath(output).encode()).hexdigest()[:32]
-    return cache_folder() / f"{name}.finished"
+def remember_finished(output: str, facts: dict[str, Any]) -> None:
+    """Keeps for `is_finished` what made `output`, and forgets that of outputs that have changed or
+    are gone. OSError or OutputError if nothing can be kept."""
+    folder = cache_folder()
+    for path in folder.glob(f"*{_RECORD}"):
+        if not _is_up_to_date(path):
+            path.unlink(missing_ok=True)
+    with open_complete_or_absent(folder / _record_name(output)) as file:
+        file.write(json.dumps(_record(output, facts)).encode())
+
+
+def _is_up_to_date(path: Path) -> bool:
+    from hnervcodec.encoding.file_input import identity
+
+    try:
+        record = json.loads(path.read_text())
+        return bool(record["output"] == identity(record["path"]))
+    except (OSError, *_WRONG_CONTENTS):
+        return False
+
+
+_RECORD = ".finished"  # ending of a record's name
+
+
+def _record_name(output: str) -> str:
+    return hashlib.sha256(os.fsencode(os.path.abspath(output))).hexdigest()[:32] + _RECORD
 
 
 def _record(output: str, facts: dict[str, Any]) -> dict[str, Any]:
     from hnervcodec.encoding.file_input import identity
 
     record: dict[str, Any] = json.loads(json.dumps(_with_versions(facts)))
-    return record | {"output": identity(output)}
+    return record | {"path": os.path.abspath(output), "output": identity(output)}
 
 
 def _with_versions(facts: dict[str, Any]) -> dict[str, Any]:

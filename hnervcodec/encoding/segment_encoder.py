@@ -103,11 +103,14 @@ class EncodedSegment:
         return json.dumps(facts).encode() + b"\n" + self.payload
 
     @classmethod
-    def from_bytes(cls, data: bytes) -> EncodedSegment:
-        """What `to_bytes` made."""
+    def from_bytes(cls, data: bytes, part: Part) -> EncodedSegment:
+        """What `to_bytes` made of the segment `part`; ValueError or another if it is not that."""
         facts, _, payload = data.partition(b"\n")
         made = json.loads(facts)
-        return cls(payload, **made | {"error": PlaneError(**made["error"])})
+        encoded = cls(payload, **made | {"error": PlaneError(**made["error"])})
+        if encoded.frame_count != part.frame_count:
+            raise ValueError("this is another segment")
+        return encoded
 
 
 TRIAL_UPDATES = 2.0  # per frame: how long the trials for a constant quality fit
@@ -118,10 +121,12 @@ HELD_OUT = 0.03  # share of the samples that a denoising fit is judged by
 
 def encode_segment(request: SegmentRequest) -> EncodedSegment:
     """Fits the segment as its plan says, or takes what its job folder holds of it already."""
-    made = job_folder.read_or_make(
-        request.folder, request.part.file_name, lambda: _encoded(request)
+    encoded = job_folder.read_or_make(
+        request.folder,
+        request.part.file_name,
+        lambda: _encoded(request),
+        lambda data: EncodedSegment.from_bytes(data, request.part),
     )
-    encoded = EncodedSegment.from_bytes(made)
     request.report(encoded.progress)
     return encoded
 
@@ -189,11 +194,13 @@ def fit_to_budget(request: SegmentRequest, budget: int, aim: QualityTarget | Non
     name = f"{request.part.first_frame}-{budget}"
     is_kept = request.folder is not None and request.folder.is_dir()
     checkpoint = request.folder / f"{name}.fit" if request.folder and is_kept else None
-    payload = job_folder.read_or_make(
-        request.folder, f"{name}.segm", lambda: fitted_payload(request, budget, aim, checkpoint)
-    )
     # What the file says is what counts: decode the bytes themselves, in normative arithmetic.
-    quantized = segment.read(payload, request.plan.video, request.plan.level)
+    quantized = job_folder.read_or_make(
+        request.folder,
+        f"{name}.segm",
+        lambda: fitted_payload(request, budget, aim, checkpoint),
+        lambda payload: _read_payload(payload, request),
+    )
     synthesis = Synthesis(quantized, request.plan.video, threads=torch.get_num_threads())
     proof = Synthesis(quantized, request.plan.video, path="float64").packed([0])
     if (proof != synthesis.packed([0])).any():
@@ -201,6 +208,16 @@ def fit_to_budget(request: SegmentRequest, budget: int, aim: QualityTarget | Non
     crcs, error = decode(synthesis, request)
     quantized = replace(quantized, frame_crcs=np.array(crcs, np.uint32))
     return _Coded(segment.write(quantized), quantized, error)
+
+
+def _read_payload(payload: bytes, request: SegmentRequest) -> QuantizedSegment:
+    quantized = segment.read(payload, request.plan.video, request.plan.level)
+    if (quantized.first_frame, len(quantized.embedding)) != (
+        request.part.first_frame,
+        request.part.frame_count,
+    ):
+        raise ValueError("this is another segment")
+    return quantized
 
 
 def fitted_payload(

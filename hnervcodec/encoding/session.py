@@ -171,8 +171,10 @@ def _scanned(
         found = source.scan(options.segment, options.scenecut, observer.scanned)
         return found.to_bytes() if found else b""
 
-    found = job_folder.read_or_make(folder, "scan", scan)
-    return Scan.from_bytes(found) if found else None
+    def parse(data: bytes) -> Scan | None:
+        return Scan.from_bytes(data) if data else None
+
+    return job_folder.read_or_make(folder, "scan", scan, parse)
 
 
 def encode(

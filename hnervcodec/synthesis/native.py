@@ -18,6 +18,7 @@ import tempfile
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import cache
 from importlib.resources import files
 from math import prod
@@ -30,7 +31,7 @@ from hnervcodec.bitstream.fields import crc32
 from hnervcodec.bitstream.headers import Requant
 from hnervcodec.bitstream.segment import QuantizedLayer, QuantizedSegment
 from hnervcodec.synthesis.tables import HEAD_HALF, HIDDEN_HALF, output_table
-from hnervcodec.system.atomic_files import cache_folder
+from hnervcodec.system.cache import cache_folder, is_private
 
 FLAGS = ("-O3", "-march=native", "-shared", "-fPIC")
 BYTE_PRODUCTS = {"avx512_vnni", "avx_vnni"}  # as /proc/cpuinfo calls them
@@ -87,12 +88,7 @@ def library() -> ctypes.CDLL | None:
     key = repr((source, compiler, FLAGS, flags, platform.machine()))
     name = f"native-{hashlib.sha256(key.encode()).hexdigest()[:16]}.so"
     try:
-        path = cache_folder() / name
-        try:
-            loaded = ctypes.CDLL(str(path))
-        except OSError:  # not there yet, or damaged
-            _compile(compiler, source, path)
-            loaded = ctypes.CDLL(str(path))
+        loaded = _load(compiler, source, name)
     except (OSError, subprocess.SubprocessError):
         return None
     pointer, number = ctypes.c_void_p, ctypes.c_int32
@@ -111,12 +107,30 @@ def processor_flags() -> list[str]:
         return []
 
 
+def _load(compiler: str, source: bytes, name: str) -> ctypes.CDLL:
+    """The library `name` from the user's cache, compiled if it is not there; where there can be no
+    safe cache, it is compiled for this process alone. OSError or SubprocessError if that fails."""
+    try:
+        path = cache_folder() / name
+    except OSError:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / name
+            _compile(compiler, source, path)
+            return ctypes.CDLL(str(path))
+    with suppress(OSError):  # not there yet, or damaged
+        if is_private(path):
+            return ctypes.CDLL(str(path))
+    _compile(compiler, source, path)
+    return ctypes.CDLL(str(path))
+
+
 def _compile(compiler: str, source: bytes, path: Path) -> None:
-    """Whole or not at all: other processes may look for `path` meanwhile."""
+    """Makes `path`, whole or not at all: other processes may look for it meanwhile."""
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         made = Path(folder) / path.name
         command = [compiler, *FLAGS, "-x", "c", "-", "-o", str(made)]
         subprocess.run(command, input=source, check=True, capture_output=True, timeout=60)
+        made.chmod(0o700)
         made.replace(path)
 
 

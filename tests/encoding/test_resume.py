@@ -115,15 +115,15 @@ def test_job_folder(tmp_path: Path) -> None:
     job = JobFolder.open(output, {"preset": "fast"}, resume=False, discard=False)
     with pytest.raises(UsageError, match="another hnv"):
         JobFolder.open(output, {"preset": "fast"}, True, False)
-    assert job_folder.read_or_make(job.folder, "0-1.segm", lambda: b"made") == b"made"
+    assert job_folder.read_or_make(job.folder, "0-1.segm", lambda: b"made", bytes) == b"made"
     job.close(is_finished=False)
     job = JobFolder.open(output, {"preset": "fast"}, True, False)
-    assert job_folder.read_or_make(job.folder, "0-1.segm", bytes) == b"made"
-    assert job_folder.read_or_make(None, "0-1.segm", lambda: b"other") == b"other"
+    assert job_folder.read_or_make(job.folder, "0-1.segm", bytes, bytes) == b"made"
+    assert job_folder.read_or_make(None, "0-1.segm", lambda: b"other", bytes) == b"other"
     kept = job.folder / "0-1.segm"
     kept.write_bytes(kept.read_bytes().replace(b"made", b"maze"))
     with pytest.raises(HnervError, match=r"0-1\.segm is damaged"):
-        job_folder.read_or_make(job.folder, "0-1.segm", bytes)
+        job_folder.read_or_make(job.folder, "0-1.segm", bytes, bytes)
     job.close(is_finished=False)
     with pytest.raises(UsageError, match=r"another preset \('fast', now 'slow'\)"):
         JobFolder.open(output, {"preset": "slow"}, True, False)

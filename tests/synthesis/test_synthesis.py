@@ -138,8 +138,14 @@ def test_native_code_is_compiled_once(tmp_path: Path, monkeypatch: pytest.Monkey
     made.unlink()  # it is in use and must not change
     made.write_bytes(b"no library")
     assert native.library.__wrapped__() is not None
+    made.chmod(0o722)  # others may have changed it
+    before = made.stat().st_mtime_ns
+    assert native.library.__wrapped__() is not None
+    assert made.stat().st_mtime_ns != before and made.stat().st_mode & 0o777 == 0o700
     (tmp_path / "hnervcodec").chmod(0o777)
-    assert native.library.__wrapped__() is None
+    made.unlink()
+    assert native.library.__wrapped__() is not None  # compiled for this process alone
+    assert not made.exists()
 
 
 @needs_native
