@@ -3,6 +3,7 @@ frame: its display matrix, light levels and chroma siting."""
 
 from __future__ import annotations
 
+import os
 import re
 from fractions import Fraction
 from typing import Any, cast
@@ -119,6 +120,12 @@ def _mastering(words: np.ndarray) -> MasteringDisplay | None:
     x_y = [min(max(round(50000 * value), 0), 65535) for value in values[:8]]
     low, high = (min(max(round(10000 * v), 0), (1 << 32) - 1) for v in values[8:])
     return MasteringDisplay((*x_y[2:6], *x_y[:2], *x_y[6:]), high, low)
+
+
+def address(name: str) -> str:
+    """How libav is to be told of the file `name`: it would read `take:1.mp4` as a protocol and an
+    address. What is no file, as a real address or a pattern of pictures, stays as it is."""
+    return f"file:{name}" if ":" in name and os.path.exists(name) else name
 
 
 def reason(error: Exception) -> str:

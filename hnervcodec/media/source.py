@@ -19,7 +19,14 @@ from hnervcodec.bitstream.fields import crc32
 from hnervcodec.bitstream.headers import IDENTITY, UNSPECIFIED, VideoHeader
 from hnervcodec.bitstream.timing import times_of
 from hnervcodec.errors import SourceError
-from hnervcodec.media.frames import chroma_siting, display_of, frame_format, from_frame, reason
+from hnervcodec.media.frames import (
+    address,
+    chroma_siting,
+    display_of,
+    frame_format,
+    from_frame,
+    reason,
+)
 from hnervcodec.planes import Planes, plane_bytes
 
 _JPEG_RANGE = 2  # libav's AVCOL_RANGE_JPEG
@@ -87,7 +94,7 @@ class VideoSource:
             if self._source == "-":
                 self._container = av.open(sys.stdin.buffer, "r", format="yuv4mpegpipe")
             else:
-                self._container = av.open(self._source, "r")
+                self._container = av.open(address(self._source), "r")
         except (av.error.FFmpegError, OSError, ValueError) as error:
             raise SourceError(f"cannot open {self.name}: {reason(error)}") from error
         # libav "plays" text files as terminal art.

@@ -27,7 +27,7 @@ from hnervcodec.bitstream.ancillary import (
 )
 from hnervcodec.bitstream.fields import ByteReader
 from hnervcodec.errors import HnervError, SourceError
-from hnervcodec.media.frames import reason
+from hnervcodec.media.frames import address, reason
 from hnervcodec.media.matroska import read_header, write_header
 
 _KINDS = {"audio": AUDIO, "subtitle": SUBTITLES}
@@ -60,7 +60,7 @@ def read_streams(
     infos: list[StreamInfo] = []
     notes: list[str] = []
     try:
-        with av.open(str(source), "r") as container:
+        with av.open(address(str(source)), "r") as container:
             chosen: list[Any] = []
             for stream in container.streams:
                 if stream.type not in _KINDS or len(chosen) == MAX_STREAMS:

@@ -1,0 +1,69 @@
+"""Names of files that a shell, a file system or libav makes something of."""
+
+import os
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from running import EXCERPT, Args, hnv
+
+from hnervcodec import Decoder, encode, inpaint
+from hnervcodec.media import presentation
+from hnervcodec.media.outputs import open_file_sink
+from hnervcodec.media.sinks import format_of
+
+FAST: dict[str, Any] = {"bpp": 2, "preset": "ultrafast", "threads": 1}
+
+
+@pytest.fixture
+def folder(ffmpeg: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where we are: three frames with sound, and a mask, under names with a colon."""
+    monkeypatch.chdir(tmp_path)
+    sound = ("-f", "lavfi", "-i", "sine=duration=0.1")
+    picture: Args = [ffmpeg, "-v", "error", "-i", EXCERPT, *sound, "-vf", "scale=64:48"]
+    subprocess.run(
+        [*picture, "-frames:v", "3", "-c:v", "ffv1", "-c:a", "flac", "file:take:1.mkv"], check=True
+    )
+    box = "color=black:s=64x48,drawbox=8:8:16:16:white:fill"
+    mask = [ffmpeg, "-v", "error", "-f", "lavfi", "-i", box, "-frames:v", "1", "file:mask:1.png"]
+    subprocess.run(mask, check=True)
+    return tmp_path
+
+
+def test_colons(folder: Path) -> None:
+    made = encode("take:1.mkv", "take:1.hnv", mask="mask:1.png", **FAST)
+    assert made.side_data_bytes > 0 and not made.notes  # the sound came, too
+    assert 0 < made.error.samples[0] < 3 * 64 * 48
+    inpaint("take:1.mkv", "in:painted.mkv", mask="mask:1.png", **FAST)
+    with Decoder("take:1.hnv") as decoder:
+        header = replace(decoder.video, frame_count=1)
+        shown = presentation.part(decoder.reader, decoder.times, [0])
+        for name in ("take:1.mp4", "take:1.mkv.y4m", "a:b.gif", "p:%d.png"):
+            with open_file_sink(name, format_of(name), header, shown) as sink:
+                sink.write(0, next(decoder.frames([0]))[1])
+    names = {"take:1.mkv", "mask:1.png", "take:1.hnv", "in:painted.mkv", "take:1.mp4",
+             "take:1.mkv.y4m", "a:b.gif", "p:0.png"}  # fmt: skip
+    assert set(os.listdir()) == names
+
+
+def test_long_names(folder: Path) -> None:
+    source, coded, decoded = (
+        "n" * (255 - len(suffix)) + suffix for suffix in (".mkv", ".hnv", ".mp4")
+    )
+    os.rename("take:1.mkv", source)
+    encode(source, coded, **FAST)
+    hnv("decode", coded, "-o", decoded, "-q", cwd=folder)
+    assert set(os.listdir()) == {source, coded, decoded, "mask:1.png"}
+
+
+def test_decoded_files_keep_links_and_modes(small_file: Path) -> None:
+    folder = small_file.parent
+    for name in ("x.mkv", "x.y4m"):
+        (folder / name).touch(mode=0o600)
+        (folder / f"link-{name}").symlink_to(name)
+        hnv("decode", small_file, "-o", folder / f"link-{name}", "-y", "-q")
+        assert (folder / f"link-{name}").is_symlink()
+        found = (folder / name).stat()
+        assert found.st_size > 100 and found.st_mode & 0o777 == 0o600
