@@ -24,6 +24,7 @@ from hnervcodec.errors import UsageError
 from hnervcodec.fitting.presets import Preset
 from hnervcodec.fitting.progress import Progress
 from hnervcodec.media import outputs, sinks
+from hnervcodec.media.output_formats import FORMATS, format_of
 from hnervcodec.media.presentation import Presentation
 from hnervcodec.planes import Planes
 
@@ -197,9 +198,10 @@ def inpaint(
 
     >>> inpaint("in.mp4", "out.mkv", mask="logo.png")
     """
-    name = format or sinks.format_of(str(output))
-    if name not in outputs.VIDEO_FORMATS:
-        known = ", ".join(outputs.VIDEO_FORMATS)
+    name = format or format_of(str(output))
+    videos = [name for name in FORMATS if name != "png"]
+    if name not in videos:
+        known = ", ".join(videos)
         raise UsageError(f"{name!r} is not a `format` to inpaint into: choose from {known}")
     options = EncodeOptions(
         rate=Rate(bpp=bpp),

@@ -17,13 +17,13 @@ from hnervcodec.commands.options import (
     FPS,
     FRAMES,
     MAX_LEVEL,
-    OUTPUT_FORMATS,
     OVERWRITE,
     QUIET,
     SLOW_MOTION,
     THREADS,
 )
 from hnervcodec.errors import FileError, UsageError
+from hnervcodec.media.output_formats import FORMATS, format_of
 
 if TYPE_CHECKING:
     from hnervcodec.bitstream.headers import VideoHeader
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 @click.option(
     "--format",
     "name",
-    type=click.Choice(OUTPUT_FORMATS),
+    type=click.Choice(FORMATS),
     help="Default: by OUT's name; y4m on a pipe.",
 )
 @click.option("--recover", is_flag=True, help="Decode what is intact of a damaged file (exit 3).")
@@ -81,8 +81,8 @@ def decode(
     """Reconstruct frames of the .hnv file IN, each checked against its checksum.
 
     The name of OUT says what is written: .y4m, .yuv, .npy (RGB [T, H, W, 3]), .framemd5, .png,
-    .mp4 (H.264), .mkv (FFV1, lossless), .webm (AV1) or .gif. For the last four, options of the
-    encoder may follow --, in ffmpeg's words.
+    .mp4 or .mov (H.264), .mkv (FFV1, lossless), .webm (AV1) or .gif. For the last five, options of
+    the encoder may follow --, in ffmpeg's words.
 
     With --fps or --slow-motion the network also makes frames at moments that were never coded,
     from the embeddings of the two frames around them: the same samples on every machine, but no
@@ -104,10 +104,9 @@ def decode(
         open_decoder(source, recover, max_level, arithmetic, device, threads) as decoder,
     ):
         from hnervcodec.decoding.selection import parse_frames, retimed
-        from hnervcodec.media import sinks
         from hnervcodec.media.format_limits import loss_notes
 
-        name = name or ("y4m" if output == "-" else sinks.format_of(output))
+        name = name or ("y4m" if output == "-" else format_of(output))
         header, positions = retimed(decoder.video, fps, slow_motion, decoder.times)
         count = len(positions)
         asked = parse_frames(selection, count) if selection else range(count)

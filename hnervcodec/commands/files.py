@@ -22,6 +22,7 @@ from hnervcodec.errors import (
     UnsupportedError,
     UsageError,
 )
+from hnervcodec.media.output_formats import STREAMED, png_name
 
 if TYPE_CHECKING:
     from hnervcodec.bitstream.headers import VideoHeader
@@ -158,8 +159,6 @@ def check_files(
     source: str, output: str, name: str, numbers: Sequence[int], yes: bool, no: bool
 ) -> None:
     """What can be known before anything is computed."""
-    from hnervcodec.media.sinks import png_name
-
     if output == "-":
         return
     if name == "png" and "%" not in output and len(numbers) > 1:
@@ -180,18 +179,18 @@ def open_sink(
 ) -> Iterator[Sink]:
     """A sink for the header's `frame_count` frames. `shown`: what goes with the frames, for those
     formats that hold it; `words`: options of an encoder."""
-    from hnervcodec.media import sinks
     from hnervcodec.media.outputs import open_file_sink
+    from hnervcodec.media.sinks import open_stream_sink
 
     if output != "-":
         with open_file_sink(output, name, header, shown, words) as sink:
             yield sink
         return
-    if name not in sinks.STREAMED:
-        raise UsageError(f"{name} cannot be written to a pipe: use {', '.join(sinks.STREAMED)}")
+    if name not in STREAMED:
+        raise UsageError(f"{name} cannot be written to a pipe: use {', '.join(STREAMED)}")
     if words:
         raise UsageError(f"{name} takes no encoder options such as {words[0]}")
     if name != "framemd5" and sys.stdout.isatty():
         raise UsageError("video is not written to a terminal: use -o FILE, or pipe it on")
-    with sinks.open_stream_sink(sys.stdout.buffer, header, name) as sink:
+    with open_stream_sink(sys.stdout.buffer, header, name) as sink:
         yield sink

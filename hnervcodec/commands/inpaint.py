@@ -10,7 +10,6 @@ import click
 from hnervcodec.commands.files import check_files, open_sink
 from hnervcodec.commands.options import (
     FIT_DEVICE,
-    OUTPUT_FORMATS,
     OVERWRITE,
     PRESET,
     QUIET,
@@ -20,6 +19,7 @@ from hnervcodec.commands.options import (
 )
 from hnervcodec.commands.progress import EncodeProgress
 from hnervcodec.errors import UsageError
+from hnervcodec.media.output_formats import FORMATS, format_of, png_name
 
 
 @click.command(
@@ -31,7 +31,7 @@ from hnervcodec.errors import UsageError
 @click.option(
     "-o", "--output", required=True, metavar="OUT", type=click.Path(), help="As in hnv decode."
 )
-@click.option("--format", "name", type=click.Choice(OUTPUT_FORMATS), help="Default: by OUT's name.")
+@click.option("--format", "name", type=click.Choice(FORMATS), help="Default: by OUT's name.")
 @click.option(
     "--bpp",
     type=click.FloatRange(0, min_open=True),
@@ -76,13 +76,12 @@ def inpaint(
     from hnervcodec.encoding.inpainting import inpaint as write_inpainted
     from hnervcodec.encoding.rate import Rate
     from hnervcodec.encoding.session import EncodeOptions, open_job_folder
-    from hnervcodec.media import sinks
     from hnervcodec.media.presentation import Presentation
     from hnervcodec.media.sinks import Sink
 
     if not can_be_reread(source):
         raise UsageError("IN is read twice and cannot be a pipe")
-    name = name or ("y4m" if output == "-" else sinks.format_of(output))
+    name = name or ("y4m" if output == "-" else format_of(output))
     file_input = FileInput(source, mask=mask)
     options = EncodeOptions(
         rate=Rate(bpp=bpp),
@@ -96,7 +95,7 @@ def inpaint(
 
     def open_checked(header: VideoHeader, shown: Presentation) -> AbstractContextManager[Sink]:
         if not is_file:  # now that their number is known
-            is_asked = os.path.exists(sinks.png_name(output, 0))  # above
+            is_asked = os.path.exists(png_name(output, 0))  # above
             check_files(source, output, name, range(header.frame_count), yes or is_asked, no)
         return open_sink(output, name, header, shown)
 

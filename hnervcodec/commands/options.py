@@ -15,9 +15,6 @@ from hnervcodec.fitting.presets import PRESETS
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-OUTPUT_FORMATS = ("y4m", "raw", "npy", "framemd5", "png", "mp4", "mkv", "webm", "gif")
-
-
 class Amount(click.ParamType[float]):
     """A positive number with an optional k, M or G (powers of 1000)."""
 

@@ -46,6 +46,16 @@ def _scale_graph(
     return graph
 
 
+def reformatted(frame: VideoFrame, pixel_format: str) -> VideoFrame:
+    """The frame in another of libav's pixel formats, but neither to RGB nor from it, with the same
+    colour codes. swscale does not get to see them, as it refuses those that it does not know."""
+    codes = frame.colorspace, frame.color_primaries, frame.color_trc
+    frame.colorspace = frame.color_primaries = frame.color_trc = UNSPECIFIED
+    other = frame.reformat(format=pixel_format)
+    other.colorspace, other.color_primaries, other.color_trc = codes
+    return other
+
+
 class RgbConverter:
     """Turns decoded planes into full-range RGB, as ffmpeg's swscale does with the flags
     accurate_rnd and full_chroma_int.
@@ -76,8 +86,10 @@ class RgbConverter:
             green, blue, red = planes
             return np.stack([red, green, blue], axis=-1)
         # The matrix and the range are the scaler's arguments: untagged, nothing contradicts them.
+        # Primaries and transfer would change nothing, but swscale refuses those it does not know.
         frame = to_frame(self._header, planes)
-        frame.colorspace, frame.color_range = UNSPECIFIED, 0
+        frame.colorspace = frame.color_primaries = frame.color_trc = UNSPECIFIED
+        frame.color_range = 0
         self._graph.push(frame)
         plane = cast(VideoFrame, self._graph.pull()).planes[0]
         rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 from hnervcodec.bitstream.ancillary import Display
 from hnervcodec.bitstream.headers import UNSPECIFIED, VideoHeader
+from hnervcodec.media.carrier_times import within_int32
 from hnervcodec.media.muxer_sink import light_parameters
 from hnervcodec.media.presentation import Presentation
 
@@ -12,10 +15,11 @@ def loss_notes(name: str, header: VideoHeader, shown: Presentation) -> list[str]
     """A sentence for each thing that the output format `name` does not hold of the frames and of
     what goes with them, with the options by which ffmpeg gives it back."""
     notes = []
-    if name == "mkv":
-        odd = [pts for pts, _ in _list(shown) if (1000 * pts * shown.time_base).denominator > 1]
-        if odd and not shown.is_constant:
-            notes.append(".mkv holds milliseconds, to which times are rounded; .mp4 is exact")
+    if name in ("mkv", "webm") and _is_between_milliseconds(shown):
+        notes.append(f".{name} holds milliseconds, to which times are rounded; .mp4 is exact")
+    num, den = header.sample_aspect
+    if name in ("png", "npy", "raw") and num != den:
+        notes.append(f".{name} does not hold that samples are {num}:{den} in shape")
     is_turned = (shown.display.rotation, shown.display.mirrored) != (0, False)
     if name in ("png", "gif", "npy", "raw") and is_turned:
         turn = 90 * shown.display.rotation
@@ -28,8 +32,12 @@ def loss_notes(name: str, header: VideoHeader, shown: Presentation) -> list[str]
     return notes
 
 
-def _list(shown: Presentation) -> list[tuple[int, int]]:
-    return [] if shown.is_constant else list(shown.stamps)
+def _is_between_milliseconds(shown: Presentation) -> bool:
+    """Whether some frames are not shown at a millisecond; players know the times of those at a
+    constant rate, unless there are several in a millisecond."""
+    if shown.is_constant:
+        return shown.time_base < Fraction(1, 1000)
+    return any((1000 * pts * shown.time_base).denominator > 1 for pts, _ in shown.stamps)
 
 
 def _mastering_notes(display: Display) -> list[str]:
@@ -42,6 +50,9 @@ def _mastering_notes(display: Display) -> list[str]:
 
 def _y4m_notes(header: VideoHeader, shown: Presentation) -> list[str]:
     notes = []
+    rate, held = header.frame_rate, within_int32(header.frame_rate)
+    if rate != held:
+        notes.append(f".y4m holds {held} frames per second, the nearest to {rate} that are read")
     codes = {
         "-color_primaries": header.colour_primaries,
         "-color_trc": header.transfer_characteristics,

@@ -2,16 +2,18 @@
 
 PyAV makes a stream for compressed packets only after the pattern of one that it has read, so
 `write_header` writes a file without packets for it to read, and `read_header` is the inverse. What
-PyAV cannot say of a video track (light levels, exact aspect), `amend` puts into the finished file.
+PyAV cannot say of a track (light levels, exact aspect, codecs that it thinks Matroska lacks),
+`amend` puts into the finished file.
 """
 
 from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
+from typing import BinaryIO
 
 from hnervcodec.bitstream.ancillary import AUDIO, Display, StreamInfo
 from hnervcodec.errors import SourceError
@@ -74,6 +76,12 @@ def _elements(data: bytes) -> Iterator[tuple[int, bytes]]:
     return ((name, data[at:end]) for name, at, end in _spans(data, 0, len(data)))
 
 
+def language_code(name: str) -> str:
+    """A language as ISO 639-2 has it: three printable characters, "und" if `name` is none."""
+    is_code = len(name) == 3 and all(0x21 <= ord(letter) <= 0x7E for letter in name)
+    return name if is_code else "und"
+
+
 def read_header(data: bytes, kind: int, time_base: Fraction) -> StreamInfo:
     """The description of the first track in the beginning of a Matroska file that libav has
     written. kind: AUDIO or SUBTITLES. time_base: of the packets that will be carried."""
@@ -88,13 +96,11 @@ def read_header(data: bytes, kind: int, time_base: Fraction) -> StreamInfo:
     if _CODEC not in track:
         raise SourceError("libav did not describe a stream")
     rate = audio.get(_RATE, bytes(8))
-    language = track.get(_LANGUAGE, b"und")
-    is_code = len(language) == 3 and all(0x21 <= byte <= 0x7E for byte in language)
     return StreamInfo(
         kind,
         track[_CODEC].decode(),
         time_base,
-        language.decode() if is_code else "und",
+        language_code(track.get(_LANGUAGE, b"").decode("latin-1")),
         round(struct.unpack(">d" if len(rate) == 8 else ">f", rate)[0]),
         number(audio, _CHANNELS),
         number(audio, _DEPTH),
@@ -104,24 +110,28 @@ def read_header(data: bytes, kind: int, time_base: Fraction) -> StreamInfo:
     )
 
 
-RESERVED = "x" * 1000  # a name to give to a track: `amend` puts other elements in its place
-_HEAD = 1 << 22  # bytes within which a file's tracks lie
+def reserved(size: int = 0) -> str:
+    """A name to give to a track, in whose place `amend` puts at most `size` bytes more than the
+    elements of a video track need."""
+    return "x" * (1000 + size)
 
 
-def amend(path: Path, width: int, height: int, aspect: tuple[int, int], display: Display) -> None:
-    """Puts the sample aspect and the light levels into the first track of a file that libav has
-    written, a video's with the name `RESERVED`, instead of this name. The file keeps its size.
+def amend(path: Path, amendments: Mapping[int, Callable[[bytes], bytes]]) -> None:
+    """Rewrites tracks of a file that libav has written with a `reserved` name; it keeps its size.
 
-    width, height: of the frames. aspect: of a sample, numerator and denominator.
+    amendments: by a track's place in the file, from 0, what makes its new payload of the old one,
+    such as `with_display` or `with_codec`.
     """
     with open(path, "r+b") as file:
-        data = bytearray(file.read(_HEAD))
+        data = bytearray(_read_tracks(file))
         segment = _child(data, (0, len(data)), _SEGMENT)
         tracks = _child(data, segment, _TRACKS)
-        begin, end = _child(data, tracks, _TRACK)
-        track = _amended(bytes(data[begin:end]), width, height, aspect, display)
-        free = end - begin - len(track) - 9  # 9: a Void element's identifier and size
-        data[begin:end] = track + _element(_VOID, bytes(free))
+        spans = [(at, end) for name, at, end in _spans(data, *tracks) if name == _TRACK]
+        for number, amended in amendments.items():
+            begin, end = spans[number]
+            track = amended(bytes(data[begin:end]))
+            free = end - begin - len(track) - 9  # 9: a Void element's identifier and size
+            data[begin:end] = track + _element(_VOID, bytes(free))
         first = next(_spans(data, *tracks))
         if first[0] == _CRC:
             crc = zlib.crc32(data[first[2] : tracks[1]])
@@ -130,15 +140,36 @@ def amend(path: Path, width: int, height: int, aspect: tuple[int, int], display:
         file.write(data[slice(*tracks)])
 
 
+def _read_tracks(file: BinaryIO) -> bytes:
+    """The beginning of a file up to the first cluster of packets, and some more."""
+    data, size = b"", 1 << 16
+    while True:
+        data += file.read(size)
+        segment = _child(data, (0, len(data)), _SEGMENT)
+        if len(data) < size or any(name == _CLUSTER for name, _, _ in _spans(data, *segment)):
+            return data
+        size = len(data)
+
+
 def _child(data: bytes | bytearray, parent: tuple[int, int], wanted: int) -> tuple[int, int]:
     """Begin and end of the payload of the first `wanted` element within `parent`'s."""
     return next((at, end) for name, at, end in _spans(data, *parent) if name == wanted)
 
 
-def _amended(
+def with_codec(track: bytes, codec: str, private: bytes) -> bytes:
+    """The payload of a track, with another CodecID and CodecPrivate and without its name."""
+    rest = [(n, p) for n, p in _elements(track) if n not in (_NAME, _CODEC, _PRIVATE)]
+    elements = b"".join(_element(n, p) for n, p in rest)
+    return elements + _element(_CODEC, codec.encode()) + _element(_PRIVATE, private)
+
+
+def with_display(
     track: bytes, width: int, height: int, aspect: tuple[int, int], display: Display
 ) -> bytes:
-    """The payload of a track, with aspect and light levels and without its name."""
+    """The payload of a video track, with sample aspect and light levels and without its name.
+
+    width, height: of the frames. aspect: of a sample, numerator and denominator.
+    """
     amended = b""
     for name, payload in _elements(track):
         if name == _VIDEO:

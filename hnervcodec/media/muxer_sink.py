@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +12,20 @@ import av
 from av.video.frame import VideoFrame
 
 from hnervcodec.bitstream.ancillary import Display
-from hnervcodec.bitstream.headers import VideoHeader
+from hnervcodec.bitstream.headers import IDENTITY, UNSPECIFIED, VideoHeader
 from hnervcodec.errors import OutputError, UsageError
 from hnervcodec.media import matroska
+from hnervcodec.media.carrier_times import held_times, within_int32
+from hnervcodec.media.colour import reformatted
 from hnervcodec.media.frames import CHROMA_SITES, frame_format, reason, to_frame
 from hnervcodec.media.output_codecs import Encoding, Paletted, to_yuv, yuv_header
+from hnervcodec.media.output_formats import name_of
 from hnervcodec.media.presentation import Presentation
 from hnervcodec.media.sinks import Sink
-from hnervcodec.media.streams import StreamCopier
+from hnervcodec.media.stream_copier import StreamCopier
 from hnervcodec.planes import Planes
+
+_SVT_MOST_RATE = Fraction(240)  # frames per second
 
 
 class MuxerSink(Sink):
@@ -28,10 +35,14 @@ class MuxerSink(Sink):
     """
 
     def __init__(self, path: Path, header: VideoHeader, encoding: Encoding, shown: Presentation):
-        self._header, self._shown, self._path = header, shown, path
+        if header.matrix_coefficients == IDENTITY and not header.is_rgb:
+            header = replace(header, matrix_coefficients=UNSPECIFIED)  # it says nothing of Y'CbCr
+        self._header, self._path = header, path
+        self._shown, notes = held_times(encoding.muxer, header, shown)
+        self.notes: list[str] = notes
         self._format = encoding.pixel_format
         self._paletted = Paletted(header) if self._format == "pal8" else None
-        options = _muxer_options(encoding.muxer, shown)
+        options = _muxer_options(encoding.muxer, self._shown)
         try:
             self._container = av.open(
                 str(path), "w", format=encoding.muxer, container_options=options
@@ -39,26 +50,31 @@ class MuxerSink(Sink):
         except (av.error.FFmpegError, OSError, ValueError) as error:
             raise OutputError(f"cannot write {path}: {reason(error)}") from error
         try:
-            stream: Any = self._container.add_stream(encoding.codec, rate=header.frame_rate)
-        except (av.error.FFmpegError, ValueError, OverflowError) as error:
+            stream: Any = self._container.add_stream(encoding.codec, rate=_rate(header, encoding))
+        except (av.error.FFmpegError, ValueError) as error:
             message = f"{encoding.codec} does not go into {encoding.muxer}: {reason(error)}"
             raise OutputError(message) from error
         self._stream = stream
         self._describe()
         self._open(encoding)
-        self.notes = self._losses(encoding)
+        self.notes += self._losses(encoding)
         streams = [] if encoding.muxer == "gif" else shown.streams
-        self._copier = StreamCopier(self._container, streams)
+        self._copier = StreamCopier(self._container, streams, shown.packets)
         self.notes += self._copier.notes
+        self._amendments = dict(self._copier.amendments)
         light = shown.display.mastering, shown.display.content_light
         num, den = header.sample_aspect
-        is_matroska = encoding.muxer == "matroska"
-        self._is_amended = is_matroska and (num != den or light != (None, None))
-        if self._is_amended:
-            self._stream.metadata["title"] = matroska.RESERVED
-        self._stamps = iter(shown.stamps)
-        self._packets = iter(shown.packets if streams else ())
-        self._waiting = next(self._packets, None)
+        if encoding.muxer == "matroska" and (num != den or light != (None, None)):
+            self._stream.metadata["title"] = matroska.reserved()
+            self._amendments[self._stream.index] = partial(
+                matroska.with_display,
+                width=header.width,
+                height=header.height,
+                aspect=header.sample_aspect,
+                display=shown.display,
+            )
+        self._start(encoding)
+        self._stamps = iter(self._shown.stamps)
         self._durations: dict[int, int] = {}
 
     def _losses(self, encoding: Encoding) -> list[str]:
@@ -93,15 +109,38 @@ class MuxerSink(Sink):
         decoding."""
         self._stream.options = _encoder_options(self._header, encoding, self._shown.display)
         asked = " ".join(f"-{name} {value}" for name, value in encoding.options.items())
+        context = self._stream.codec_context
         try:
-            self._stream.codec_context.open()
+            try:
+                context.open()
+            except av.error.FFmpegError:
+                codes = context.color_primaries, context.color_trc, context.colorspace
+                if self._header.is_rgb or codes == 3 * (UNSPECIFIED,):
+                    raise
+                context.color_primaries = context.color_trc = context.colorspace = UNSPECIFIED
+                context.open()
+                self.notes.append(
+                    f"{encoding.codec} does not know the colour codes {codes}: they are left out"
+                )
         except av.error.FFmpegError as error:
             size = f"{self._header.width}x{self._header.height} {self._format}"
+            rate = f"{self._header.frame_rate} frames per second"
             raise OutputError(
-                f"{encoding.codec} refuses {size} with {asked or 'its defaults'}: {reason(error)}"
+                f"{encoding.codec} refuses {size} at {rate} with {asked or 'its defaults'}: "
+                f"{reason(error)}"
             ) from error
-        for name in self._stream.codec_context.options:
+        for name in context.options:
             raise UsageError(f"{encoding.codec} has no option -{name}")
+
+    def _start(self, encoding: Encoding) -> None:
+        """Writes the file's header, so that the muxer refuses now what it does not take."""
+        try:
+            self._container.start_encoding()
+        except (av.error.FFmpegError, ValueError, OverflowError) as error:
+            name = name_of(encoding.muxer)
+            raise OutputError(
+                f".{name} does not hold this video by {encoding.codec}: {reason(error)}"
+            ) from error
 
     def write(self, index: int, planes: Planes) -> None:
         pts, duration = next(self._stamps)
@@ -109,56 +148,47 @@ class MuxerSink(Sink):
         if self._header.is_rgb and "yuv" in self._format:
             frame = to_yuv(frame, self._format)
         elif frame.format.name != self._format:
-            frame = frame.reformat(format=self._format)
+            frame = reformatted(frame, self._format)
         frame.pts, frame.time_base = pts, self._shown.time_base
         self._durations[pts] = duration
         try:
-            self._write_packets((pts + duration) * self._shown.time_base)
+            self._copier.write((pts + duration) * self._shown.time_base)
             self._mux(frame)
         except BrokenPipeError:  # also one of libav's errors
             raise
         except (av.error.FFmpegError, OverflowError, ValueError) as error:
-            raise OutputError(f"cannot encode frame {index}: {reason(error)}") from error
+            codec = self._stream.codec_context.name
+            raise OutputError(f"{codec} refuses frame {index}: {reason(error)}") from error
 
     def _mux(self, frame: VideoFrame | None) -> None:
         for packet in self._stream.encode(frame):
             packet.duration = self._durations.pop(packet.pts, packet.duration)
             self._container.mux(packet)
 
-    def _write_packets(self, until: Fraction | None) -> None:
-        """Muxes the packets of sound and subtitles that begin before `until` seconds; None: the
-        rest."""
-        while self._waiting is not None:
-            base = self._shown.streams[self._waiting.stream].time_base
-            if until is not None and self._waiting.pts * base >= until:
-                return
-            self._copier.write(self._waiting)
-            self._waiting = next(self._packets, None)
-
     def close(self) -> None:
         try:
             self._mux(None)
-            self._write_packets(None)
+            self._copier.write(None)
             self._container.close()
-            if self._is_amended:
-                matroska.amend(
-                    self._path,
-                    self._header.width,
-                    self._header.height,
-                    self._header.sample_aspect,
-                    self._shown.display,
-                )
+            if self._amendments:
+                matroska.amend(self._path, self._amendments)
         except BrokenPipeError:
             raise
         except (av.error.FFmpegError, OverflowError, ValueError) as error:
             raise OutputError(f"cannot finish the file: {reason(error)}") from error
 
 
+def _rate(header: VideoHeader, encoding: Encoding) -> Fraction:
+    """The frame rate that the encoder is told; when frames are shown, their timestamps say."""
+    rate = within_int32(header.frame_rate)
+    return min(rate, _SVT_MOST_RATE) if encoding.codec == "libsvtav1" else rate
+
+
 def _muxer_options(muxer: str, shown: Presentation) -> dict[str, str]:
-    """Options with which an .mp4 keeps times in the source's time base; Matroska's ticks are
+    """Options with which .mp4 and .mov keep times in the source's time base; Matroska's ticks are
     milliseconds whatever one asks for."""
     ticks = shown.time_base.denominator
-    if muxer != "mp4" or shown.is_constant or ticks >= 1 << 31:
+    if muxer not in ("mp4", "mov") or shown.is_constant:
         return {}
     return {"video_track_timescale": str(ticks), "movie_timescale": str(ticks)}
 

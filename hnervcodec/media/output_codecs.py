@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from itertools import pairwise
 
 import av
@@ -15,7 +16,7 @@ from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Colorspace
 
-from hnervcodec.bitstream.headers import VideoHeader
+from hnervcodec.bitstream.headers import UNSPECIFIED, VideoHeader
 from hnervcodec.errors import OutputError, UsageError
 from hnervcodec.media.colour import RgbConverter
 from hnervcodec.media.frames import frame_format
@@ -36,11 +37,11 @@ class Encoding:
 # by output format: muxer, encoder, its options
 _DEFAULTS: dict[str, tuple[str, str, dict[str, str]]] = {
     "mp4": ("mp4", "libx264", {"crf": "12", "preset": "fast"}),
+    "mov": ("mov", "libx264", {"crf": "12", "preset": "fast"}),
     "mkv": ("matroska", "ffv1", {"level": "3", "slicecrc": "1"}),
     "webm": ("webm", "libsvtav1", {"crf": "20", "preset": "8"}),
     "gif": ("gif", "gif", {}),
 }
-CONTAINERS = tuple(_DEFAULTS)
 MOST_GIF_RATE = 50  # its times are hundredths of a second, and players hold single ones for longer
 _SMPTE170M = 6  # H.273's matrix code of BT.601: what untagged video is taken for
 _CODEC_OPTIONS = {"c", "codec", "vcodec", "c:v", "codec:v", "c:v:0", "codec:v:0"}
@@ -51,7 +52,8 @@ _NOT_ENCODERS = {
 
 
 def choose(name: str, header: VideoHeader, words: Sequence[str] = ()) -> Encoding:
-    """The encoding of the header's frames in the format `name`, one of `CONTAINERS`.
+    """The encoding of the header's frames in the format `name`, one of
+    `output_formats.CONTAINERS`.
 
     words: encoder options as ffmpeg takes them, `["-c:v", "libx265", "-crf", "18"]`. With another
     encoder than the format's default, that encoder's defaults count for what is not given.
@@ -113,7 +115,7 @@ def _pixel_formats(codec: str) -> list[str]:
 def _default_format(name: str, codec: str, formats: list[str], header: VideoHeader) -> str:
     """The pixel format that loses least of the header's frames and that players take."""
     own = frame_format(header)
-    if (name, codec) == ("mp4", "libx264"):
+    if name in ("mp4", "mov") and codec == "libx264":
         # Players want 8-bit 4:2:0, which H.264 has for even sizes only.
         return "yuv420p" if header.width % 2 == header.height % 2 == 0 else "yuv444p"
     if codec == "gif":
@@ -146,7 +148,7 @@ class Paletted:
         source = self._graph.add_buffer(
             width=header.width,
             height=header.height,
-            time_base=1 / header.frame_rate,
+            time_base=Fraction(1, 1),
             format=VideoFormat("rgb24"),
         )
         split = self._graph.add("split")
@@ -172,6 +174,7 @@ class Paletted:
 
 def to_yuv(frame: VideoFrame, pixel_format: str) -> VideoFrame:
     """An RGB frame as limited-range BT.601 in libav's `pixel_format`, for formats without RGB."""
+    frame.color_primaries = frame.color_trc = UNSPECIFIED  # swscale does not know all of them
     return frame.reformat(
         format=pixel_format, dst_colorspace=Colorspace.ITU601, dst_color_range=ColorRange.MPEG
     )

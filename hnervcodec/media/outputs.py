@@ -9,10 +9,9 @@ from hnervcodec.bitstream.headers import VideoHeader
 from hnervcodec.errors import UsageError
 from hnervcodec.media import output_codecs, sinks
 from hnervcodec.media.muxer_sink import MuxerSink
+from hnervcodec.media.output_formats import CONTAINERS, STREAMED
 from hnervcodec.media.presentation import Presentation
 from hnervcodec.system.atomic_files import complete_or_absent, open_complete_or_absent
-
-VIDEO_FORMATS = (*sinks.STREAMED, *output_codecs.CONTAINERS)  # and "png", for pictures
 
 
 @contextmanager
@@ -22,14 +21,14 @@ def open_file_sink(
     """A sink that writes the header's `frame_count` frames to `path`; it is closed at the end of
     the block, and the file appears then (PNGs: each when it is written).
 
-    name: the format's, as `sinks.format_of` tells it from a file's name. shown: what goes with
-    the frames, for formats that hold it. words: options of the format's encoder as ffmpeg takes
-    them, such as `["-crf", "18"]`. UsageError, OutputError: what the format cannot hold, before
-    any frame is written.
+    name: the format's, as `output_formats.format_of` tells it from a file's name. shown: what goes
+    with the frames, for formats that hold it. words: options of the format's encoder as ffmpeg
+    takes them, such as `["-crf", "18"]`. UsageError or OutputError, before any frame is written:
+    what the format cannot hold.
     """
-    if words and name not in output_codecs.CONTAINERS:
+    if words and name not in CONTAINERS:
         raise UsageError(f"{name} takes no encoder options such as {words[0]}")
-    if name in sinks.STREAMED:
+    if name in STREAMED:
         with (
             open_complete_or_absent(path) as file,
             sinks.open_stream_sink(file, header, name) as stream,

@@ -15,10 +15,11 @@ import numpy as np
 from av.video.frame import VideoFrame
 
 from hnervcodec.bitstream.headers import VideoHeader
-from hnervcodec.errors import UsageError
+from hnervcodec.media.carrier_times import within_int32
 from hnervcodec.media.colour import RgbConverter
 from hnervcodec.media.frames import from_frame, pixel_format, to_frame
 from hnervcodec.media.output_codecs import to_yuv, yuv_header
+from hnervcodec.media.output_formats import png_name
 from hnervcodec.planes import Planes, plane_bytes
 from hnervcodec.system.atomic_files import open_complete_or_absent
 
@@ -112,7 +113,7 @@ def y4m_header(header: VideoHeader) -> bytes:
         2: "422" + depth,
         3: "444" + depth,
     }[header.chroma_format]
-    rate, (num, den) = header.frame_rate, header.sample_aspect
+    rate, (num, den) = within_int32(header.frame_rate), header.sample_aspect
     text = (
         f"YUV4MPEG2 W{header.width} H{header.height} F{rate.numerator}:{rate.denominator} "
         f"Ip A{num}:{den} C{colour}"
@@ -158,14 +159,6 @@ class PngSink(Sink):
         pass
 
 
-def png_name(pattern: str, index: int) -> str:
-    """The path of frame `index`'s picture. UsageError if `pattern` has another conversion."""
-    try:
-        return pattern % index if "%" in pattern else pattern
-    except (TypeError, ValueError) as error:
-        raise UsageError(f"{pattern!r} is no pattern such as frames/%05d.png: {error}") from error
-
-
 def encode_png(header: VideoHeader, rgb: np.ndarray) -> bytes:
     """The bytes of a PNG file. rgb: uint8 or uint16 [H, W, 3] of the header's size."""
     frame = VideoFrame(header.width, header.height, "rgb24" if rgb.itemsize == 1 else "rgb48be")
@@ -179,26 +172,9 @@ def encode_png(header: VideoHeader, rgb: np.ndarray) -> bytes:
     return b"".join(bytes(packet) for packet in [*encoder.encode(frame), *encoder.encode(None)])
 
 
-_SUFFIXES = {
-    ".y4m": "y4m", ".yuv": "raw", ".raw": "raw", ".framemd5": "framemd5", ".md5": "framemd5",
-    ".npy": "npy", ".png": "png", ".mp4": "mp4", ".mkv": "mkv", ".webm": "webm", ".gif": "gif",
-}  # fmt: skip
-STREAMED = ("y4m", "raw", "npy", "framemd5")  # formats that need nothing but a byte stream
-
-
-def format_of(name: str) -> str:
-    """The output format that a file name's suffix asks for; UsageError if it is none of ours."""
-    suffix = Path(name).suffix.lower()
-    if suffix not in _SUFFIXES:
-        known = ", ".join(sorted(_SUFFIXES))
-        raise UsageError(
-            f"cannot tell a format from {name!r}: give the `format`, or one of {known}"
-        )
-    return _SUFFIXES[suffix]
-
-
 def open_stream_sink(file: BinaryIO, header: VideoHeader, name: str) -> Sink:
-    """A sink that writes to an open file. name: one of `STREAMED`."""
+    """A sink that writes to an open file. name: one of
+    `output_formats.STREAMED`."""
     if name == "y4m":
         return Y4mSink(file, header)
     if name == "npy":

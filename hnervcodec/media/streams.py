@@ -3,48 +3,25 @@ container that is being written."""
 
 from __future__ import annotations
 
-import io
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import av
-from av.container.output import OutputContainer
-from av.packet import Packet
 
 from hnervcodec.bitstream.ancillary import (
     AUDIO,
     MAX_STREAMS,
-    SUBTITLES,
     StreamInfo,
     StreamPacket,
     coarsening,
     divided,
     moved,
-    read_stream,
-    write_stream,
 )
-from hnervcodec.bitstream.fields import ByteReader
 from hnervcodec.errors import HnervError, SourceError
 from hnervcodec.media.frames import address, reason
-from hnervcodec.media.matroska import read_header, write_header
-
-_KINDS = {"audio": AUDIO, "subtitle": SUBTITLES}
-_LOST = (av.error.FFmpegError, ValueError, OverflowError, AttributeError, HnervError)
-_LAYOUTS = {1: "mono", 2: "stereo", 4: "4.0", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
-
-
-def _describe(stream: Any) -> StreamInfo:
-    """What a file says of a stream, by way of the header that Matroska would have for it. One of
-    `_LOST` is raised if Matroska or our own format cannot hold the stream."""
-    file = io.BytesIO()
-    with av.open(file, "w", format="matroska") as container:
-        copy = container.add_stream_from_template(stream, opaque=True)
-        copy.metadata.update(stream.metadata)
-        container.start_encoding()
-    info = read_header(file.getvalue(), _KINDS[stream.type], stream.time_base)
-    return read_stream(ByteReader(write_stream(info)))
+from hnervcodec.media.stream_formats import KINDS, REFUSALS, codec_name, describe
 
 
 def read_streams(
@@ -63,13 +40,16 @@ def read_streams(
         with av.open(address(str(source)), "r") as container:
             chosen: list[Any] = []
             for stream in container.streams:
-                if stream.type not in _KINDS or len(chosen) == MAX_STREAMS:
+                if stream.type not in KINDS:
                     continue
+                if len(chosen) == MAX_STREAMS:
+                    notes.append(f"sound and subtitles after the first {MAX_STREAMS} are lost")
+                    break
                 try:
-                    infos.append(_describe(stream))
+                    infos.append(describe(stream))
                     chosen.append(stream)
-                except _LOST as error:
-                    notes.append(f"stream {stream.index} ({stream.type}) is lost: {reason(error)}")
+                except REFUSALS as error:
+                    notes.append(_loss(stream, error))
             packets = []
             for packet in container.demux(chosen) if chosen else ():
                 pts = packet.pts if packet.pts is not None else packet.dts
@@ -84,6 +64,17 @@ def read_streams(
         raise SourceError(f"cannot read the sound of {source}: {reason(error)}") from error
     infos, packets = coarsened(infos, moved(packets, infos, shift, begin, end))
     return [_primed(info, n, packets) for n, info in enumerate(infos)], packets, notes
+
+
+def _loss(stream: Any, error: Exception) -> str:
+    """A note that a stream is not carried, and what to do."""
+    what = codec_name(stream)
+    why = error if isinstance(error, HnervError) else "neither Matroska nor MP4 nor MOV holds it"
+    into = "-c:a flac" if stream.type == "audio" else "-c:s subrip"
+    return (
+        f"stream {stream.index} ({stream.type}, {what}) is lost: {why}; convert it first: "
+        f"ffmpeg -i IN -map 0 -c copy {into} OUT.mkv"
+    )
 
 
 def coarsened(
@@ -128,46 +119,3 @@ def _primed(info: StreamInfo, number: int, packets: list[StreamPacket]) -> Strea
         return info
     delay = round(-first * info.time_base * 1_000_000_000)
     return replace(info, codec_delay=min(delay, (1 << 63) - 1))
-
-
-class StreamCopier:
-    """Adds carried streams to a container that is being written."""
-
-    def __init__(self, container: OutputContainer, infos: list[StreamInfo]):
-        """infos: the streams, in the order in which packets number them. `notes`: which of them the
-        container cannot hold."""
-        self._container = container
-        self._streams: list[Any] = []
-        self._bases = [info.time_base for info in infos]
-        self.notes: list[str] = []
-        for info in infos:
-            self._streams.append(self._add(info))
-
-    def _add(self, info: StreamInfo) -> Any:
-        try:
-            with av.open(io.BytesIO(write_header(info)), "r", format="matroska") as template:
-                stream: Any = self._container.add_stream_from_template(
-                    template.streams[0], opaque=True
-                )
-                if info.channels in _LAYOUTS:  # of which Matroska tells only the number
-                    stream.codec_context.layout = _LAYOUTS[info.channels]
-                stream.metadata["language"] = info.language
-                stream.time_base = info.time_base
-                return stream
-        except (av.error.FFmpegError, ValueError, AttributeError, IndexError) as error:
-            name = self._container.format.name
-            self.notes.append(f"{name} does not hold the stream {info.codec}: {reason(error)}")
-            return None
-
-    def write(self, packet: StreamPacket) -> None:
-        """Writes a packet, unless the container cannot hold its stream."""
-        stream = self._streams[packet.stream]
-        if stream is None:
-            return
-        copy = Packet(packet.data)
-        copy.stream = stream
-        copy.time_base = self._bases[packet.stream]
-        copy.pts = copy.dts = packet.pts
-        copy.duration = packet.duration
-        copy.is_keyframe = True
-        self._container.mux(copy)
