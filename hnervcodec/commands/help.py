@@ -108,10 +108,11 @@ Pipes
 
 Other formats for pipes, with --format: raw (planes one after the other), npy
 (one array [T, H, W, 3] in RGB) and framemd5 (a line "INDEX, MD5" per frame).
-A file name does without: .y4m .yuv .npy .framemd5 .png .mp4 .mov .mkv .webm .gif.
+A file name does without: .y4m .yuv .npy .framemd5 .png .mp4 .mov .mkv .webm
+.gif.
 
-Into .mp4 and .mov (H.264), .webm (AV1), .mkv (FFV1, lossless) and .gif, options for the
-encoder follow --, as ffmpeg has them; -c:v chooses another encoder:
+Into .mp4 and .mov (H.264), .webm (AV1), .mkv (FFV1, lossless) and .gif, options
+for the encoder follow --, as ffmpeg has them; -c:v chooses another encoder:
 
   hnv decode x.hnv -o x.mp4 -- -c:v libx265 -crf 18 -preset slow
   hnv decode x.hnv -o x.webm -- -c:v libvpx-vp9 -b:v 1M -pix_fmt yuv420p
