@@ -11,8 +11,8 @@ from running import EXCERPT, Args, hnv
 
 from hnervcodec import Decoder, encode, inpaint
 from hnervcodec.media import presentation
+from hnervcodec.media.output_formats import format_of
 from hnervcodec.media.outputs import open_file_sink
-from hnervcodec.media.sinks import format_of
 
 FAST: dict[str, Any] = {"bpp": 2, "preset": "ultrafast", "threads": 1}
 
