@@ -27,6 +27,7 @@ from hnervcodec.media import outputs, sinks
 from hnervcodec.media.output_formats import FORMATS, format_of
 from hnervcodec.media.presentation import Presentation
 from hnervcodec.planes import Planes
+from hnervcodec.system import numbers
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -98,7 +99,8 @@ def encode(
     on_progress: called with a segment's number and how far its fit is, a `Progress`.
     The others are those of `hnv encode`. `threads` is torch's setting for the whole process.
 
-    Errors are `HnervError`s: `UsageError` (also a ValueError) for arguments that make no sense.
+    Numbers may be Python's, numpy's or torch's. Errors are `HnervError`s: `UsageError` (also a
+    ValueError) for arguments that make no sense.
 
     >>> result = encode("in.mp4", "out.hnv", bpp=0.05, preset="slow")
     >>> result.bytes, result.error.average                        # dB
@@ -106,7 +108,12 @@ def encode(
     >>> encode(frames, "out.hnv", frame_rate=25, size=100_000)    # uint8 [T, H, W, 3]
     """
     rate = Rate(
-        bpp=bpp, bitrate=bitrate, size=size, psnr=psnr, quality=quality, denoise=denoise or None
+        bpp=bpp,
+        bitrate=bitrate,
+        size=size,
+        psnr=psnr,
+        quality=quality,
+        denoise=bool(denoise) or None,
     )
     is_elsewhere = bool(workers or cluster)
     options = EncodeOptions(
@@ -128,6 +135,8 @@ def encode(
     if audio not in ("copy", "none"):
         raise UsageError(f"unknown audio {audio!r}: choose from copy, none")
     masked_by = None if mask is None else str(mask)
+    skip, every = numbers.whole("skip", skip), numbers.whole("every", every)
+    limit = None if limit is None else numbers.whole("limit", limit)
     given: session.Source
     if isinstance(source, str | Path):
         if frame_rate is not None or video is not None:
@@ -135,7 +144,9 @@ def encode(
         if start is not None or stop is not None:
             if skip or limit is not None:
                 raise UsageError("choose the part either by start and stop, or by skip and limit")
-            skip, limit = between(str(source), _seconds(start), _seconds(stop), every)
+            skip, limit = between(
+                str(source), _seconds("start", start), _seconds("stop", stop), every
+            )
         given = FileInput(str(source), skip, limit, every, masked_by, audio == "copy")
     else:
         if skip or limit is not None or every != 1 or start is not None or stop is not None:
@@ -148,11 +159,8 @@ def encode(
     )
 
 
-def _seconds(at: float | Fraction | None) -> Fraction | None:
-    try:
-        return None if at is None else Fraction(at)
-    except (ValueError, OverflowError, TypeError) as error:
-        raise UsageError(f"{at!r} is not a time in seconds") from error
+def _seconds(name: str, at: float | Fraction | None) -> Fraction | None:
+    return None if at is None else numbers.exact(name, at)
 
 
 def _in_memory(

@@ -6,12 +6,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hnervcodec.encoding.encoder import Report, segment_requests, with_masks
 from hnervcodec.encoding.file_input import FileInput
 from hnervcodec.encoding.segment_encoder import encode_segment
 from hnervcodec.errors import UsageError
+from hnervcodec.system import numbers
 from hnervcodec.system.devices import processors
 
 if TYPE_CHECKING:
@@ -41,13 +42,14 @@ class Dispatch:
     share: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
+        numbers.convert(self, wholes=("workers", "threads"))
         if self.workers and self.cluster:
             raise UsageError("choose `workers` or `cluster`")
         for name, count in (("workers", self.workers), ("threads", self.threads)):
-            if count is not None and count < 1:
+            if count is not None and not 1 <= count <= 65535:
                 raise UsageError(f"`{name}` {count} is out of range: at least 1")
-        if self.share and not 1 <= self.share[0] <= self.share[1]:
-            raise UsageError(f"{self.share} is not a share such as (2, 4)")
+        if self.share is not None:
+            object.__setattr__(self, "share", _share(self.share))
 
     @property
     def is_elsewhere(self) -> bool:
@@ -78,6 +80,16 @@ class Dispatch:
     def first_frame(self, plan: Plan) -> int:
         """The number in the whole video of the first frame to be fitted."""
         return self.parts(plan)[0].first_frame if self.share else 0
+
+
+def _share(share: Any) -> tuple[int, int]:
+    try:
+        number, count = (numbers.whole("share", n) for n in share)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"`share` {share!r} is not a share such as (2, 4)") from error
+    if not 1 <= number <= count:
+        raise UsageError(f"`share` {share!r} is not a share such as (2, 4)")
+    return number, count
 
 
 @contextmanager

@@ -11,19 +11,25 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hnervcodec.bitstream.ancillary import Display
-from hnervcodec.bitstream.headers import VideoHeader
+from hnervcodec.bitstream.fields import ByteReader, ByteWriter
+from hnervcodec.bitstream.headers import VideoHeader, read_video_header, write_video_header
 from hnervcodec.bitstream.side_data import SideData
 from hnervcodec.encoding.file_input import Scan, missed_masks
-from hnervcodec.errors import UsageError
+from hnervcodec.errors import HnervError, UsageError
 from hnervcodec.media.colour import PlaneConverter
 from hnervcodec.media.masks import read_masks
 from hnervcodec.media.scenes import scan
 from hnervcodec.planes import Planes, plane_shapes
+from hnervcodec.system import numbers
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 BT709, LEFT = 1, 0  # H.273
+WHOLE_FIELDS = (  # of VideoHeader
+    "width", "height", "chroma_format", "bit_depth", "chroma_siting", "colour_primaries",
+    "transfer_characteristics", "matrix_coefficients",
+)  # fmt: skip
 
 
 class MemoryInput:
@@ -36,7 +42,7 @@ class MemoryInput:
     notes: tuple[str, ...] = ()  # nothing of them is lost
 
     def __init__(self, video: VideoHeader, frames: Iterable[Planes], mask: str | None = None):
-        self.header, self._frames, self._mask = replace(video, frame_count=0), frames, mask
+        self.header, self._frames, self._mask = checked(video), frames, mask
 
     def open(self) -> nullcontext[MemoryInput]:
         return nullcontext(self)
@@ -75,6 +81,27 @@ class MemoryInput:
         return {"source": None}
 
 
+def checked(video: VideoHeader) -> VideoHeader:
+    """`video` with Python's numbers in place of numpy's or torch's, and without a frame count;
+    UsageError if no file can hold it."""
+    num, den = video.sample_aspect
+    made = replace(
+        video,
+        frame_rate=numbers.exact("frame_rate", video.frame_rate),
+        sample_aspect=(numbers.whole("sample_aspect", num), numbers.whole("sample_aspect", den)),
+        full_range=bool(video.full_range),
+        frame_count=0,
+        **{name: numbers.whole(name, getattr(video, name)) for name in WHOLE_FIELDS},
+    )
+    try:
+        writer = ByteWriter()
+        write_video_header(writer, made)
+        read_video_header(ByteReader(writer.getvalue()))
+    except (HnervError, OverflowError, ValueError) as error:
+        raise UsageError(f"no file can hold such a video: {error}") from error
+    return made
+
+
 class RgbFrames(Sequence[Planes]):
     """An array of RGB frames, uint8 [T, H, W, 3], as a sequence of planes: 4:2:0 in BT.709 of
     limited range, as most video is. UsageError for other arrays, and for what is no frame rate."""
@@ -85,16 +112,15 @@ class RgbFrames(Sequence[Planes]):
             found = f"{self._array.dtype} {list(self._array.shape)}"
             raise UsageError(f"an array of frames is uint8 [T, H, W, 3] in RGB, not {found}")
         height, width = self._array.shape[1:3]
-        is_rate = 1e-3 <= frame_rate <= 1e6  # False for nan
-        if not is_rate or max(width, height) > 65535 or 0 in self._array.shape:
+        rate = numbers.exact("frame_rate", frame_rate)
+        if not 1e-3 <= rate <= 1e6 or max(width, height) > 65535 or 0 in self._array.shape:
             count = len(self._array)
             raise UsageError(f"{count} x {width}x{height} at {frame_rate} frames/s is no video")
-        rate = Fraction(frame_rate).limit_denominator(1001)
         self.video = VideoHeader(
             width,
             height,
             1,
-            rate,
+            rate.limit_denominator(1001),
             chroma_siting=LEFT,
             colour_primaries=BT709,
             transfer_characteristics=BT709,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from hnervcodec.errors import UsageError
+from hnervcodec.system import numbers
 
 if TYPE_CHECKING:
     from hnervcodec.bitstream.headers import VideoHeader
@@ -32,11 +34,16 @@ class Rate:
     denoise: bool | None = None
 
     def __post_init__(self) -> None:
+        numbers.convert(self, reals=("bpp", "bitrate", "size", "psnr", "quality"))
         if sum(choice is not None for choice in asdict(self).values()) != 1:
             raise UsageError(
                 "choose the rate by exactly one of `bpp`, `bitrate` and `size`, "
                 "or the quality by `psnr` or `quality`, or take `denoise=True`"
             )
+        for name in ("bpp", "bitrate", "size"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise UsageError(f"`{name}` {value} is not a positive number")
 
     def settings(
         self, video: VideoHeader, scan: Scan | None, side_data: SideData | None, **others: Any

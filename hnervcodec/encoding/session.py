@@ -27,6 +27,7 @@ from hnervcodec.encoding.rate import Rate
 from hnervcodec.errors import OutputError, UsageError
 from hnervcodec.fitting.presets import Preset
 from hnervcodec.media.source import VideoSource
+from hnervcodec.system import numbers
 from hnervcodec.system.atomic_files import open_complete_or_absent
 from hnervcodec.system.devices import resolve_device, use_threads
 
@@ -46,6 +47,11 @@ class EncodeOptions:
     seed: int = 0
     device: str = "auto"
     dispatch: Dispatch = field(default_factory=Dispatch)
+
+    def __post_init__(self) -> None:
+        numbers.convert(self, wholes=("segment", "seed"), reals=("scenecut", "prune"))
+        if self.segment < 1 or not 0 <= self.seed < 1 << 63:
+            raise UsageError(f"`segment` {self.segment} or `seed` {self.seed} is out of range")
 
     def facts(self, source: Source) -> dict[str, Any]:
         """All that decides about the bytes of the file, in JSON's types: two encodes with the same

@@ -3,6 +3,8 @@
 import inspect
 import io
 import subprocess
+from dataclasses import replace
+from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -152,13 +154,25 @@ PLANES = (np.zeros((16, 16), np.uint8), *[np.zeros((8, 8), np.uint8)] * 2)
         (EXCERPT, {"bpp": 1, "workers": 0}, UsageError, "`workers` 0"),
         (EXCERPT, {"bpp": 1, "workers": 2, "cluster": "x"}, UsageError, "choose"),
         (EXCERPT, {"bpp": 1, "share": (3, 2)}, UsageError, "not a share"),
-        (EXCERPT, {"bpp": 1, "start": float("nan")}, UsageError, "nan is not a time"),
+        (EXCERPT, {"bpp": 1, "start": float("nan")}, UsageError, "`start` nan is not a number"),
         (EXCERPT, {"bpp": 1, "start": 1, "skip": 1}, UsageError, "choose the part"),
         (EXCERPT, {"bpp": 1, "skip": -1}, UsageError, "skip -1"),
         (EXCERPT, {"bpp": 1, "audio": "non"}, UsageError, "unknown audio 'non'"),
         (RGB, {"frame_rate": 25, "bpp": 1, "preset": "warp"}, UsageError, "unknown preset"),
         (RGB, {"frame_rate": 0, "bpp": 1}, UsageError, "0 frames/s"),
-        (RGB, {"frame_rate": float("nan"), "bpp": 1}, UsageError, "nan frames/s"),
+        (RGB, {"frame_rate": float("nan"), "bpp": 1}, UsageError, "`frame_rate` nan is not"),
+        (RGB, {"frame_rate": "fast", "bpp": 1}, UsageError, "`frame_rate` 'fast' is not"),
+        (EXCERPT, {"bpp": "1"}, UsageError, "`bpp` '1' is not a number"),
+        (EXCERPT, {"bpp": -1}, UsageError, "`bpp` -1 is not a positive number"),
+        (EXCERPT, {"psnr": np.float32("nan")}, UsageError, "`psnr` .* is not a number"),
+        (EXCERPT, {"size": 10**400}, UsageError, "`size` 1000.* is not a number"),
+        (EXCERPT, {"bpp": 1, "seed": 1.5}, UsageError, "`seed` 1.5 is not a whole number"),
+        (EXCERPT, {"bpp": 1, "seed": 1 << 63}, UsageError, "is out of range"),
+        (EXCERPT, {"bpp": 1, "segment": 0}, UsageError, "`segment` 0 or"),
+        (EXCERPT, {"bpp": 1, "limit": np.ones(2)}, UsageError, "`limit` .* is not a"),
+        (EXCERPT, {"bpp": 1, "threads": 1 << 70}, UsageError, "out of range"),
+        (EXCERPT, {"bpp": 1, "share": (1,)}, UsageError, "not a share"),
+        ([PLANES], {"video": replace(VIDEO, width=0), "bpp": 1}, UsageError, "no file can hold"),
         (RGB, {"frame_rate": 1e300, "bpp": 1}, UsageError, "no video"),
         (RGB[..., :2], {"frame_rate": 25, "bpp": 1}, UsageError, r"\[2, 16, 16, 2\]"),
         (RGB[:0], {"frame_rate": 25, "bpp": 1}, UsageError, "no video"),
@@ -179,6 +193,39 @@ def test_wrong_arguments(
     with pytest.raises(error, match=message):
         encode(source, tmp_path / "x.hnv", **{**FAST, **options})  # type: ignore[arg-type]
     assert not list(tmp_path.iterdir())
+
+
+SCALARS: list[Any] = [
+    np.float64, np.float32, lambda x: np.array(x), torch.tensor, lambda x: torch.tensor(float(x)),
+    Fraction, Decimal,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("scalar", SCALARS)
+def test_numbers_of_all_kinds(scalar: Any, real_source: Path, tmp_path: Path) -> None:
+    options: dict[str, Any] = {
+        "bpp": 2, "limit": 4, "segment": 2, "every": 2, "skip": 1, "seed": 3, "scenecut": 8,
+        "threads": 1,
+    }  # fmt: skip
+    encode(real_source, tmp_path / "x.hnv", preset="ultrafast", share=(1, 2), **options)
+    others = {name: scalar(value) for name, value in options.items()}
+    share = (scalar(1), scalar(2))
+    encode(real_source, tmp_path / "y.hnv", preset="ultrafast", share=share, **others)
+    assert (tmp_path / "x.hnv").read_bytes() == (tmp_path / "y.hnv").read_bytes()
+
+
+@pytest.mark.parametrize("scalar", SCALARS)
+def test_times_and_rates_of_all_kinds(scalar: Any, real_source: Path) -> None:
+    rgb = np.random.default_rng(0).integers(0, 255, (2, 16, 16, 3), np.uint8)
+    made = encode(rgb, io.BytesIO(), frame_rate=scalar(25), size=scalar(700), **FAST)
+    assert made.video.frame_rate == 25
+    times = {"start": scalar(0.125), "stop": scalar(0.25)}
+    assert encode(real_source, io.BytesIO(), bpp=2, **times, **FAST).frames == 3
+
+
+def test_a_header_of_other_numbers() -> None:
+    header = VideoHeader(np.int64(16), torch.tensor(16), np.uint8(1), np.float32(25))  # type: ignore[arg-type]
+    assert encode([PLANES] * 2, io.BytesIO(), video=header, bpp=11, **FAST).video == VIDEO
 
 
 def test_an_interrupted_encode_goes_on(real_source: Path, tmp_path: Path) -> None:
