@@ -104,7 +104,6 @@ def decode(
         open_decoder(source, recover, max_level, arithmetic, device, threads) as decoder,
     ):
         from hnervcodec.decoding.selection import parse_frames, retimed
-        from hnervcodec.media.format_limits import loss_notes
 
         name = name or ("y4m" if output == "-" else format_of(output))
         header, positions = retimed(decoder.video, fps, slow_motion, decoder.times)
@@ -120,8 +119,7 @@ def decode(
         shown, notes = presented(decoder, header, wanted, is_retimed, is_as_long)
         header = replace(header, frame_count=len(wanted))
         with open_sink(output, name, header, shown, words) as sink:
-            notes += [*loss_notes(name, header, shown), *sink.notes]
-            for note in [] if quiet else notes:
+            for note in [] if quiet else [*notes, *sink.notes]:
                 click.echo(f"note: {note}", err=True)
             decoded = decoder.frames([positions[n] for n in wanted])
             for done, (index, (_, planes)) in enumerate(zip(wanted, decoded, strict=True), 1):

@@ -179,8 +179,7 @@ def open_sink(
 ) -> Iterator[Sink]:
     """A sink for the header's `frame_count` frames. `shown`: what goes with the frames, for those
     formats that hold it; `words`: options of an encoder."""
-    from hnervcodec.media.outputs import open_file_sink
-    from hnervcodec.media.sinks import open_stream_sink
+    from hnervcodec.media.outputs import open_file_sink, open_stream_sink
 
     if output != "-":
         with open_file_sink(output, name, header, shown, words) as sink:
@@ -192,5 +191,5 @@ def open_sink(
         raise UsageError(f"{name} takes no encoder options such as {words[0]}")
     if name != "framemd5" and sys.stdout.isatty():
         raise UsageError("video is not written to a terminal: use -o FILE, or pipe it on")
-    with open_stream_sink(sys.stdout.buffer, header, name) as sink:
+    with open_stream_sink(sys.stdout.buffer, name, header, shown) as sink:
         yield sink

@@ -48,6 +48,8 @@ def inpaint(
             open_sink(to_come, whole(session.side_data)) as sink,
             tempfile.TemporaryFile() as temporary,
         ):
+            for note in sink.notes:
+                observer.noted(note)
             coded = cast(BinaryIO, temporary)
             result = session.write(coded, with_side_data=False)
             coded.seek(0)
@@ -57,4 +59,4 @@ def inpaint(
                 for (planes, hidden), (n, decoded) in zip(originals, all_decoded, strict=False):
                     assert hidden is not None  # as there is a mask
                     sink.write(n, restored(planes, decoded, hidden))
-    return result
+    return replace(result, notes=(*result.notes, *sink.notes))

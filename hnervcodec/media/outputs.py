@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import BinaryIO
 
 from hnervcodec.bitstream.headers import VideoHeader
 from hnervcodec.errors import UsageError
 from hnervcodec.media import output_codecs, sinks
+from hnervcodec.media.format_limits import loss_notes
 from hnervcodec.media.muxer_sink import MuxerSink
 from hnervcodec.media.output_formats import CONTAINERS, STREAMED
 from hnervcodec.media.presentation import Presentation
@@ -31,11 +33,12 @@ def open_file_sink(
     if name in STREAMED:
         with (
             open_complete_or_absent(path) as file,
-            sinks.open_stream_sink(file, header, name) as stream,
+            open_stream_sink(file, name, header, shown) as stream,
         ):
             yield stream
     elif name == "png":
         with sinks.PngSink(path, header) as png:
+            png.notes = loss_notes(name, header, shown)
             yield png
     else:
         encoding = output_codecs.choose(name, header, words)
@@ -43,4 +46,24 @@ def open_file_sink(
             complete_or_absent(path) as partial,
             MuxerSink(partial, header, encoding, shown) as muxer,
         ):
+            muxer.notes = [*loss_notes(name, header, shown), *muxer.notes]
             yield muxer
+
+
+def open_stream_sink(
+    file: BinaryIO, name: str, header: VideoHeader, shown: Presentation
+) -> sinks.Sink:
+    """A sink that writes the header's `frame_count` frames to an open file, which may be a pipe.
+
+    name: one of `output_formats.STREAMED`. shown: what goes with the frames, most of which these
+    formats do not hold.
+    """
+    sink: sinks.Sink
+    if name == "y4m":
+        sink = sinks.Y4mSink(file, header)
+    elif name == "npy":
+        sink = sinks.NpySink(file, header)
+    else:
+        sink = sinks.RawSink(file) if name == "raw" else sinks.FrameMd5Sink(file)
+    sink.notes = loss_notes(name, header, shown)
+    return sink

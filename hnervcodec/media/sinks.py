@@ -170,13 +170,3 @@ def encode_png(header: VideoHeader, rgb: np.ndarray) -> bytes:
     encoder.width, encoder.height = header.width, header.height
     encoder.pix_fmt, encoder.time_base = frame.format.name, Fraction(1, 1)
     return b"".join(bytes(packet) for packet in [*encoder.encode(frame), *encoder.encode(None)])
-
-
-def open_stream_sink(file: BinaryIO, header: VideoHeader, name: str) -> Sink:
-    """A sink that writes to an open file. name: one of
-    `output_formats.STREAMED`."""
-    if name == "y4m":
-        return Y4mSink(file, header)
-    if name == "npy":
-        return NpySink(file, header)
-    return RawSink(file) if name == "raw" else FrameMd5Sink(file)

@@ -165,6 +165,17 @@ def test_through_the_commands(ffmpeg: str, tmp_path: Path) -> None:
     assert b"note: .mp4 does not hold the sound in pcm_mulaw: .mkv and .mov do" in run.stderr
 
 
+@pytest.mark.slow
+def test_inpaint_tells_it_before_it_begins(ffmpeg: str, tmp_path: Path) -> None:
+    source, boxes = tmp_path / "x.mkv", tmp_path / "boxes.json"
+    make_source(ffmpeg, source, "pcm_mulaw", "")
+    boxes.write_text('[{"x": 2, "y": 2, "width": 4, "height": 4}]')
+    options = ("--mask", boxes, "--bpp", 8, "--preset", "ultrafast", "--threads", 1)
+    said = hnv("inpaint", source, "-o", tmp_path / "y.mp4", *options).stderr.decode()
+    note = "note: .mp4 does not hold the sound in pcm_mulaw: .mkv and .mov do"
+    assert note in said and said.index(note) < said.index("segment 1/1")
+
+
 def test_what_nothing_holds_is_told(ffmpeg: str, tmp_path: Path) -> None:
     source = tmp_path / "x.mpg"
     command: Args = [ffmpeg, "-v", "error", "-f", "lavfi", "-i", "testsrc=s=16x16:r=25:d=0.2"]

@@ -22,7 +22,6 @@ from hnervcodec.bitstream.ancillary import Display, SegmentTimes
 from hnervcodec.bitstream.headers import VideoHeader
 from hnervcodec.bitstream.timing import VariableTimes
 from hnervcodec.errors import HnervError
-from hnervcodec.media.format_limits import loss_notes
 from hnervcodec.media.output_formats import CONTAINERS
 from hnervcodec.media.outputs import open_file_sink
 from hnervcodec.media.presentation import Presentation, constant
@@ -78,7 +77,7 @@ def write(case: Case, name: str, path: Path) -> dict[str, Any]:
     words = ["-preset", "13"] if name == "webm" else words
     try:
         with open_file_sink(str(path), name, header, shown, words) as sink:
-            notes = [*loss_notes(name, header, shown), *sink.notes]
+            notes = list(sink.notes)
             for index in range(3):
                 sink.write(index, planes)
     except HnervError as error:
