@@ -69,6 +69,8 @@ def encode(
     every: int = 1,
     mask: str | Path | None = None,
     audio: Literal["copy", "none"] = "copy",
+    stream: int | None = None,
+    strict: bool = False,
     prune: float = 0.0,
     seed: int = 0,
     device: str = "auto",
@@ -92,6 +94,8 @@ def encode(
     most, and to take each `every`-th only.
     start, stop: instead, the seconds of a path at which to begin and to end.
     audio: "copy" the sound and the subtitles of a path, or "none".
+    stream: the number of a path's video stream; default: the one that ffmpeg would choose.
+    strict: refuse a path whose video is damaged, where damaged packets are skipped otherwise.
     resume: go on with an encode of a path to a path that was interrupted, from its last moments;
     what it left, in OUTPUT.job, is neither lost nor overwritten otherwise, but with `discard`.
     workers, cluster: fit so many segments of a path at a time, in processes of their own, or on
@@ -145,14 +149,25 @@ def encode(
             if skip or limit is not None:
                 raise UsageError("choose the part either by start and stop, or by skip and limit")
             skip, limit = between(
-                str(source), _seconds("start", start), _seconds("stop", stop), every
+                str(source), _seconds("start", start), _seconds("stop", stop), every, stream
             )
-        given = FileInput(str(source), skip, limit, every, masked_by, audio == "copy")
+        given = FileInput(
+            str(source),
+            skip,
+            limit,
+            every,
+            masked_by,
+            audio == "copy",
+            stream=stream,
+            strict=strict,
+        )
     else:
         if skip or limit is not None or every != 1 or start is not None or stop is not None:
             raise UsageError(
                 "skip, limit, every, start and stop are for paths: select the frames yourself"
             )
+        if stream is not None or strict:
+            raise UsageError("stream and strict are for paths")
         given = _in_memory(source, frame_rate, video, masked_by)
     return session.encode(
         given, output, options, resume=resume, discard=discard, observer=_Reporting(on_progress)

@@ -15,6 +15,8 @@ from hnervcodec.commands.options import (
     QUIET,
     RESUME,
     SEED,
+    STREAM,
+    STRICT,
     THREADS,
     Amount,
     Share,
@@ -92,6 +94,8 @@ from hnervcodec.errors import UsageError
     show_default=True,
     help="Sound and subtitles: carried as they are, or left out.",
 )
+@STREAM
+@STRICT
 @click.option(
     "--mask",
     metavar="MASK",
@@ -146,6 +150,8 @@ def encode(
     limit: int | None,
     every: int,
     audio: str,
+    stream: int | None,
+    strict: bool,
     mask: str | None,
     prune: float,
     seed: int,
@@ -215,8 +221,10 @@ def encode(
     if start is not None or stop is not None:
         if skip or limit:
             raise UsageError("choose the part either by --ss and --to, or by --skip and --limit")
-        skip, limit = between(source, start, stop, every)
-    file_input = FileInput(source, skip, limit, every, mask, audio == "copy")
+        skip, limit = between(source, start, stop, every, stream)
+    file_input = FileInput(
+        source, skip, limit, every, mask, audio == "copy", stream=stream, strict=strict
+    )
     progress = EncodeProgress(preset, quiet)
     if dry_run:
         is_guess = psnr is not None or quality is not None or denoise

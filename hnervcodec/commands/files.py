@@ -97,6 +97,8 @@ def open_video(source: str) -> Iterator[tuple[VideoHeader, Iterator[Planes]]]:
 
         with VideoSource(source) as video:
             yield video.header, video.frames()
+            for line in video.damage.notes():
+                click.echo(f"note: {source}: {line}", err=True)
 
 
 def _frames(source: str, decoder: Decoder) -> Iterator[Planes]:

@@ -15,6 +15,8 @@ from hnervcodec.commands.options import (
     QUIET,
     RESUME,
     SEED,
+    STREAM,
+    STRICT,
     THREADS,
 )
 from hnervcodec.commands.progress import EncodeProgress
@@ -39,6 +41,8 @@ from hnervcodec.media.output_formats import FORMATS, format_of, png_name
     show_default=True,
     help="Bits per pixel that the fit may take: more for detail, less for what is likely.",
 )
+@STREAM
+@STRICT
 @PRESET
 @SEED
 @RESUME
@@ -52,6 +56,8 @@ def inpaint(
     output: str,
     name: str | None,
     bpp: float,
+    stream: int | None,
+    strict: bool,
     preset: str,
     seed: int,
     resume: bool,
@@ -82,7 +88,7 @@ def inpaint(
     if not can_be_reread(source):
         raise UsageError("IN is read twice and cannot be a pipe")
     name = name or ("y4m" if output == "-" else format_of(output))
-    file_input = FileInput(source, mask=mask)
+    file_input = FileInput(source, mask=mask, stream=stream, strict=strict)
     options = EncodeOptions(
         rate=Rate(bpp=bpp),
         preset=preset,

@@ -129,6 +129,15 @@ FIT_DEVICE = click.option(
     "--device", default="auto", show_default=True, help="auto, cpu, cuda or mps."
 )
 DECODE_DEVICE = click.option("--device", default="cpu", show_default=True, help="cpu, cuda or mps.")
+STREAM = click.option(
+    "--stream",
+    type=click.IntRange(0),
+    metavar="N",
+    help="IN's video stream, by its number; default: the one that ffmpeg would choose.",
+)
+STRICT = click.option(
+    "--strict", is_flag=True, help="Refuse a damaged IN; default: skip what cannot be decoded."
+)
 FRAMES = click.option(
     "--frames",
     "selection",

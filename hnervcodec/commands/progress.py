@@ -160,6 +160,8 @@ class EncodeProgress(Observer):
             f"{duration(result.seconds)}",
             err=True,
         )
+        for line in result.damage:
+            click.echo(line, err=True)
         if share < 99:
             click.echo(
                 "note: the preset's largest network has no use for more bytes; a slower preset "

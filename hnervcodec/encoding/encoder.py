@@ -38,7 +38,7 @@ MaskedFrame = tuple[Planes, Planes | None]  # a frame and its mask
 @dataclass(frozen=True)
 class EncodeResult:
     """What an encode made. PSNRs are of the frames as every decoder will reconstruct them; notes
-    say what of the source was lost or converted."""
+    say what of the source was lost or converted, `damage` which of that because it was damaged."""
 
     video: VideoHeader
     error: PlaneError
@@ -51,6 +51,7 @@ class EncodeResult:
     macs_per_pixel: float = 0.0
     seconds: float = 0.0
     notes: tuple[str, ...] = ()
+    damage: tuple[str, ...] = ()
 
     @property
     def bits_per_pixel(self) -> float:

@@ -33,7 +33,8 @@ from hnervcodec.planes import Planes
 class Scan:
     """What a look at all frames has found: the segments' lengths, where their first frames are
     (if all are to be found again), when the frames are shown (None: at a constant rate), the
-    source's time they take (see `VideoSource.window`), how they are to be shown, and notes."""
+    source's time they take (see `VideoSource.window`), how they are to be shown, notes of what is
+    lost, and among these those of damage."""
 
     lengths: tuple[int, ...]
     entries: tuple[Entry, ...]
@@ -41,6 +42,7 @@ class Scan:
     window: tuple[Fraction, Fraction | None, Fraction | None]
     display: Display
     notes: tuple[str, ...]
+    damage: tuple[str, ...] = ()
 
     def to_bytes(self) -> bytes:
         times = self.times and [
@@ -50,11 +52,12 @@ class Scan:
         ]
         window = [None if at is None else str(at) for at in self.window]
         display = write_display(self.display).hex()
-        return json.dumps([self.lengths, self.entries, times, window, display, self.notes]).encode()
+        notes = self.notes, self.damage
+        return json.dumps([self.lengths, self.entries, times, window, display, notes]).encode()
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Scan:
-        lengths, entries, times, (zero, begin, end), display, notes = json.loads(data)
+        lengths, entries, times, (zero, begin, end), display, (notes, damage) = json.loads(data)
         if times:
             times = SegmentTimes(Fraction(times[0]), times[1], tuple(times[2]))
         return cls(
@@ -64,13 +67,17 @@ class Scan:
             (Fraction(zero), begin and Fraction(begin), end and Fraction(end)),
             read_display(ByteReader(bytes.fromhex(display))),
             tuple(notes),
+            tuple(damage),
         )
 
 
 @dataclass(frozen=True)
 class FileInput:
-    """source, skip, limit, every, entry: as `VideoSource` takes them; mask: as `read_masks` does;
-    sound: whether sound and subtitles go with the frames."""
+    """Frames of a file, and what goes with them, to be encoded.
+
+    source, skip, limit, every, entry, stream, strict: as `VideoSource` takes them; mask: as
+    `read_masks` does; sound: whether sound and subtitles go with the frames.
+    """
 
     source: str
     skip: int = 0
@@ -79,6 +86,8 @@ class FileInput:
     mask: str | None = None
     sound: bool = True
     entry: Entry | None = None
+    stream: int | None = None
+    strict: bool = False
 
     def __post_init__(self) -> None:
         if self.skip < 0 or self.every < 1 or (self.limit is not None and self.limit < 1):
@@ -93,7 +102,13 @@ class FileInput:
 
     def open(self) -> VideoSource:
         return VideoSource(
-            self.source, skip=self.skip, limit=self.limit, every=self.every, entry=self.entry
+            self.source,
+            skip=self.skip,
+            limit=self.limit,
+            every=self.every,
+            entry=self.entry,
+            stream=self.stream,
+            strict=self.strict,
         )
 
     def absolute(self) -> FileInput:
@@ -153,6 +168,7 @@ class FileInput:
                 window,
                 video.display,
                 tuple(video.notes),
+                tuple(video.damage.notes()),
             )
 
     def side_data(self, video: VideoHeader, scan: Scan | None) -> tuple[SideData | None, list[str]]:
@@ -165,7 +181,8 @@ class FileInput:
         packets: list[StreamPacket] = []
         notes: list[str] = []
         if self.sound:
-            streams, packets, notes = read_streams(self.source, *scan.window)
+            found = read_streams(self.source, *scan.window, video=self.stream)
+            streams, packets, notes = found
         rate = video.frame_rate
         side_data = SideData(sum(scan.lengths), rate, scan.display, scan.times, streams, packets)
         return side_data, [*scan.notes, *notes]
@@ -199,15 +216,19 @@ def can_be_reread(source: str) -> bool:
 
 
 def between(
-    source: str, start: Fraction | None, stop: Fraction | None, every: int
+    source: str,
+    start: Fraction | None,
+    stop: Fraction | None,
+    every: int,
+    stream: int | None = None,
 ) -> tuple[int, int | None]:
     """How many frames to skip, and to take, for those from `start` to before `stop`, in seconds."""
     if not can_be_reread(source):
         raise UsageError("`start` and `stop` need a file, as a pipe is read only once")
-    skip = 0 if start is None else count_until(source, start)
+    skip = 0 if start is None else count_until(source, start, stream)
     if stop is None:
         return skip, None
-    taken = count_until(source, stop) - skip
+    taken = count_until(source, stop, stream) - skip
     if taken < 1:
         raise UsageError("no frame begins between `start` and `stop`")
     return skip, -(-taken // every)

@@ -19,6 +19,7 @@ from hnervcodec.errors import HnervError, UsageError
 from hnervcodec.media.colour import PlaneConverter
 from hnervcodec.media.masks import read_masks
 from hnervcodec.media.scenes import scan
+from hnervcodec.media.source import Damage
 from hnervcodec.planes import Planes, plane_shapes
 from hnervcodec.system import numbers
 
@@ -40,6 +41,7 @@ class MemoryInput:
 
     can_be_reread = False  # by other processes
     notes: tuple[str, ...] = ()  # nothing of them is lost
+    damage = Damage()
 
     def __init__(self, video: VideoHeader, frames: Iterable[Planes], mask: str | None = None):
         self.header, self._frames, self._mask = checked(video), frames, mask

@@ -103,7 +103,9 @@ class Session:
             self.observer.progressed,
         ) as segments:
             made = encoder.write_file(plan, segments, file, side_data, dispatch.first_frame(plan))
-        return replace(made, notes=tuple(dict.fromkeys([*self.frames.notes, *self.notes])))
+        notes = tuple(dict.fromkeys([*self.frames.notes, *self.notes]))
+        damage = self.scan.damage if self.scan else tuple(self.frames.damage.notes())
+        return replace(made, notes=notes, damage=damage)
 
     def predict(self) -> Prediction:
         """What `write` would make and how long that would take, from about ten seconds' trial."""

@@ -11,6 +11,7 @@ from typing import Any, cast
 import av
 import av.logging
 import numpy as np
+from av.sidedata.sidedata import Type as SideDataType
 from av.video.frame import VideoFrame
 
 from hnervcodec.bitstream.ancillary import Display, MasteringDisplay
@@ -66,9 +67,8 @@ def to_frame(header: VideoHeader, planes: Planes) -> VideoFrame:
 CHROMA_SITES = ("left", "center", "topleft", "top", "bottomleft", "bottom")  # by H.273's code
 
 
-def chroma_siting(container: Any, stream: Any) -> int:
-    """H.273's code of where chroma samples lie, as libav tells them in its one-line description of
-    the stream, the only place where PyAV shows it."""
+def stream_line(container: Any, number: int) -> str:
+    """libav's description of a stream in one line, the only place where PyAV shows some facts."""
     level = av.logging.get_level()
     av.logging.set_level(av.logging.VERBOSE)
     av.logging.set_libav_level(av.logging.VERBOSE)  # below it, libav leaves the siting out
@@ -77,8 +77,13 @@ def chroma_siting(container: Any, stream: Any) -> int:
     finally:
         av.logging.set_libav_level(av.logging.INFO)
         av.logging.set_level(level)
-    mark = re.compile(rf"\s*Stream #0:{stream.index}\b")
-    line = next((line for line in lines if mark.match(line)), "")
+    mark = re.compile(rf"\s*Stream #0:{number}\b")
+    return next((line for line in lines if mark.match(line)), "")
+
+
+def chroma_siting(container: Any, stream: Any) -> int:
+    """H.273's code of where chroma samples lie; `SITING_UNSPECIFIED` if the stream does not say."""
+    line = stream_line(container, stream.index)
     facts = re.search(r"\byuv\w*\(([^)]*)\)", line)
     for fact in facts[1].split(", ") if facts else ():
         if fact in CHROMA_SITES:
@@ -86,10 +91,26 @@ def chroma_siting(container: Any, stream: Any) -> int:
     return SITING_UNSPECIFIED
 
 
+def _unknown_side_data(kinds: type[SideDataType], number: int) -> SideDataType:
+    """A kind of side data that PyAV has no name for, as EXIF: an exception otherwise, so that the
+    frame's other side data could not be read either."""
+    kind: Any = object.__new__(kinds)
+    kind._name_, kind._value_ = f"UNKNOWN_{number}", number
+    return cast(SideDataType, kind)
+
+
+setattr(SideDataType, "_missing_", classmethod(_unknown_side_data))  # noqa: B010  (mypy)
+
+
+def side_data_of(frame: VideoFrame) -> dict[str, bytes]:
+    """A frame's side data by PyAV's names of their kinds."""
+    return {data.type.name: bytes(data) for data in cast(Any, frame.side_data)}
+
+
 def display_of(frame: VideoFrame) -> Display | None:
     """How a frame's side data say that it is to be shown: rotation, mirroring, light levels. None
     if it is rotated by something else than quarter turns, which `Display` cannot say."""
-    side_data = {data.type.name: bytes(data) for data in cast(Any, frame.side_data)}
+    side_data = side_data_of(frame)
     mastering = content_light = None
     if "MASTERING_DISPLAY_METADATA" in side_data:
         mastering = _mastering(np.frombuffer(side_data["MASTERING_DISPLAY_METADATA"], "<i4"))

@@ -20,25 +20,35 @@ from hnervcodec.bitstream.ancillary import (
     moved,
 )
 from hnervcodec.errors import HnervError, SourceError
-from hnervcodec.media.frames import address, reason
+from hnervcodec.media.demuxing import Demuxer, choose_video, open_source
+from hnervcodec.media.frames import reason
 from hnervcodec.media.stream_formats import KINDS, REFUSALS, codec_name, describe
 
 
 def read_streams(
-    source: str | Path, shift: Fraction, begin: Fraction | None, end: Fraction | None
+    source: str | Path,
+    shift: Fraction,
+    begin: Fraction | None,
+    end: Fraction | None,
+    *,
+    video: int | None = None,
 ) -> tuple[list[StreamInfo], list[StreamPacket], list[str]]:
     """Reads sound and subtitles of a file: the streams, their packets in file order, and notes of
     what is lost.
 
     shift: seconds to subtract from all times. begin, end: in seconds of the source's time; only
-    packets that start between them are taken, and all where they are None. SourceError if the file
-    cannot be read.
+    packets that start between them are taken, and all where they are None. video: the number of the
+    video stream that goes with them, as `VideoSource` takes it. SourceError if the file cannot be
+    read.
     """
     infos: list[StreamInfo] = []
     notes: list[str] = []
     try:
-        with av.open(address(str(source)), "r") as container:
+        with open_source(source) as container:
             chosen: list[Any] = []
+            pictures: list[Any] = []
+            if container.streams.video:
+                pictures = [choose_video(container, str(source), video)[0]]
             for stream in container.streams:
                 if stream.type not in KINDS:
                     continue
@@ -51,7 +61,11 @@ def read_streams(
                 except REFUSALS as error:
                     notes.append(_loss(stream, error))
             packets = []
-            for packet in container.demux(chosen) if chosen else ():
+            # Times jump for all streams together: all have to be read as `VideoSource` reads them.
+            timed = [*pictures, *container.streams.audio, *chosen]
+            for packet in Demuxer(container, timed) if chosen else ():
+                if packet.stream not in chosen:
+                    continue
                 pts = packet.pts if packet.pts is not None else packet.dts
                 if not packet.size or pts is None:
                     continue
