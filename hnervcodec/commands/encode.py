@@ -120,7 +120,8 @@ from hnervcodec.errors import UsageError
 @click.option(
     "--cluster",
     metavar="ADDRESS",
-    help="Fit them on a Dask cluster (tcp://host:8786), whose workers see IN under its name.",
+    help="Fit them on a Dask cluster (tcp://host:8786), whose workers see IN under its name; it is "
+    "trusted with this machine: see hnv help machines.",
 )
 @click.option(
     "--segments",

@@ -186,6 +186,23 @@ What a worker that dies was at goes to another one: from its last checkpoint,
 if both see the folder of OUT, else from its beginning. Both need Dask:
 pip install hnervcodec[cluster].
 
+Dask trusts whoever reaches its ports: what it sends are Python's pickles, and
+so anybody who can connect to a scheduler or a worker can run programs as its
+user, and a scheduler can run them on the machine that hnv connects from. Keep
+it in a network of your own, or use TLS, with the same certificates everywhere:
+
+  openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=hnv -days 365 \
+      -keyout key.pem -out cert.pem
+  export DASK_DISTRIBUTED__COMM__REQUIRE_ENCRYPTION=True
+  export DASK_DISTRIBUTED__COMM__TLS__CA_FILE=cert.pem
+  for role in SCHEDULER WORKER CLIENT; do
+      export DASK_DISTRIBUTED__COMM__TLS__${role}__CERT=cert.pem
+      export DASK_DISTRIBUTED__COMM__TLS__${role}__KEY=key.pem
+  done
+  dask scheduler --host tls:// --port 8786
+  dask worker tls://host:8786 --nthreads 1          on each machine
+  hnv encode in.mp4 -o x.hnv --bpp 0.05 --cluster tls://host:8786
+
 With nothing but shells, or a Slurm array: N shares, each a .hnv file of its
 own, and then one file of them (--dry-run says how many segments there are; a
 share beyond them is refused):

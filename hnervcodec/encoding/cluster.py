@@ -108,7 +108,8 @@ def connected(workers: int | None, address: str | None) -> Iterator[Client]:
         return
     try:
         client = Client(address, timeout=CONNECT_TIMEOUT)
-    except (OSError, ValueError) as error:
+    except (OSError, RuntimeError, TypeError, ValueError) as error:
+        # Some of them tell that Dask's configuration lacks what TLS needs.
         raise UsageError(f"no Dask scheduler answers at {address}: {error}") from error
     with client:
         if not client.scheduler_info()["workers"]:

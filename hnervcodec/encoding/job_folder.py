@@ -86,7 +86,7 @@ class JobFolder:
                 with open_complete_or_absent(job._described) as file:
                     file.write(json.dumps(settings, indent=1).encode())
         except BaseException:
-            os.close(job._held)
+            job.close(is_finished=False)
             raise
         return job
 

@@ -110,18 +110,17 @@ def processor_flags() -> list[str]:
 def _load(compiler: str, source: bytes, name: str) -> ctypes.CDLL:
     """The library `name` from the user's cache, compiled if it is not there; where there can be no
     safe cache, it is compiled for this process alone. OSError or SubprocessError if that fails."""
-    try:
+    with suppress(OSError, subprocess.SubprocessError):  # no safe cache, or a full one
         path = cache_folder() / name
-    except OSError:
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / name
-            _compile(compiler, source, path)
-            return ctypes.CDLL(str(path))
-    with suppress(OSError):  # not there yet, or damaged
-        if is_private(path):
-            return ctypes.CDLL(str(path))
-    _compile(compiler, source, path)
-    return ctypes.CDLL(str(path))
+        with suppress(OSError):  # not there yet, or damaged
+            if is_private(path):
+                return ctypes.CDLL(str(path))
+        _compile(compiler, source, path)
+        return ctypes.CDLL(str(path))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / name
+        _compile(compiler, source, path)
+        return ctypes.CDLL(str(path))
 
 
 def _compile(compiler: str, source: bytes, path: Path) -> None:

@@ -1,9 +1,11 @@
 """Job folders that hold what they should not, and what is remembered of finished jobs."""
 
+import errno
 import json
 import os
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -11,7 +13,7 @@ from hnervcodec import encode
 from hnervcodec.bitstream.fields import crc32
 from hnervcodec.encoding import job_folder
 from hnervcodec.encoding.job_folder import JobFolder, folder_of
-from hnervcodec.errors import HnervError, UsageError
+from hnervcodec.errors import HnervError, OutputError, UsageError
 
 OPTIONS: dict[str, Any] = {
     "bpp": 2, "preset": "ultrafast", "threads": 1, "limit": 4, "segment": 2, "scenecut": 0,
@@ -124,6 +126,13 @@ def test_another_owner(tmp_path: Path) -> None:
                 JobFolder.open(output, {}, resume, not resume)
     os.chown(folder_of(output), 0, -1)
     JobFolder.open(output, {}, False, False).close(is_finished=True)
+
+
+def test_a_full_disk_leaves_no_folder(tmp_path: Path) -> None:
+    full = OSError(errno.ENOSPC, "No space left on device")
+    with mock.patch("os.fsync", side_effect=full), pytest.raises(OutputError, match="No space"):
+        JobFolder.open(tmp_path / "x.hnv", {}, False, False)
+    assert not os.listdir(tmp_path)
 
 
 def test_its_name(tmp_path: Path) -> None:
