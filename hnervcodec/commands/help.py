@@ -191,7 +191,7 @@ so anybody who can connect to a scheduler or a worker can run programs as its
 user, and a scheduler can run them on the machine that hnv connects from. Keep
 it in a network of your own, or use TLS, with the same certificates everywhere:
 
-  openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=hnv -days 365 \
+  openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=hnv -days 365 \\
       -keyout key.pem -out cert.pem
   export DASK_DISTRIBUTED__COMM__REQUIRE_ENCRYPTION=True
   export DASK_DISTRIBUTED__COMM__TLS__CA_FILE=cert.pem
