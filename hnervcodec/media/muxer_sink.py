@@ -107,30 +107,37 @@ class MuxerSink(Sink):
     def _open(self, encoding: Encoding) -> None:
         """Opens the encoder, so that it refuses now what it does not take, and not after minutes of
         decoding."""
-        self._stream.options = _encoder_options(self._header, encoding, self._shown.display)
-        asked = " ".join(f"-{name} {value}" for name, value in encoding.options.items())
+        options = _encoder_options(self._header, encoding, self._shown.display)
         context = self._stream.codec_context
-        try:
-            try:
-                context.open()
-            except av.error.FFmpegError:
-                codes = context.color_primaries, context.color_trc, context.colorspace
-                if self._header.is_rgb or codes == 3 * (UNSPECIFIED,):
-                    raise
-                context.color_primaries = context.color_trc = context.colorspace = UNSPECIFIED
-                context.open()
-                self.notes.append(
-                    f"{encoding.codec} does not know the colour codes {codes}: they are left out"
-                )
-        except av.error.FFmpegError as error:
+        refusal = self._try_to_open(options)
+        if refusal and encoding.codec == "ffv1":  # small frames do not go into several slices
+            refusal = self._try_to_open({"slices": "1", **options})
+        codes = context.color_primaries, context.color_trc, context.colorspace
+        if refusal and codes != (UNSPECIFIED, UNSPECIFIED, UNSPECIFIED):
+            context.color_primaries = context.color_trc = UNSPECIFIED
+            if not self._header.is_rgb:
+                context.colorspace = UNSPECIFIED
+            refusal = self._try_to_open(options)
+            self.notes.append(f"{encoding.codec} does not take the colour codes {codes}")
+        if refusal:
             size = f"{self._header.width}x{self._header.height} {self._format}"
             rate = f"{self._header.frame_rate} frames per second"
+            asked = " ".join(f"-{name} {value}" for name, value in encoding.options.items())
             raise OutputError(
                 f"{encoding.codec} refuses {size} at {rate} with {asked or 'its defaults'}: "
-                f"{reason(error)}"
-            ) from error
+                f"{reason(refusal)}"
+            ) from refusal
         for name in context.options:
             raise UsageError(f"{encoding.codec} has no option -{name}")
+
+    def _try_to_open(self, options: dict[str, str]) -> Exception | None:
+        """Opens the encoder with these options; returns what libav has against it."""
+        self._stream.options = options
+        try:
+            self._stream.codec_context.open()
+        except av.error.FFmpegError as error:
+            return error
+        return None
 
     def _start(self, encoding: Encoding) -> None:
         """Writes the file's header, so that the muxer refuses now what it does not take."""
@@ -157,8 +164,9 @@ class MuxerSink(Sink):
         except BrokenPipeError:  # also one of libav's errors
             raise
         except (av.error.FFmpegError, OverflowError, ValueError) as error:
-            codec = self._stream.codec_context.name
-            raise OutputError(f"{codec} refuses frame {index}: {reason(error)}") from error
+            codec, name = self._stream.codec_context.name, name_of(self._container.format.name)
+            message = f"cannot write frame {index} by {codec} into .{name}: {reason(error)}"
+            raise OutputError(message) from error
 
     def _mux(self, frame: VideoFrame | None) -> None:
         for packet in self._stream.encode(frame):
@@ -175,7 +183,8 @@ class MuxerSink(Sink):
         except BrokenPipeError:
             raise
         except (av.error.FFmpegError, OverflowError, ValueError) as error:
-            raise OutputError(f"cannot finish the file: {reason(error)}") from error
+            name = name_of(self._container.format.name)
+            raise OutputError(f"cannot finish the .{name}: {reason(error)}") from error
 
 
 def _rate(header: VideoHeader, encoding: Encoding) -> Fraction:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction
 from functools import partial
@@ -14,10 +15,11 @@ import av
 from av.container.output import OutputContainer
 from av.packet import Packet
 
-from hnervcodec.bitstream.ancillary import AUDIO, StreamInfo, StreamPacket
+from hnervcodec.bitstream.ancillary import AUDIO, SUBTITLES, StreamInfo, StreamPacket
 from hnervcodec.errors import OutputError
 from hnervcodec.media import matroska
 from hnervcodec.media.carrier_times import rescaled, within_int32
+from hnervcodec.media.frames import reason
 from hnervcodec.media.output_formats import name_of
 from hnervcodec.media.stream_formats import QUICKTIME, REFUSALS, WAVE, codec_name, open_template
 
@@ -27,7 +29,8 @@ _LAYOUTS = {1: "mono", 2: "stereo", 4: "4.0", 5: "5.0", 6: "5.1", 7: "6.1", 8: "
 # libav passes on as it is, and the track is renamed in the finished file.
 _STAND_IN = "A_DTS"
 _LOOK_AHEAD = 256  # packets among which the first one of each stream is looked for
-_MAX_TICKS = 1 << 62
+_MAX_TICKS, _MAX_DURATION = 1 << 62, (1 << 31) - 1
+_MOST_SUBTITLE_TICKS = 90000  # per second
 
 
 class _Track:
@@ -49,7 +52,7 @@ class _Track:
         stream.metadata["language"] = info.language
         if self.is_renamed:
             stream.metadata["title"] = matroska.reserved(len(info.codec_private))
-        stream.time_base = within_int32(info.time_base)
+        stream.time_base = _time_base(info)
         self.stream = stream
         self._last: int | None = None
         self._step = 0  # from one packet to the next
@@ -59,10 +62,8 @@ class _Track:
         one would not be heard otherwise."""
         ratio = self._info.time_base / self.stream.time_base
         pts, duration = rescaled(packet.pts, ratio), rescaled(packet.duration, ratio)
-        if max(abs(pts), duration) > _MAX_TICKS:
-            seconds = float(packet.pts * self._info.time_base)
-            name = name_of(self._container.format.name)
-            raise OutputError(f".{name} holds no sound or subtitles at {seconds:.6g} s")
+        if abs(pts) > _MAX_TICKS:
+            raise self._error(packet, "the time is too far away")
         if self._last is not None:
             if self._is_strict and pts <= self._last:
                 pts = self._last + 1
@@ -73,9 +74,40 @@ class _Track:
         copy = Packet(packet.data)
         copy.stream, copy.time_base = self.stream, self.stream.time_base
         copy.pts = copy.dts = pts
-        copy.duration = duration
+        copy.duration = min(duration, _MAX_DURATION)
         copy.is_keyframe = True
-        self._container.mux(copy)
+        try:
+            self._container.mux(copy)
+        except BrokenPipeError:  # also one of libav's errors
+            raise
+        except (av.error.FFmpegError, ValueError, OverflowError) as error:
+            raise self._error(packet, reason(error)) from error
+
+    def _error(self, packet: StreamPacket, why: str) -> OutputError:
+        name = name_of(self._container.format.name)
+        seconds = float(packet.pts * self._info.time_base)
+        what = f"the {_kind(self._info)} in {_codec(self._info)} at {seconds:.6g} s"
+        return OutputError(f".{name} does not hold {what}: {why}")
+
+
+def _time_base(info: StreamInfo) -> Fraction:
+    """What to propose to the container. Subtitles pause for long, and MP4 counts 31 bits of ticks,
+    36 minutes in microseconds."""
+    base = within_int32(info.time_base)
+    is_fine = info.kind == SUBTITLES and base.denominator > _MOST_SUBTITLE_TICKS
+    return Fraction(1, _MOST_SUBTITLE_TICKS) if is_fine else base
+
+
+def _kind(info: StreamInfo) -> str:
+    return "sound" if info.kind == AUDIO else "subtitles"
+
+
+def _codec(info: StreamInfo) -> str:
+    """The codec's name, as it may be told to a person."""
+    if info.codec in (WAVE, *QUICKTIME.values()):
+        with suppress(*REFUSALS, IndexError), open_template(info) as template:
+            return codec_name(template.streams[0])
+    return info.codec
 
 
 def _is_held(muxer: str, info: StreamInfo, first: StreamPacket | None) -> bool:
@@ -153,14 +185,6 @@ def _ahead(packets: Iterator[StreamPacket], streams: int) -> list[StreamPacket]:
 
 def _refusal(muxer: str, info: StreamInfo, first: StreamPacket | None) -> str:
     """A note that a stream is lost, and what to do."""
-    codec = info.codec
-    if codec in (WAVE, *QUICKTIME.values()):
-        try:
-            with open_template(info) as template:
-                codec = codec_name(template.streams[0])
-        except (*REFUSALS, IndexError):
-            pass
     others = [f".{name_of(other)}" for other in _MUXERS if _is_held(other, info, first)]
     instead = f": {' and '.join(others)} {'do' if len(others) > 1 else 'does'}" if others else ""
-    kind = "sound" if info.kind == AUDIO else "subtitles"
-    return f".{name_of(muxer)} does not hold the {kind} in {codec}{instead}"
+    return f".{name_of(muxer)} does not hold the {_kind(info)} in {_codec(info)}{instead}"

@@ -1,6 +1,7 @@
 """What hnv decode writes: every format comes back with the decoder's frames, and an encoder gets
 what it is asked for in ffmpeg's words."""
 
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -8,13 +9,18 @@ import av
 import numpy as np
 import pytest
 from running import error_of, hnv
-from vectors import make_file, random_segment
+from vectors import make_file, make_video, random_segment
 
 from hnervcodec import Decoder
+from hnervcodec.bitstream.ancillary import Display
 from hnervcodec.bitstream.headers import VideoHeader
 from hnervcodec.errors import UsageError
 from hnervcodec.media.output_codecs import choose
+from hnervcodec.media.outputs import open_file_sink
+from hnervcodec.media.presentation import constant
+from hnervcodec.media.source import VideoSource
 from hnervcodec.metrics.psnr import psnr
+from hnervcodec.planes import plane_bytes
 
 
 def rgb_frames(path: Path) -> list[np.ndarray]:
@@ -124,3 +130,31 @@ def test_the_smallest_frames(name: str, tmp_path: Path) -> None:
         assert "libsvtav1 refuses 1x1" in error_of(run, 7)
     else:
         assert run.returncode == 0 and len(rgb_frames(tmp_path / name)) == 3
+
+
+@pytest.mark.parametrize("size", [(3, 3), (1, 17), (9, 23), (5, 64)])
+def test_small_frames_are_lossless_in_matroska(size: tuple[int, int], tmp_path: Path) -> None:
+    """FFV1 by itself takes more slices than these frames have chroma samples."""
+    video = replace(make_video(), width=size[0], height=size[1])
+    (tmp_path / "x.hnv").write_bytes(make_file(video, [random_segment(video, 2)]))
+    with Decoder(tmp_path / "x.hnv") as decoder:
+        header = replace(decoder.video, frame_count=2)
+        shown = constant(header.frame_rate, Display())
+        expected = [planes for _, planes in decoder.frames(range(2))]
+    with open_file_sink(str(tmp_path / "x.mkv"), "mkv", header, shown) as sink:
+        for index, planes in enumerate(expected):
+            sink.write(index, planes)
+    with VideoSource(tmp_path / "x.mkv") as source:
+        found = list(source.frames())
+    assert [plane_bytes(planes) for planes in found] == [plane_bytes(planes) for planes in expected]
+
+
+def test_a_code_that_an_encoder_lacks_is_left_out(tmp_path: Path) -> None:
+    header = VideoHeader(32, 16, 1, Fraction(25), colour_primaries=23, frame_count=1)
+    shown, path = constant(header.frame_rate, Display()), str(tmp_path / "x.mp4")
+    words = ["-c:v", "libx265", "-preset", "ultrafast"]
+    planes = tuple(np.zeros((side, 2 * side), np.uint8) for side in (16, 8, 8))
+    with open_file_sink(path, "mp4", header, shown, words) as sink:
+        assert sink.notes == ["libx265 does not take the colour codes (23, 2, 2)"]
+        sink.write(0, planes)
+    assert len(rgb_frames(tmp_path / "x.mp4")) == 1

@@ -145,6 +145,11 @@ def test_mov_text(container: str, ffmpeg: str, tmp_path: Path) -> None:
     for carrier in ("mp4", "mov"):
         assert write(tmp_path / f"y.{carrier}", streams, packets) == []
         assert packets_of(tmp_path / f"y.{carrier}", "subtitle") == (name, wanted)
+    assert streams[0].time_base == Fraction(1, 1_000_000)  # a long pause is 31 bits of these
+    late = [replace(packet, pts=packet.pts + 3000 * 1_000_000) for packet in packets]
+    assert write(tmp_path / "z.mp4", streams, [*packets, *late]) == []
+    _, found = packets_of(tmp_path / "z.mp4", "subtitle")
+    assert found[-1][0] == wanted[-1][0] and found[-1][1] == wanted[-1][1] + 3000
     said = write(tmp_path / "y.mkv", streams, packets)
     assert said == [".mkv does not hold the subtitles in mov_text: .mp4 and .mov do"]
 
