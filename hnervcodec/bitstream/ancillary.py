@@ -1,5 +1,6 @@
-"""What a file carries beside its frames (spec section "Beside the frames"): ancillary chunks that a
-decoder of frames may skip. Read and written in one order with the spec's names.
+"""Ancillary chunks, which a decoder of frames may skip: how and when frames are shown, and their
+sound and subtitles (spec section "Beside the frames"). Read and written in one order with the
+spec's names.
 
     after VHDR          dISP, once          how the frames are to be shown
                         sTRM, per stream    sound or subtitles that go with them
@@ -16,12 +17,12 @@ from fractions import Fraction
 from hnervcodec.bitstream.fields import ByteReader, ByteWriter
 from hnervcodec.errors import FileError
 
-DISPLAY, STREAM, TIMES, PACKETS = b"dISP", b"sTRM", b"tIME", b"pKTS"
-AUDIO, SUBTITLES = 1, 2
-MAX_STREAMS = 64
-MAX_CODEC_PRIVATE = 1 << 20
+DISPLAY, STREAM, TIMES, PACKETS = b"dISP", b"sTRM", b"tIME", b"pKTS"  # chunk types
+AUDIO, SUBTITLES = 1, 2  # kinds of stream
+MAX_STREAMS = 64  # per file
+MAX_CODEC_PRIVATE = 1 << 20  # bytes
 MAX_TICKS = 1 << 32  # of a duration
-MAX_PTS = 1 << 53
+MAX_PTS = 1 << 53  # magnitude, in ticks
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,7 @@ class Display:
 
 
 def read_display(r: ByteReader) -> Display:
+    """Parses the payload of a dISP chunk. FileError if it breaks a rule."""
     rotation = r.u8("rotation", 0, 3)
     mirrored = bool(r.u8("mirrored", 0, 1))
     mastering = content_light = None
@@ -57,6 +59,7 @@ def read_display(r: ByteReader) -> Display:
 
 
 def write_display(display: Display) -> bytes:
+    """The payload of a dISP chunk: the inverse of `read_display`."""
     w = ByteWriter()
     w.u8(display.rotation)
     w.u8(display.mirrored)
@@ -74,11 +77,12 @@ def write_display(display: Display) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class SegmentTimes:
-    """When frames are shown: from pts[n] on, for durations[n], in units of time_base seconds."""
+    """When the frames of one segment are shown, in ticks of `time_base` seconds: each begins where
+    the one before ends."""
 
     time_base: Fraction
-    first_pts: int
-    durations: tuple[int, ...]  # 1..2**32 each
+    first_pts: int  # tick at which the first frame is shown, -2**53..2**53
+    durations: tuple[int, ...]  # ticks, 1..2**32, one per frame
 
 
 def _read_time_base(r: ByteReader) -> Fraction:
@@ -91,6 +95,8 @@ def _write_time_base(w: ByteWriter, time_base: Fraction) -> None:
 
 
 def read_times(r: ByteReader, frame_count: int) -> SegmentTimes:
+    """Parses the payload of a tIME chunk of a segment of `frame_count` frames. FileError if it
+    breaks a rule."""
     time_base = _read_time_base(r)
     first_pts = r.sv("first_pts")
     durations: list[int] = []
@@ -102,6 +108,7 @@ def read_times(r: ByteReader, frame_count: int) -> SegmentTimes:
 
 
 def write_times(times: SegmentTimes) -> bytes:
+    """The payload of a tIME chunk, equal durations as runs: the inverse of `read_times`."""
     w = ByteWriter()
     _write_time_base(w, times.time_base)
     w.sv(times.first_pts)
@@ -123,13 +130,13 @@ class StreamInfo:
 
     kind: int  # AUDIO or SUBTITLES
     codec: str  # Matroska's CodecID, such as A_AAC
-    time_base: Fraction
+    time_base: Fraction  # seconds per tick of its packets
     language: str = "und"  # ISO 639-2
     sample_rate: int = 0  # per second; 0 for subtitles
-    channels: int = 0
+    channels: int = 0  # 0 for subtitles
     bit_depth: int = 0  # 0: unknown
-    codec_delay: int = 0  # nanoseconds
-    seek_preroll: int = 0
+    codec_delay: int = 0  # nanoseconds that a decoder drops at the beginning
+    seek_preroll: int = 0  # nanoseconds to decode before what is to be heard
     codec_private: bytes = b""
 
 
@@ -142,6 +149,7 @@ def _read_text(r: ByteReader, size: int, element: str) -> str:
 
 
 def read_stream(r: ByteReader) -> StreamInfo:
+    """Parses the payload of a sTRM chunk. FileError if it breaks a rule."""
     kind = r.u8("kind", AUDIO, SUBTITLES)
     codec = _read_text(r, r.u8("codec_size", 1, 64), "codec")
     time_base = _read_time_base(r)
@@ -168,6 +176,7 @@ def read_stream(r: ByteReader) -> StreamInfo:
 
 
 def write_stream(info: StreamInfo) -> bytes:
+    """The payload of a sTRM chunk: the inverse of `read_stream`."""
     w = ByteWriter()
     w.u8(info.kind)
     w.u8(len(info.codec))
@@ -187,16 +196,19 @@ def write_stream(info: StreamInfo) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class StreamPacket:
-    """A compressed piece of a stream."""
+    """One compressed packet of sound or subtitles."""
 
-    stream: int  # place of its sTRM among them, from 0
+    stream: int  # number of its `StreamInfo` in the file, from 0
     pts: int  # in the stream's time base
     duration: int  # 0: unknown
     data: bytes
 
 
 def read_packets(r: ByteReader, streams: int) -> list[StreamPacket]:
-    """Packets of one stream; `streams`: how many are described."""
+    """Parses the payload of a pKTS chunk, which holds packets of one stream.
+
+    streams: how many sTRM chunks the file has. FileError if the payload breaks a rule.
+    """
     stream = r.u8("stream", 0, streams - 1)
     count = r.uv("packet_count", 1, r.remaining // 3)
     pts, total, rows = 0, 0, []
@@ -219,7 +231,7 @@ def read_packets(r: ByteReader, streams: int) -> list[StreamPacket]:
 
 
 def write_packets(packets: list[StreamPacket]) -> bytes:
-    """At least one, all of one stream."""
+    """The payload of a pKTS chunk; `packets` are at least one, all of one stream."""
     w = ByteWriter()
     w.u8(packets[0].stream)
     w.uv(len(packets))
@@ -234,32 +246,38 @@ def write_packets(packets: list[StreamPacket]) -> bytes:
     return w.getvalue()
 
 
-def coarsening(duration: int, pts: int) -> int:
-    """How many of a source's ticks one of the format must be, a power of ten, for the largest
-    duration and magnitude of a time to be within its limits, those of a gap among them."""
+def coarsening_factor(duration: int, pts: int) -> int:
+    """The smallest power of ten by which a source's ticks must be divided to fit into the format.
+
+    duration: the largest, in ticks; pts: the largest magnitude of a time. A gap is the difference
+    of two times, hence the quarter.
+    """
     factor = 1
     while duration > MAX_TICKS * factor or pts >= MAX_PTS // 4 * factor:
         factor *= 10
     return factor
 
 
-def divided(ticks: int, factor: int) -> int:
-    """Rounded; floats would not hold them."""
+def divide_rounded(ticks: int, factor: int) -> int:
+    """ticks / factor to the nearest integer, halves up; floats do not hold 53 bits and a half."""
     return (ticks + factor // 2) // factor
 
 
-def moved(
+def shift_packets(
     packets: Iterable[StreamPacket],
     infos: list[StreamInfo],
     shift: Fraction,
     begin: Fraction | None = None,
     end: Fraction | None = None,
 ) -> list[StreamPacket]:
-    """Those that start at begin <= time < end seconds (None: whenever), `shift` seconds earlier."""
-    kept = []
+    """The packets that start at begin <= time < end, made to start `shift` seconds earlier.
+
+    infos: the streams, for their time bases. begin, end: seconds, before the shift; None: no bound.
+    """
+    shifted = []
     for packet in packets:
         base = infos[packet.stream].time_base
         seconds = packet.pts * base
         if (begin is None or seconds >= begin) and (end is None or seconds < end):
-            kept.append(replace(packet, pts=packet.pts - round(shift / base)))
-    return kept
+            shifted.append(replace(packet, pts=packet.pts - round(shift / base)))
+    return shifted

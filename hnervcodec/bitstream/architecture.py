@@ -1,4 +1,4 @@
-"""What network a segment holds: `ModelConfig` -> ordered layers with their tensor shapes.
+"""The network that a segment holds: `ModelConfig` -> ordered layers with their tensor shapes.
 
 An HNeRV decoder (arXiv 2304.02633, section 3.2) on packed planes: a 1x1 stem, stages of
 convolution -> pixel shuffle -> GELU, each followed by residual 3x3 convolutions
@@ -31,10 +31,10 @@ class StageConfig:
 class ModelConfig:
     """Exactly what a segment header says about its network."""
 
-    embed_channels: int
-    stem_channels: int
-    stages: tuple[StageConfig, ...]
-    head_kernel: int
+    embed_channels: int  # 1..1024
+    stem_channels: int  # 1..1024
+    stages: tuple[StageConfig, ...]  # 1..8
+    head_kernel: int  # odd, 1..7
 
     @property
     def stride(self) -> int:
@@ -68,6 +68,7 @@ class LayerSpec:
 
     @property
     def weights(self) -> int:
+        """Weights of the layer, zero or not, without biases."""
         return prod(self.weight_shape)
 
     @property
@@ -84,7 +85,10 @@ class LayerSpec:
 def layers(
     config: ModelConfig, out_channels: int, embed_height: int, embed_width: int
 ) -> tuple[LayerSpec, ...]:
-    """The network's convolutions in coding (and running) order."""
+    """The network's convolutions in coding (and running) order.
+
+    out_channels: of the packed frame that the head writes.
+    """
     height, width, channels = embed_height, embed_width, config.stem_channels
     specs = [LayerSpec("stem", "stem", config.embed_channels, channels, 1, 1, height, width)]
     for index, stage in enumerate(config.stages):
@@ -123,8 +127,10 @@ def layers(
 
 
 def weight_count(specs: tuple[LayerSpec, ...]) -> int:
+    """Weights of the whole network, without biases."""
     return sum(spec.weights for spec in specs)
 
 
 def macs_per_frame(specs: tuple[LayerSpec, ...]) -> int:
+    """Multiplications of the whole network for one frame."""
     return sum(spec.macs for spec in specs)

@@ -62,10 +62,12 @@ class Chunk:
 
     @property
     def payload_offset(self) -> int:
+        """Where the payload begins in the file."""
         return self.offset + CHUNK_HEADER_SIZE
 
     @property
     def end(self) -> int:
+        """Where the next chunk begins in the file."""
         return self.payload_offset + self.length + 4
 
 
@@ -80,6 +82,7 @@ class IndexEntry:
 
     @property
     def frames(self) -> range:
+        """Numbers of the segment's frames in the video."""
         return range(self.first_frame, self.first_frame + self.frame_count)
 
 
@@ -140,8 +143,11 @@ class Writer:
         self._index.append(entry)
 
     def add(self, chunks: Iterable[tuple[bytes, bytes]]) -> int:
-        """Appends ancillary chunks (type, payload), those that go with the video before the first
-        segment, those that go with a segment after it; returns their bytes."""
+        """Appends ancillary chunks (type, payload) and returns how many bytes they take.
+
+        Chunks that go with the video must come before the first segment, chunks that go with a
+        segment right after it.
+        """
         start = self._position
         for kind, payload in chunks:
             self._chunk(kind, payload)
@@ -174,7 +180,8 @@ class Writer:
 
 
 def overhead(segments: int) -> int:
-    """Bytes of a finished file that are not segment payloads, without ancillary chunks."""
+    """Bytes of a finished file of so many segments that are neither their payloads nor ancillary
+    chunks."""
     index = 4 + 18 * segments
     chunks = VIDEO_HEADER_SIZE + index + END_PAYLOAD_SIZE + CHUNK_OVERHEAD * (3 + segments)
     return PREFIX_SIZE + chunks
@@ -184,7 +191,11 @@ def overhead(segments: int) -> int:
 
 
 def read_prefix(data: bytes) -> Prefix:
-    """Parses the first 24 bytes."""
+    """Parses the first 24 bytes of a file.
+
+    FileError if they are no prefix, UnsupportedError if they ask for what this version does not
+    know.
+    """
     if not data.startswith(SIGNATURE):
         if not data:
             raise FileError("empty file")

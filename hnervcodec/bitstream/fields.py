@@ -1,4 +1,4 @@
-"""Little-endian fields: the leaf under `syntax` and `container`.
+"""Little-endian fields, out of which `headers`, `ancillary` and `container` build their structures.
 
 `ByteReader` cannot overrun: each read names its syntax element, checks the remaining length and
 raises `TruncatedError` with the element's name and offset. Reads and writes mirror each other.
@@ -17,7 +17,11 @@ def crc32(data: bytes | bytearray | memoryview) -> int:
 
 
 class ByteReader:
-    """Reads unsigned little-endian integers from `data`; `base` is added to reported offsets."""
+    """Reads unsigned little-endian integers from `data`.
+
+    base: offset of `data` in the file, which is added to the offsets in error messages. Every read
+    raises FileError for a value outside of low..high, TruncatedError where the data ends.
+    """
 
     def __init__(self, data: bytes | memoryview, base: int = 0):
         self._data, self._base, self.position = memoryview(data), base, 0
@@ -29,9 +33,11 @@ class ByteReader:
 
     @property
     def remaining(self) -> int:
+        """Bytes that are not read yet."""
         return len(self._data) - self.position
 
     def raw(self, size: int, element: str) -> memoryview:
+        """The next `size` bytes, not copied."""
         if size > self.remaining:
             raise TruncatedError(
                 f"data ends {size - self.remaining} bytes too early",
@@ -62,7 +68,8 @@ class ByteReader:
         return self._uint(8, element, 0, None)
 
     def uv(self, element: str, low: int = 0, high: int = (1 << 63) - 1) -> int:
-        """A number in groups of seven bits, the lowest first; the top bit: another one follows."""
+        """A number of at most 63 bits in groups of seven, the lowest group first; the top bit of a
+        byte says that another one follows."""
         offset = self.offset
         value = shift = 0
         while True:
@@ -87,7 +94,7 @@ class ByteReader:
         return value >> 1 if value % 2 == 0 else -(value + 1 >> 1)
 
     def end(self, element: str) -> None:
-        """Every byte must be accounted for."""
+        """FileError if bytes are left: every byte must be accounted for."""
         if self.remaining:
             raise FileError(
                 f"{self.remaining} unexpected bytes at the end", element=element, offset=self.offset

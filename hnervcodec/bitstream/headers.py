@@ -39,10 +39,12 @@ class VideoHeader:
 
     @property
     def packed_channels(self) -> int:
+        """Channels of the packed frame that the network writes: 4, 6, 8 or 12."""
         return packed_channels(self.chroma_format)
 
     @property
     def max_sample(self) -> int:
+        """The largest sample value, 2**bit_depth - 1."""
         return (1 << self.bit_depth) - 1
 
     @property
@@ -52,10 +54,12 @@ class VideoHeader:
 
     @property
     def format_name(self) -> str:
+        """For people: RGB, 4:2:0 and so on."""
         return "RGB" if self.is_rgb else CHROMA_NAMES[self.chroma_format]
 
     @property
     def plane_names(self) -> tuple[str, ...]:
+        """Of each plane in coding order: Y, Cb, Cr, or G, B, R, or Y alone."""
         names = ("G", "B", "R") if self.is_rgb else ("Y", "Cb", "Cr")
         return names[:1] if self.chroma_format == 0 else names
 
@@ -65,6 +69,7 @@ class VideoHeader:
 
 
 def read_video_header(r: ByteReader) -> VideoHeader:
+    """Parses the payload of the VHDR chunk. FileError if it breaks a rule."""
     width = r.u16("width", 1)
     height = r.u16("height", 1)
     chroma_format = r.u8("chroma_format", 0, len(CHROMA_NAMES) - 1)
@@ -106,6 +111,7 @@ def read_video_header(r: ByteReader) -> VideoHeader:
 
 
 def write_video_header(w: ByteWriter, header: VideoHeader) -> None:
+    """Inverse of `read_video_header`."""
     w.u16(header.width)
     w.u16(header.height)
     w.u8(header.chroma_format)
@@ -136,6 +142,8 @@ class Requant:
 
 @dataclass(frozen=True, slots=True)
 class LayerHeader:
+    """What a segment's header says about one layer."""
+
     weight_table: Table
     bias_table: Table
     requant: Requant
@@ -143,8 +151,10 @@ class LayerHeader:
 
 @dataclass(frozen=True, slots=True)
 class SegmentHeader:
-    first_frame: int
-    frame_count: int
+    """What stands in a SEGM payload before the range-coded levels."""
+
+    first_frame: int  # its number in the video
+    frame_count: int  # 1..2048
     model: ModelConfig
     embed_zero_point: int  # 0..255
     embed_tables: tuple[Table, ...]  # the first frame's, then one per channel for the rest
@@ -175,6 +185,7 @@ def _read_kernel(r: ByteReader, element: str) -> int:
 
 
 def read_model(r: ByteReader) -> ModelConfig:
+    """Parses the network's structure (spec section "Network"). FileError if it breaks a rule."""
     embed_channels = r.u16("embed_channels", 1, 1024)
     stem_channels = r.u16("stem_channels", 1, 1024)
     stages = tuple(
@@ -190,6 +201,7 @@ def read_model(r: ByteReader) -> ModelConfig:
 
 
 def write_model(w: ByteWriter, model: ModelConfig) -> None:
+    """Inverse of `read_model`."""
     w.u16(model.embed_channels)
     w.u16(model.stem_channels)
     w.u8(len(model.stages))
@@ -236,7 +248,10 @@ def read_segment_start(r: ByteReader) -> tuple[int, int, ModelConfig]:
 def read_segment_header(
     r: ByteReader, start: tuple[int, int, ModelConfig], specs: tuple[LayerSpec, ...]
 ) -> SegmentHeader:
-    """The rest of the header after `read_segment_start`."""
+    """The rest of the header after `read_segment_start`, whose result is `start`.
+
+    specs: the layers of its model.
+    """
     first_frame, frame_count, model = start
     embed_zero_point = r.u8("embed_zero_point")
     embed_tables = [_read_table(r, "embed_table.first")]
@@ -256,6 +271,7 @@ def read_segment_header(
 def write_segment_header(
     w: ByteWriter, header: SegmentHeader, specs: tuple[LayerSpec, ...]
 ) -> None:
+    """Inverse of `read_segment_start` and `read_segment_header`."""
     w.u32(header.first_frame)
     w.u16(header.frame_count)
     write_model(w, header.model)

@@ -1,4 +1,4 @@
-"""Files one after the other, as they are."""
+"""`.hnv` files put one after the other into one file: segments are copied, nothing is decoded."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from fractions import Fraction
 from typing import BinaryIO
 
 from hnervcodec.bitstream import ancillary, segment
-from hnervcodec.bitstream.ancillary import StreamPacket, moved
+from hnervcodec.bitstream.ancillary import StreamPacket, shift_packets
 from hnervcodec.bitstream.container import IndexEntry, Writer
 from hnervcodec.bitstream.reader import Reader
 from hnervcodec.bitstream.side_data import Chunks, SideData
@@ -29,8 +29,8 @@ def join(readers: Sequence[Reader], file: BinaryIO) -> tuple[int, int]:
     level = max((reader.level for reader in readers), key=lambda level: level.number)
     minor = max(reader.prefix.minor for reader in readers)
     writer = Writer(file, replace(first.video, frame_count=0), level, minor)
-    beside = SideData(0, first.video.frame_rate, first.display, None, first.streams)
-    writer.add(beside.before_segments())
+    side_data = SideData(0, first.video.frame_rate, first.display, None, first.streams)
+    writer.add(side_data.before_segments())
     begin, last = Fraction(0), dict[int, StreamPacket]()  # in seconds; of the files before
     for n, reader in enumerate(readers):
         times = reader.frame_times
@@ -38,11 +38,11 @@ def join(readers: Sequence[Reader], file: BinaryIO) -> tuple[int, int]:
         end = times.end if n + 1 < len(readers) else None
         written = dict(last)
         for entry in reader.index:
-            payload = segment.moved(reader.segment_payload(entry), writer.frame_count)
+            payload = segment.with_first_frame(reader.segment_payload(entry), writer.frame_count)
             writer.segment(payload, entry.frame_count)
             packets = _packets(reader, entry, begin, end, last)
             written |= {packet.stream: packet for packet in packets}
-            writer.add(_beside(reader, entry, begin, packets))
+            writer.add(_ancillary(reader, entry, begin, packets))
         begin, last = begin + times.end, written
     return writer.frame_count, writer.finish()
 
@@ -65,28 +65,33 @@ def _packets(
     end: Fraction | None,
     last: dict[int, StreamPacket],
 ) -> list[StreamPacket]:
-    """Those of a segment, `begin` seconds later: what begins before `end` of the reader's own time
-    and after `last` of its stream. Of consecutive shares of one film that is all."""
+    """The packets of a segment, `begin` seconds later, without those that overlap a neighbouring
+    file.
+
+    end: seconds of the reader's own time at which the next file begins; packets from there on are
+    left out. last: of each stream the last packet of the files before; packets that begin before
+    its end are left out. Of consecutive shares of one film all packets stay.
+    """
     streams, own = reader.streams, reader.packets(entry)
-    kept = []
-    for packet, later in zip(own, moved(own, streams, -begin), strict=True):
+    packets = []
+    for packet, later in zip(own, shift_packets(own, streams, -begin), strict=True):
         base = streams[packet.stream].time_base
         if end is not None and packet.pts >= end / base + Fraction(1, 2):  # times are rounded
             continue
         before = last.get(packet.stream)
         if before is not None:
             # What begins before its own video is there for a decoder that has heard nothing.
-            held = max(before.duration, 1) if packet.pts < 0 else 1
-            if later.pts < before.pts + held:
+            length = max(before.duration, 1) if packet.pts < 0 else 1
+            if later.pts < before.pts + length:
                 continue
-        kept.append(later)
-    return kept
+        packets.append(later)
+    return packets
 
 
-def _beside(
+def _ancillary(
     reader: Reader, entry: IndexEntry, begin: Fraction, packets: list[StreamPacket]
 ) -> Chunks:
-    """What goes with a segment that is shown `begin` seconds later."""
+    """The ancillary chunks that follow a segment which is shown `begin` seconds later."""
     times = reader.times(entry)
     if times is not None:
         later = times.first_pts + round(begin / times.time_base)

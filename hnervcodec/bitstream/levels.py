@@ -1,4 +1,5 @@
-"""Profiles and levels (spec section "Profiles and levels"): what a decoder promises to handle.
+"""Profiles and levels: the limits within which a decoder promises to handle any file (spec section
+"Profiles and levels").
 
 Everything here is checked on declared numbers, before any memory is taken.
 """
@@ -16,7 +17,7 @@ PROFILES = {MAIN: "Main"}
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """Upper limits, all inclusive."""
+    """Upper limits, all inclusive, of one level: each property is a limit of what it names."""
 
     number: int
     luma_samples: int  # width * height of a frame
@@ -67,16 +68,19 @@ def _check(level: Level, what: str, value: int, limit: int) -> None:
 
 
 def check_frame(level: Level, width: int, height: int) -> None:
+    """LimitError if frames of width x height pixels exceed the level."""
     _check(level, "frame width", width, level.dimension)
     _check(level, "frame height", height, level.dimension)
     _check(level, "luma samples per frame", width * height, level.luma_samples)
 
 
 def check_frames(level: Level, frames: int) -> None:
+    """LimitError if a segment of so many frames exceeds the level."""
     _check(level, "frames per segment", frames, level.frames)
 
 
 def check_segment(level: Level, specs: tuple[LayerSpec, ...], frames: int) -> None:
+    """LimitError if a segment of `frames` frames with this network exceeds the level."""
     stem = specs[0]
     embedding = frames * stem.in_channels * stem.height * stem.width
     check_frames(level, frames)
@@ -88,8 +92,11 @@ def check_segment(level: Level, specs: tuple[LayerSpec, ...], frames: int) -> No
 
 
 def lowest_level(width: int, height: int, weights: int = 0) -> Level:
-    """The smallest level that holds frames of this size and, unless that is more than any level
-    does, so many weights per segment."""
+    """The lowest level for frames of width x height pixels and so many weights per segment.
+
+    More weights than the highest level holds count as its limit. LimitError if the frames exceed
+    the highest level.
+    """
     weights = min(weights, max(level.weights for level in LEVELS.values()))
     for level in LEVELS.values():
         if (

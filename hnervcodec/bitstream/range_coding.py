@@ -17,7 +17,7 @@ from hnervcodec.errors import FileError
 
 PRECISION = 24  # bits: the frequencies of a table sum to 2**PRECISION
 MAX_LEVEL = 8191  # the largest magnitude a table can code
-MAX_DECAY = 191
+MAX_DECAY = 191  # see `decay_ratio`
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ def fit_table(levels: np.ndarray) -> Table:
 
 
 def cost_bits(table: Table, levels: np.ndarray) -> float:
-    """Information content of `levels` under `table`, in bits."""
+    """Information content of integer `levels` (any shape) under `table`, in bits."""
     if table.max_level == 0:
         return 0.0
     counts = np.bincount(levels.ravel().astype(np.int64) + table.max_level)
@@ -102,7 +102,7 @@ def encode(pieces: Sequence[tuple[Table, np.ndarray]]) -> bytes:
 
 
 class LevelDecoder:
-    """Reads pieces back in the order in which they were encoded."""
+    """Reads the pieces that `encode` wrote back, in their order."""
 
     def __init__(self, data: bytes | memoryview):
         """`data`: whole 32-bit words; the caller has checked the CRC and the level's limits."""
@@ -110,7 +110,7 @@ class LevelDecoder:
         self._coder = constriction.stream.queue.RangeDecoder(words)
 
     def decode(self, table: Table, count: int) -> np.ndarray:
-        """int32 [count]."""
+        """The next `count` levels, int32 [count]. FileError where the data is corrupt."""
         if table.max_level == 0 or count == 0:
             return np.zeros(count, np.int32)
         try:
@@ -120,6 +120,6 @@ class LevelDecoder:
         return np.asarray(symbols, np.int32) - np.int32(table.max_level)
 
     def end(self) -> None:
-        """All words must have been used."""
+        """FileError if words are left that belong to no level."""
         if not self._coder.maybe_exhausted():
             raise FileError("range-coded data is longer than its levels", element="coded_levels")

@@ -55,11 +55,11 @@ class QuantizedSegment:
         return len(self.embedding)
 
     def embeddings_at(self, positions: Sequence[int | Fraction]) -> np.ndarray:
-        """uint8 [B, C, h, w] of frames 0..T - 1 and, at fractions, of moments between two frames
-        (spec section 9.4)."""
+        """uint8 [B, C, h, w]: embeddings of frames 0..T - 1 and, at fractions, of moments between
+        two frames (spec section 9.4). UsageError for a denominator of 2^32 or more."""
         levels = self.embedding
-        made = np.empty((len(positions), *levels.shape[1:]), np.uint8)
-        for out, position in zip(made, positions, strict=True):
+        embeddings = np.empty((len(positions), *levels.shape[1:]), np.uint8)
+        for out, position in zip(embeddings, positions, strict=True):
             n = math.floor(position)
             p, q = (position - n).numerator, position.denominator
             if q >= 1 << 32:
@@ -68,7 +68,7 @@ class QuantizedSegment:
                 out[...] = (levels[n] * np.int64(q - p) + levels[n + 1] * np.int64(p) + q // 2) // q
             else:
                 out[...] = levels[n]
-        return made
+        return embeddings
 
     def input_zero_points(self) -> list[int]:
         """The zero point of each layer's input levels."""
@@ -88,7 +88,8 @@ def accumulator_bound(layer: QuantizedLayer, spec: LayerSpec, zero_point: int) -
 
 
 def check_accumulators(segment: QuantizedSegment) -> None:
-    """The conformance rule that makes float32, int8 and float64 arithmetic agree."""
+    """FileError if the segment breaks the conformance rule of spec section 9.1, which makes
+    float32, int8 and float64 arithmetic agree."""
     zero_points = segment.input_zero_points()
     for spec, layer, zero_point in zip(segment.specs, segment.layers, zero_points, strict=True):
         bound = accumulator_bound(layer, spec, zero_point)
@@ -143,15 +144,15 @@ def header_of(segment: QuantizedSegment) -> SegmentHeader:
     )
 
 
-def moved(payload: bytes, first_frame: int) -> bytes:
-    """The payload of the same frames at another place in a video."""
+def with_first_frame(payload: bytes, first_frame: int) -> bytes:
+    """The payload of the same frames, to begin at frame `first_frame` of a video."""
     w = ByteWriter()
     w.u32(first_frame)
     return w.getvalue() + payload[len(w.getvalue()) :]
 
 
 def write(segment: QuantizedSegment) -> bytes:
-    """The payload. The accumulator bounds must hold."""
+    """The payload of a SEGM chunk. FileError if the segment breaks the conformance rule."""
     check_accumulators(segment)
     header = header_of(segment)
     coded = range_coding.encode([(table, levels) for _, table, levels in pieces(segment, header)])
@@ -174,7 +175,11 @@ def write(segment: QuantizedSegment) -> bytes:
 def read_header(
     r: ByteReader, video: VideoHeader, level: profiles.Level
 ) -> tuple[SegmentHeader, tuple[LayerSpec, ...]]:
-    """Parses and checks the header against the level; nothing large has been allocated yet."""
+    """Parses a segment's header and checks it against the level; nothing large has been allocated
+    yet.
+
+    FileError if it breaks a rule, LimitError if it exceeds the level.
+    """
     start = headers.read_segment_start(r)
     _, frame_count, model = start
     specs = video.layers(model)
@@ -185,7 +190,10 @@ def read_header(
 def read(
     payload: bytes | memoryview, video: VideoHeader, level: profiles.Level
 ) -> QuantizedSegment:
-    """Inverse of `write`: parse, validate against the level, then allocate."""
+    """Inverse of `write`: parse, validate against the level, then allocate.
+
+    video: of the file that holds the segment. Raises FileError and LimitError.
+    """
     r = ByteReader(payload)
     header, specs = read_header(r, video, level)
     coded = r.raw(header.coded_words * 4, "coded_levels")
@@ -234,7 +242,7 @@ class Usage:
 
     header: int
     embedding: float
-    layers: dict[str, float]
+    layers: dict[str, float]  # weights and biases by the layer's name
     coder: float  # termination and rounding of the range coder
     frame_crcs: int
 
@@ -245,8 +253,8 @@ def usage(
     video: VideoHeader,
     level: profiles.Level,
 ) -> Usage:
-    """Where the bytes of `segment`'s payload went: information content per tensor, the rest
-    measured."""
+    """What the bytes of `segment`'s payload are spent on; of each tensor its information
+    content."""
     r = ByteReader(payload)
     header, _ = read_header(r, video, level)
     spent: dict[str, float] = {}

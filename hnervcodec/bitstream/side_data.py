@@ -1,4 +1,5 @@
-"""What an encode puts beside the frames: the ancillary chunks of a file, segment by segment."""
+"""All that goes with the frames of a video, cut into the ancillary chunks of a file that is
+written."""
 
 from __future__ import annotations
 
@@ -10,7 +11,13 @@ from functools import cached_property
 from itertools import accumulate, groupby
 
 from hnervcodec.bitstream import ancillary
-from hnervcodec.bitstream.ancillary import Display, SegmentTimes, StreamInfo, StreamPacket, moved
+from hnervcodec.bitstream.ancillary import (
+    Display,
+    SegmentTimes,
+    StreamInfo,
+    StreamPacket,
+    shift_packets,
+)
 from hnervcodec.bitstream.container import CHUNK_OVERHEAD
 
 Chunks = Iterator[tuple[bytes, bytes]]  # type, payload
@@ -18,7 +25,8 @@ Chunks = Iterator[tuple[bytes, bytes]]  # type, payload
 
 @dataclass(frozen=True)
 class SideData:
-    """Of a whole video of `frame_count` frames at `frame_rate`."""
+    """Display, times, sound and subtitles of a whole video of `frame_count` frames at
+    `frame_rate`."""
 
     frame_count: int
     frame_rate: Fraction
@@ -33,14 +41,17 @@ class SideData:
         return 1 if self.times or self.streams or self.display != Display() else 0
 
     def before_segments(self) -> Chunks:
+        """The chunks that stand between VHDR and the first SEGM."""
         if self.display != Display():
             yield ancillary.DISPLAY, ancillary.write_display(self.display)
         for info in self.streams:
             yield ancillary.STREAM, ancillary.write_stream(info)
 
     def of_segment(self, first: int, count: int, origin: int = 0) -> Chunks:
-        """What follows the segment of frames first .. first + count - 1. Time begins with frame
-        `origin`, where that is not the first one."""
+        """The chunks that follow the segment of frames first .. first + count - 1.
+
+        origin: the frame at which time begins, if not the video's first one.
+        """
         shift = self._begin_and_end(origin, 0)[0] if origin else Fraction(0)
         if self.times is not None:
             pts = self._ticks[first] - round(shift / self.times.time_base)
@@ -53,12 +64,12 @@ class SideData:
         begin = 0 if first == 0 else begin
         end = len(self.packets) if first + count == self.frame_count else end
         inside = sorted(self._packets_by_time[begin:end], key=lambda packet: packet.stream)
-        inside = moved(inside, self.streams, shift)
+        inside = shift_packets(inside, self.streams, shift)
         for _, packets in groupby(inside, key=lambda packet: packet.stream):
             yield ancillary.PACKETS, ancillary.write_packets(list(packets))
 
     def _begin_and_end(self, first: int, count: int) -> tuple[Fraction, Fraction]:
-        """Seconds of these frames."""
+        """When frames first .. first + count - 1 begin and end, in seconds."""
         if self.times is None:
             return first / self.frame_rate, (first + count) / self.frame_rate
         begin, end = self._ticks[first], self._ticks[first + count]
@@ -82,7 +93,7 @@ class SideData:
         return [self._seconds(packet) for packet in self._packets_by_time]
 
     def size(self, lengths: Sequence[int]) -> int:
-        """Bytes of all these chunks, with segments of these lengths."""
+        """Bytes of all ancillary chunks of a file whose segments have so many frames."""
         chunks, first = list(self.before_segments()), 0
         for count in lengths:
             chunks += self.of_segment(first, count)

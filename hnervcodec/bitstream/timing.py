@@ -1,4 +1,4 @@
-"""When frames are shown."""
+"""When the frames of a video are shown, in exact fractions of seconds."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import accumulate, pairwise
 
-from hnervcodec.bitstream.ancillary import SegmentTimes, coarsening, divided
+from hnervcodec.bitstream.ancillary import SegmentTimes, coarsening_factor, divide_rounded
 from hnervcodec.errors import FileError
 
 
 @dataclass(frozen=True, slots=True)
 class ConstantTimes:
-    """Frame n from n / frame_rate seconds on."""
+    """Frame n is shown at n / frame_rate seconds."""
 
     frame_rate: Fraction
     frame_count: int
@@ -45,7 +45,7 @@ class ConstantTimes:
 
 @dataclass(frozen=True, slots=True)
 class VariableTimes:
-    """Frame n from ticks[n] to its own end or ticks[n + 1], in units of time_base seconds."""
+    """Frame n is shown at ticks[n] * time_base seconds, for durations[n] * time_base seconds."""
 
     time_base: Fraction
     ticks: list[int]  # one more than frames: the last is the end
@@ -122,8 +122,10 @@ def times_of(
     if is_on_time and abs(durations[-1] - ticks) < 1:
         return None
     farthest = max(abs(points[0]), abs(points[-1] + durations[-1]))
-    factor = coarsening(max(durations), farthest)
+    factor = coarsening_factor(max(durations), farthest)
     if factor > 1:
-        rounded = [(divided(pts, factor), divided(length, factor)) for pts, length in stamps]
+        rounded = [
+            (divide_rounded(pts, factor), divide_rounded(length, factor)) for pts, length in stamps
+        ]
         return times_of(time_base * factor, rounded, frame_rate)
     return SegmentTimes(time_base, points[0], tuple(durations))

@@ -1,4 +1,4 @@
-"""Frames of `.hnv` files for training: any of them in one forward pass, in any order."""
+"""A torch `Dataset` of the frames of `.hnv` files: any frame in one forward pass, in any order."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 
 from hnervcodec.decoding.decoder import Decoder
 
-MOST_OPEN = 16  # files at a time
+MAX_OPEN_FILES = 16  # at a time
 
 
 class FrameDataset(Dataset[Tensor]):
@@ -41,13 +41,13 @@ class FrameDataset(Dataset[Tensor]):
     def _decoder(self, file: int) -> Decoder:
         if file not in self._open:
             self._open[file] = Decoder(self.files[file], **self._options)
-            if len(self._open) > MOST_OPEN:
+            if len(self._open) > MAX_OPEN_FILES:
                 self._open.popitem(last=False)[1].close()
         self._open.move_to_end(file)
         return self._open[file]
 
     def _place(self, index: int) -> tuple[int, int]:
-        """(file, frame in it)"""
+        """(number of the file, frame in it) of a frame of the dataset."""
         if not -len(self) <= index < len(self):
             raise IndexError(f"frame {index} of {len(self)}")
         index %= len(self)
@@ -60,7 +60,7 @@ class FrameDataset(Dataset[Tensor]):
 
     def __getitems__(self, indices: list[int]) -> list[Tensor]:
         """A batch at once: frames of one segment that follow each other share forward passes."""
-        made: list[Tensor] = []
+        frames: list[Tensor] = []
         for file, group in groupby(map(self._place, indices), key=lambda place: place[0]):
-            made += self._decoder(file).get_frames_at([local for _, local in group]).data
-        return made
+            frames += self._decoder(file).get_frames_at([local for _, local in group]).data
+        return frames

@@ -1,4 +1,4 @@
-"""File -> any frame, in any order, checked against its CRC."""
+"""`Decoder`: random access to the frames of a `.hnv` file, each checked against its checksum."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fractions import Fraction
 from itertools import groupby
 from pathlib import Path
 from threading import RLock
-from typing import TYPE_CHECKING, Any, BinaryIO, overload
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, overload
 
 import numpy as np
 
@@ -66,7 +66,7 @@ class Decoder:
         self,
         source: str | Path | bytes | BinaryIO | Reader,
         *,
-        dimension_order: str = "NCHW",
+        dimension_order: Literal["NCHW", "NHWC"] = "NCHW",
         output_dtype: torch.dtype | None = None,
         device: str = "cpu",
         recover: bool = False,
@@ -122,7 +122,8 @@ class Decoder:
         self.__init__(state["_source"], **state["_settings"])  # type: ignore[misc]
 
     def _after_fork(self) -> None:
-        """A forked process shares its parent's place in the file and has none of its threads."""
+        """Open the file again in a forked process, which shares its parent's position in the file
+        and has none of its threads."""
         if self._process != os.getpid():
             if not isinstance(self._source, str | Path | bytes):
                 raise UsageError(
@@ -138,11 +139,13 @@ class Decoder:
         self.close()
 
     def close(self) -> None:
+        """Close the file, if the decoder opened it."""
         if self._owned:
             self._owned.close()
 
     @property
     def video(self) -> VideoHeader:
+        """Size, format, colours, frame rate and number of frames."""
         return self.reader.video
 
     def __len__(self) -> int:
@@ -151,6 +154,7 @@ class Decoder:
 
     @property
     def metadata(self) -> VideoMetadata:
+        """Facts of the video under torchcodec's names."""
         video, times = self.video, self.times
         seconds = float(times.end - times.begin)
         aspect = Fraction(*video.sample_aspect) if video.sample_aspect[1] else None
@@ -193,7 +197,8 @@ class Decoder:
         return self._batch([self._checked(index)])[0]
 
     def get_frames_at(self, indices: Sequence[int] | Tensor) -> FrameBatch:
-        """These frames, in this order."""
+        """Frames `indices`, in this order; negative ones count from the end. IndexError if there is
+        none."""
         return self._batch([self._checked(int(index)) for index in indices])
 
     def get_frames_in_range(self, start: int, stop: int, step: int = 1) -> FrameBatch:
@@ -203,6 +208,7 @@ class Decoder:
         return self._batch(range(start, stop, step))
 
     def get_all_frames(self) -> FrameBatch:
+        """Every frame of the video at once, in RGB."""
         return self._batch(range(len(self)))
 
     def get_frame_played_at(self, seconds: float, *, interpolate: bool = False) -> Frame:
@@ -213,7 +219,7 @@ class Decoder:
     def get_frames_played_at(
         self, seconds: Sequence[float] | Tensor, *, interpolate: bool = False
     ) -> FrameBatch:
-        """The same for several times, in this order."""
+        """The frames shown at several times, in this order: `get_frame_played_at` for each."""
         positions = [self._position(float(at)) for at in seconds]
         if not interpolate:
             return self._batch([math.floor(at) for at in positions])
@@ -249,7 +255,8 @@ class Decoder:
         return float(self.times.pts(position))
 
     def _position(self, seconds: float) -> Fraction:
-        """In frames; that of `_pts(n)` is n, whatever the division lost."""
+        """The position, in frames, that is shown at `seconds`; of `_pts(n)` it is n, whatever
+        rounding to a float lost."""
         begin, end = float(self.times.begin), float(self.times.end)
         if not begin <= seconds < end:
             raise IndexError(f"{seconds} s is not within {begin}..{end} s")

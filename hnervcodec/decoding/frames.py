@@ -1,4 +1,4 @@
-"""What `Decoder` hands out, in torchcodec's words."""
+"""Frames in RGB and facts of a video, as `Decoder` returns them; the names are torchcodec's."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ class Frame:
     data: Tensor  # [3, H, W], or [H, W, 3] if asked for; uint8 of 0..255 or float32 of 0..1
     pts_seconds: float  # when it is shown
     duration_seconds: float  # for how long
-    index: int  # in the video; of the frame before, if it was made between two
+    index: int  # in the video; of the frame before, if this one lies between two
 
 
 @dataclass(frozen=True, slots=True)
 class FrameBatch:
-    """Frames of one size."""
+    """Several frames in RGB, in the order in which they were asked for."""
 
     data: Tensor  # [N, 3, H, W] or [N, H, W, 3]
     pts_seconds: Tensor  # float64 [N]

@@ -21,7 +21,7 @@ Index = int | EllipsisType
 
 
 def register_imageio() -> None:
-    """Makes imageio's v3 functions read `.hnv` files, in this process.
+    """Make imageio's v3 functions read `.hnv` files, in this process.
 
     imageio finds plugins in a table of its own and not through entry points, so that a program has
     to say this once; again does no harm. ImportError without imageio: `pip install imageio`.
@@ -77,7 +77,7 @@ class HnvPlugin(PluginV3):
         """Facts of the video, whatever the frame; the names are those of imageio's PyAV plugin
         where it has any. The format of the planes is applied: frames come in RGB."""
         facts = self._decoder.metadata
-        found: dict[str, Any] = {
+        metadata: dict[str, Any] = {
             "codec": facts.codec,
             "fps": facts.average_fps,
             "duration": facts.duration_seconds,
@@ -86,8 +86,8 @@ class HnvPlugin(PluginV3):
         }
         if not exclude_applied:
             video = self._decoder.video
-            found |= {"chroma": CHROMA_NAMES[video.chroma_format], "bit_depth": video.bit_depth}
-        return found
+            metadata |= {"chroma": CHROMA_NAMES[video.chroma_format], "bit_depth": video.bit_depth}
+        return metadata
 
     def _checked(self, index: Index) -> int:
         number, count = operator.index(index), len(self._decoder)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Which frames are asked for, and when they are shown."""
+"""Selections of frames, by number or by another frame rate."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hnervcodec.bitstream.headers import VideoHeader
 from hnervcodec.bitstream.timing import ConstantTimes, FrameTimes
 from hnervcodec.errors import UsageError
 
-MOST_MADE = 100  # frames per coded one
+MAX_FRAMES_PER_CODED = 100
 
 
 def retimed(
@@ -20,8 +20,13 @@ def retimed(
     slow_motion: Fraction,
     times: FrameTimes | None = None,
 ) -> tuple[VideoHeader, list[int | Fraction]]:
-    """Header and positions of the whole video at another frame rate, and `slow_motion` times as
-    long. The last frame is held for as long as it was. `times`: of the frames, if not constant."""
+    """Header and positions of the frames of the whole video at another frame rate or speed.
+
+    frame_rate: frames per second; None: the video's. slow_motion: how many times as long the result
+    is. times: of the coded frames, if they are not those of the frame rate. The last frame is held
+    for as long as it was. A position is a frame number or, between two frames, a fraction.
+    UsageError for rates and factors out of range.
+    """
     if frame_rate is None and slow_motion == 1:
         return video, list(range(video.frame_count))
     times = times or ConstantTimes(video.frame_rate, video.frame_count)
@@ -33,10 +38,10 @@ def retimed(
         raise UsageError(f"slow motion by {slow_motion} is out of range: it must be more than 0")
     count, seconds = times.frame_count, 1 / rate / slow_motion
     step = count * seconds / (times.end - times.begin)
-    if not Fraction(1, MOST_MADE) <= step <= count:
+    if not Fraction(1, MAX_FRAMES_PER_CODED) <= step <= count:
         raise UsageError(
             f"one frame per {float(step):.3g} coded ones is asked for: "
-            f"not in 1/{MOST_MADE}..{count}"
+            f"not in 1/{MAX_FRAMES_PER_CODED}..{count}"
         )
     positions: list[int | Fraction] = []
     for n in range(math.ceil(count / step)):
@@ -53,7 +58,10 @@ _SLICE = re.compile(r"(-?\d+)?:(-?\d+)?(?::(-?\d+))?")
 
 def parse_frames(text: str, count: int) -> list[int]:
     """Frame numbers of a selection such as `7`, `10-20` (inclusive), `10:20:2` (a Python slice)
-    or a list of these, `3,9,20-22`, in the order written. `count`: frames in the file."""
+    or a list of these, `3,9,20-22`, in the order written.
+
+    count: frames in the file. UsageError if the selection is none, or leaves the file.
+    """
     selected: list[int] = []
     for part in text.split(","):
         part = part.strip()

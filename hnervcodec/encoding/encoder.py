@@ -142,7 +142,7 @@ def write_file(
     side_data_bytes = writer.add(side_data.before_segments()) if side_data else 0
     for last in segments:
         first = writer.frame_count
-        writer.segment(segment.moved(last.payload, first), last.frame_count)
+        writer.segment(segment.with_first_frame(last.payload, first), last.frame_count)
         if side_data:
             follows = side_data.of_segment(first_frame + first, last.frame_count, first_frame)
             side_data_bytes += writer.add(follows)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from itertools import count, repeat
 
-from hnervcodec.bitstream.ancillary import Display, StreamInfo, StreamPacket, moved
+from hnervcodec.bitstream.ancillary import Display, StreamInfo, StreamPacket, shift_packets
 from hnervcodec.bitstream.reader import Reader
 from hnervcodec.bitstream.side_data import SideData
 from hnervcodec.bitstream.timing import ConstantTimes, FrameTimes, VariableTimes
@@ -69,7 +69,7 @@ def part(reader: Reader, times: FrameTimes, frames: Sequence[int]) -> Presentati
     def packets() -> Iterator[StreamPacket]:
         for entry in reader.index:
             if entry.frames.start <= last and first < entry.frames.stop:
-                inside = moved(reader.packets(entry), reader.streams, begin, *window)
+                inside = shift_packets(reader.packets(entry), reader.streams, begin, *window)
                 yield from _by_time(inside, reader.streams)
 
     return Presentation(

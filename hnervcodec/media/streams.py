@@ -15,9 +15,9 @@ from hnervcodec.bitstream.ancillary import (
     MAX_STREAMS,
     StreamInfo,
     StreamPacket,
-    coarsening,
-    divided,
-    moved,
+    coarsening_factor,
+    divide_rounded,
+    shift_packets,
 )
 from hnervcodec.errors import HnervError, SourceError
 from hnervcodec.media.demuxing import Demuxer, choose_video, open_source
@@ -76,7 +76,7 @@ def read_streams(
                 packets.append(StreamPacket(number, pts, max(packet.duration or 0, 0), data))
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise SourceError(f"cannot read the sound of {source}: {reason(error)}") from error
-    infos, packets = coarsened(infos, moved(packets, infos, shift, begin, end))
+    infos, packets = coarsened(infos, shift_packets(packets, infos, shift, begin, end))
     return [_primed(info, n, packets) for n, info in enumerate(infos)], packets, notes
 
 
@@ -98,7 +98,7 @@ def coarsened(
     packet of more than 4 s is too much for nanoseconds."""
     factors = [1] * len(infos)
     for packet in packets:
-        factor = coarsening(packet.duration, abs(packet.pts))
+        factor = coarsening_factor(packet.duration, abs(packet.pts))
         factors[packet.stream] = max(factors[packet.stream], factor)
     infos = [
         replace(info, time_base=info.time_base * factor)
@@ -107,7 +107,7 @@ def coarsened(
     rounded = []
     for packet in packets:
         factor = factors[packet.stream]
-        pts, duration = divided(packet.pts, factor), divided(packet.duration, factor)
+        pts, duration = divide_rounded(packet.pts, factor), divide_rounded(packet.duration, factor)
         rounded.append(replace(packet, pts=pts, duration=duration))
     return infos, rounded
 

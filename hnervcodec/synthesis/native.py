@@ -2,8 +2,8 @@
 
 `native.c` holds one loop for all layers: convolution, table, residual sum and pixel shuffle in one
 pass over memory. It is compiled with this machine's C compiler when first needed and kept in the
-user's cache. Without a compiler or such a processor there is no `library`, and `kernels` computes
-the same bits with torch.
+user's cache. Without a compiler or such a processor there is no `library`, and `torch_kernels`
+computes the same bits.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from hnervcodec.system.cache import cache_folder, is_private
 
 FLAGS = ("-O3", "-march=native", "-shared", "-fPIC")
 BYTE_PRODUCTS = {"avx512_vnni", "avx_vnni"}  # as /proc/cpuinfo calls them
+MACS_PER_WORKER = 1_000_000  # for less than a few microseconds a thread is not worth waking
 LARGEST_WEIGHT = 127 * 256  # of what two passes over bytes can hold
 
 _LEVELS, _FINE, _RESIDUAL, _HEAD = range(4)  # modes of native.c
@@ -126,11 +127,11 @@ def _load(compiler: str, source: bytes, name: str) -> ctypes.CDLL:
 def _compile(compiler: str, source: bytes, path: Path) -> None:
     """Makes `path`, whole or not at all: other processes may look for it meanwhile."""
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        made = Path(folder) / path.name
-        command = [compiler, *FLAGS, "-x", "c", "-", "-o", str(made)]
+        built = Path(folder) / path.name
+        command = [compiler, *FLAGS, "-x", "c", "-", "-o", str(built)]
         subprocess.run(command, input=source, check=True, capture_output=True, timeout=60)
-        made.chmod(0o700)
-        made.replace(path)
+        built.chmod(0o700)
+        built.replace(path)
 
 
 # ---------------------------------------------------------------- the network
@@ -195,9 +196,11 @@ class Network:
         head = specs[-1]
         self._shape = head.out_channels, head.height, head.width
         self._layers = (_Layer * len(specs))()
-        self._kept: list[np.ndarray] = []  # what the layers point to
+        self._buffers: list[np.ndarray] = []  # what the layers point to, kept alive
         blocks = max(-(-spec.weight_shape[0] // lanes) for spec in specs)
-        scratch = self._keep(np.empty(workers * 2 * lib.hnv_tile() * blocks * lanes, np.int32))
+        scratch = self._address_of(
+            np.empty(workers * 2 * lib.hnv_tile() * blocks * lanes, np.int32)
+        )
         operands = zip(
             self._layers, specs, segment.layers, segment.input_zero_points(), strict=True
         )
@@ -234,10 +237,10 @@ class Network:
         bias = _phases_first(layer.accumulator_bias(spec), spec.shuffle)
         bias = bias - zero_point * weight.sum((1, 2, 3))
         to.passes, packed = _pack_weights(weight, lanes)
-        to.weight = self._keep(packed)
-        to.bias = self._keep(_in_blocks(bias, lanes).astype(np.int32))
+        to.weight = self._address_of(packed)
+        to.bias = self._address_of(_in_blocks(bias, lanes).astype(np.int32))
         table = output_table(spec.kind, layer.requant, spec.feeds_residual, bit_depth)
-        to.table = self._keep(table.astype(np.int16))
+        to.table = self._address_of(table.astype(np.int16))
 
     def _connect(self, segment: QuantizedSegment) -> None:
         """Where the layers read and write: within a stage by turns in two planes."""
@@ -258,13 +261,13 @@ class Network:
                 zero_point = segment.layers[n].requant.zero_point
                 count = 2 if to.mode == _FINE else 1
                 planes = [_Plane(*size, border, zero_point) for _ in range(count)]
-                self._kept += [plane.levels for plane in planes]
+                self._buffers += [plane.levels for plane in planes]
                 if to.mode == _FINE:
-                    to.fine = self._keep(np.empty(size, np.int16))
+                    to.fine = self._address_of(np.empty(size, np.int16))
             to.out, to.out_row, to.out_pixel = planes[0].at(0), planes[0].row, planes[0].pixel
 
-    def _keep(self, array: np.ndarray) -> int:
-        self._kept.append(array)
+    def _address_of(self, array: np.ndarray) -> int:
+        self._buffers.append(array)
         return array.ctypes.data
 
     def run(self, embeddings: np.ndarray) -> np.ndarray:
@@ -311,15 +314,16 @@ def _readers(specs: Sequence[LayerSpec], n: int) -> Sequence[LayerSpec]:
 
 
 def network(segment: QuantizedSegment, bit_depth: int, workers: int) -> Network | None:
-    """None where `library` is, or where weights are too large for bytes."""
+    """The segment's network in C; None where there is no library, or where weights are too large.
+
+    bit_depth: of the samples. workers: threads at most.
+    """
     lib = library()
     if lib is None or any(np.abs(layer.weight).max() > LARGEST_WEIGHT for layer in segment.layers):
         return None
     macs = sum(spec.macs for spec in segment.specs)
     return Network(lib, segment, bit_depth, max(1, min(workers, macs // MACS_PER_WORKER)))
 
-
-MACS_PER_WORKER = 1_000_000  # for less than a few microseconds a thread is not worth waking
 
 # ---------------------------------------------------------------- known-answer test
 
@@ -344,7 +348,7 @@ def known_segment() -> QuantizedSegment:
             mixed ^= mixed >> np.uint64(31)
         return (mixed % np.uint64(high - low + 1)).astype(np.int32).reshape(shape) + low
 
-    made = []
+    quantized = []
     for n, spec in enumerate(specs):
         largest = {"stem": 2047, "head": 300}.get(spec.kind, 127)
         weight = numbers(n, -largest, largest, spec.weight_shape)
@@ -352,13 +356,15 @@ def known_segment() -> QuantizedSegment:
         weight[1::6] *= -1
         bias = numbers(100 + n, -20_000, 20_000, (spec.out_channels,))
         requant = Requant(0, *SCALES[n], 11 + n)
-        made.append(QuantizedLayer(weight, bias, requant))
+        quantized.append(QuantizedLayer(weight, bias, requant))
     embedding = numbers(200, 0, 255, (2, 7, 5, 14)).astype(np.uint8)
-    return QuantizedSegment(0, model, specs, tuple(made), embedding, 128, np.zeros(2, np.uint32))
+    return QuantizedSegment(
+        0, model, specs, tuple(quantized), embedding, 128, np.zeros(2, np.uint32)
+    )
 
 
 def _is_exact(lib: ctypes.CDLL) -> bool:
-    """Whether it computes what the specification says."""
+    """Whether the library computes what the specification says, by a known-answer test."""
     if lib.hnv_layer_bytes() != ctypes.sizeof(_Layer):
         return False
     segment = known_segment()

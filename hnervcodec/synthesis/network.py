@@ -1,7 +1,7 @@
-"""Embeddings -> frames: the normative integer network (spec section "Synthesis").
+"""`Synthesis` makes frames of embeddings: the normative integer network (spec section "Synthesis").
 
-Of the ways to compute it, `native` (C) and those of `kernels` (torch), the fastest that this
-machine has is taken; all of them give the same bits. torch is loaded only where it is needed.
+Of the ways to compute it, `native` (C) and those of `torch_kernels`, the fastest that this machine
+has is taken; all of them give the same bits. torch is loaded only where it is needed.
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ class _Graph:
         return self.add("Cast", value, to=to, output=output)
 
     def reshape(self, value: str, *shape: int) -> str:
-        """0: as it is."""
+        """A dimension of 0 stays as it is."""
         return self.add("Reshape", value, self.constant(shape, np.int64))
 
     def shuffle(
@@ -87,8 +87,11 @@ class _Graph:
 
 
 def to_onnx(segment: QuantizedSegment, video: VideoHeader, integers: bool = False) -> ModelProto:
-    """Input `embedding`: uint8 [B, C, h, w]. Outputs `y`, `cb`, `cr` (or `y`): [B, H, W], uint8, or
-    uint16 above 8 bits. `integers`: convolutions by `ConvInteger`."""
+    """The segment's network for any number of frames.
+
+    Input `embedding`: uint8 [B, C, h, w]. Outputs `y`, `cb`, `cr` (or `y`): [B, H, W], uint8, or
+    uint16 above 8 bits. integers: convolutions by `ConvInteger`, where weights fit into bytes.
+    """
     graph = _Graph()
     levels, fine = "embedding", ""
     for spec, layer, zero_point in zip(
@@ -114,9 +117,9 @@ def to_onnx(segment: QuantizedSegment, video: VideoHeader, integers: bool = Fals
     stem = segment.specs[0]
     shape: list[str | int] = ["frames", stem.in_channels, stem.height, stem.width]
     inputs = [helper.make_tensor_value_info("embedding", TensorProto.UINT8, shape)]
-    made = helper.make_graph(graph.nodes, "hnv", inputs, outputs, graph.constants)
+    described = helper.make_graph(graph.nodes, "hnv", inputs, outputs, graph.constants)
     model = helper.make_model(
-        made,
+        described,
         opset_imports=[helper.make_opsetid("", OPSET)],
         ir_version=IR_VERSION,
         producer_name="hnervcodec",

@@ -44,7 +44,8 @@ def gelu_table() -> np.ndarray:
 
 
 def hidden_table(requant: Requant) -> np.ndarray:
-    """int64 [4096]: the output offset in fine levels of each table index t = -2048..2047."""
+    """int64 [4096]: for each table index t = -2048..2047 the output in fine levels, sixteenths of a
+    level, relative to the zero point."""
     t = np.arange(-HIDDEN_HALF, HIDDEN_HALF, dtype=np.int64)
     u = (t * requant.multiplier + (1 << MULTIPLIER_SHIFT - 1)) >> MULTIPLIER_SHIFT
     table = gelu_table()

@@ -193,7 +193,7 @@ class _Layer:
     def __call__(
         self, levels: torch.Tensor, fine: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Levels [B, I, h, w] -> [B, O, h * shuffle, w * shuffle], channels last; beside them the
+        """Levels [B, I, h, w] -> [B, O, h * shuffle, w * shuffle], channels last, and the
         fine levels [B, h, w, channels] int16 within a stage."""
         accumulators = self._convolve(levels).permute(0, 2, 3, 1).contiguous()
         index = accumulators.mul_(self._scale).floor_().clamp_(-self._half, self._half - 1)
