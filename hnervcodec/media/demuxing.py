@@ -64,10 +64,9 @@ def codec_name(container: InputContainer, stream: Any) -> str:
     if stream.codec_context:
         return str(stream.codec_context.codec.canonical_name)
     line = stream_line(container, stream.index)
-    found = re.search(r"Video: (\w+)(?: \(([^/)]+) /)?", line)
-    if not found:
-        return "its codec"
-    return found[2] or found[1] if found[1] in ("none", "unknown") else found[1]
+    found = re.search(r"Video: (\w+)", line), re.search(r"\((\S+) / 0x", line)
+    names = [match[1] for match in found if match]
+    return next((name for name in names if name not in ("none", "unknown")), "its codec")
 
 
 def _describe(stream: Any) -> str:
@@ -101,11 +100,13 @@ def choose_video(container: InputContainer, name: str, wanted: int | None) -> tu
         raise SourceError(f"{name} holds no video but a cover picture (stream {number})")
     if not videos:
         raise SourceError(f"{name} holds no video stream")
-    tiles = [s for s in videos if s.disposition & Disposition.dependent]
-    if tiles and len(tiles) == len(videos):
+    parts = [s for s in videos if s.disposition & Disposition.dependent]
+    videos = [s for s in videos if s not in parts]
+    if parts and not any(s.disposition & Disposition.default for s in videos):
+        # Others than the tiles are thumbnails. PyAV does not tell where tiles lie, and how turned.
         raise SourceError(
-            f"{name} is a picture in {len(tiles)} tiles, which are not put together here: "
-            "convert it with ffmpeg to a PNG"
+            f"{name} is a picture in {len(parts)} tiles, which are not put together here: convert "
+            "it with ffmpeg to a PNG first"
         )
 
     def rank(stream: Any) -> tuple[int, bool, int, int]:
@@ -154,6 +155,8 @@ class Demuxer:
         return Demuxer(self._container, self._streams)
 
     def __iter__(self) -> Iterator[Packet[Any]]:
+        if not self._streams:  # PyAV would take them all
+            return
         try:
             for packet in self._container.demux(tuple(self._streams)):
                 if not packet.size:  # AVI's empty frames, and PyAV's mark of the end

@@ -61,15 +61,20 @@ def read_streams(
                 except REFUSALS as error:
                     notes.append(_loss(stream, error))
             packets = []
+            latest: dict[int, int] = {}  # pts by stream
             # Times jump for all streams together: all have to be read as `VideoSource` reads them.
             timed = [*pictures, *container.streams.audio, *chosen]
-            for packet in Demuxer(container, timed) if chosen else ():
+            demuxer = Demuxer(container, timed if chosen else [])
+            for packet in demuxer:
                 if packet.stream not in chosen:
                     continue
                 pts = packet.pts if packet.pts is not None else packet.dts
-                if not packet.size or pts is None:
+                if pts is None:
                     continue
                 number, data = chosen.index(packet.stream), bytes(packet)
+                if demuxer.jumps:  # sound may have gone on for longer than the picture before
+                    pts = max(pts, latest.get(number, pts - 1) + 1)
+                latest[number] = pts
                 if infos[number].codec == "A_AAC" and _is_adts(data):
                     infos[number] = replace(infos[number], codec_private=_aac_config(data))
                     data = data[7 if data[1] & 1 else 9 :]

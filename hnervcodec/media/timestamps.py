@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from fractions import Fraction
+from itertools import pairwise
 from statistics import median_low
 
 Stamp = tuple[int | None, int]  # a frame's pts, None if it is unknown, and its duration, or 0
@@ -52,8 +53,11 @@ def straighten(
         elif at is not None:
             before = at if before is None else max(at, before)
     known = [n for n, at in enumerate(points) if at is not None]
-    gaps = [b - a for a, b in zip(_known(points), _known(points)[1:], strict=False) if b > a]
-    step = Fraction(median_low(gaps)) if gaps else max(ticks_per_frame, Fraction(1))
+    neighbours = ((points[m], points[n], n - m) for m, n in pairwise(known))
+    gaps = [
+        Fraction(b - a, n) for a, b, n in neighbours if a is not None and b is not None and b > a
+    ]
+    step = median_low(gaps) if gaps else max(ticks_per_frame, Fraction(1))
     made: list[tuple[int, int]] = []
     missing = moved = 0
     following_known = iter([*known, None])
@@ -74,10 +78,6 @@ def straighten(
             at = made[-1][0] + 1
         made.append((at, duration))
     return made, missing, moved
-
-
-def _known(points: Sequence[int | None]) -> list[int]:
-    return [at for at in points if at is not None]
 
 
 def _lies_between(low: int | None, at: int, high: int | None) -> bool:
