@@ -59,7 +59,7 @@ class MuxerSink(Sink):
         self._open(encoding)
         self.notes += self._losses(encoding)
         streams = [] if encoding.muxer == "gif" else shown.streams
-        self._copier = StreamCopier(self._container, streams, shown.packets)
+        self._copier = StreamCopier(self._container, streams, self._shown.packets)
         self.notes += self._copier.notes
         self._amendments = dict(self._copier.amendments)
         light = shown.display.mastering, shown.display.content_light

@@ -12,7 +12,13 @@ import numpy as np
 import pytest
 from running import Args, hnv
 
-from hnervcodec.bitstream.ancillary import SUBTITLES, Display, StreamInfo, StreamPacket
+from hnervcodec.bitstream.ancillary import (
+    SUBTITLES,
+    Display,
+    SegmentTimes,
+    StreamInfo,
+    StreamPacket,
+)
 from hnervcodec.bitstream.headers import VideoHeader
 from hnervcodec.bitstream.side_data import SideData
 from hnervcodec.media import presentation
@@ -23,6 +29,7 @@ from hnervcodec.media.streams import read_streams
 CARRIERS = ("mkv", "mp4", "mov")
 VIDEO = VideoHeader(16, 16, 1, Fraction(25), frame_count=3)
 PLANES = tuple(np.full((side, side), 128, np.uint8) for side in (16, 8, 8))
+SOUND = StreamInfo(1, "A_AAC", Fraction(1, 48000), "und", 48000, 2, 0, 0, 0, b"\x11\x90")
 # codec, source's container, ffmpeg's options for it, which of CARRIERS hold it
 TABLE = (
     ("pcm_mulaw", "mkv", "", "mkv mov"),
@@ -194,21 +201,36 @@ def test_what_nothing_holds_is_told(ffmpeg: str, tmp_path: Path) -> None:
 
 def test_times_that_do_not_increase(tmp_path: Path) -> None:
     """MP4 wants each packet after the one before."""
-    sound = read_sound(tmp_path)
     times = [0, 1024, 1024, 1000, 4096]
     packets = [StreamPacket(0, at, 0, bytes([n] * 9)) for n, at in enumerate(times)]
-    assert write(tmp_path / "x.mp4", [sound], packets) == []
+    assert write(tmp_path / "x.mp4", [SOUND], packets) == []
     _, found = packets_of(tmp_path / "x.mp4", "audio")
     assert [data[0] for data, _ in found] == [0, 3, 1, 2, 4]  # by their times
     assert [at * 48000 for _, at in found] == [0, 1000, 1024, 1025, 4096]
 
 
-def read_sound(folder: Path) -> StreamInfo:
-    return StreamInfo(1, "A_AAC", Fraction(1, 48000), "und", 48000, 2, 0, 0, 0, b"\x11\x90")
+@pytest.mark.parametrize("carrier", ["mkv", "mp4"])
+def test_a_first_frame_before_0(carrier: str, tmp_path: Path) -> None:
+    """All comes later by as much, sound too; MP4 would not show that frame."""
+    times = SegmentTimes(Fraction(1, 1000), -500, (40, 40, 40))
+    packets = [StreamPacket(0, at, 1024, bytes([9] * 9)) for at in (-24000, -22976)]
+    side_data = SideData(3, Fraction(25), times=times, streams=[SOUND], packets=packets)
+    path = tmp_path / f"x.{carrier}"
+    sink = MuxerSink(
+        path, VIDEO, choose(carrier, VIDEO, ["-c:v", "mpeg4"]), presentation.whole(side_data)
+    )
+    for index in range(3):
+        sink.write(index, PLANES)
+    sink.close()
+    assert sink.notes == [f".{carrier} begins with its first frame: all comes 0.5 s later"]
+    _, found = packets_of(path, "video")
+    assert [at for _, at in found] == [0, Fraction(1, 25), Fraction(2, 25)]
+    _, found = packets_of(path, "audio")
+    assert found[0][1] == 0 and abs(found[1][1] - Fraction(1024, 48000)) < Fraction(1, 1000)
 
 
 def test_extreme_streams_are_left_out_or_told(tmp_path: Path) -> None:
-    sound, packet = read_sound(tmp_path), StreamPacket(0, 0, 1024, b"x" * 9)
+    packet = StreamPacket(0, 0, 1024, b"x" * 9)
     last = (1 << 32) - 1
     for fields in (
         {"time_base": Fraction(1, last)},
@@ -224,7 +246,7 @@ def test_extreme_streams_are_left_out_or_told(tmp_path: Path) -> None:
         {"codec_delay": (1 << 63) - 1},
         {"kind": SUBTITLES, "codec": "S_QUICKTIME", "codec_private": b"\0\0\0\x04text"},
     ):
-        info = replace(sound, **fields)
+        info = replace(SOUND, **fields)
         for carrier in CARRIERS:
             notes = write(tmp_path / f"x.{carrier}", [info], [packet])
             _, found = packets_of(tmp_path / f"x.{carrier}", "audio")
