@@ -15,6 +15,7 @@ from av.video.frame import VideoFrame
 
 from hnervcodec.bitstream.headers import VideoHeader
 from hnervcodec.errors import UsageError
+from hnervcodec.media.carrier_times import within_int32
 from hnervcodec.media.frames import frame_format, from_frame, reason, to_frame
 from hnervcodec.planes import Planes
 from hnervcodec.system.isolated import run_isolated
@@ -65,7 +66,9 @@ def write_libav(
     the encoder's own."""
     name = target if isinstance(target, io.BytesIO) else str(target)
     with av.open(name, "w", format=muxer) as container:
-        stream: Any = container.add_stream(library, rate=header.frame_rate, options=options)
+        stream: Any = container.add_stream(
+            library, rate=within_int32(header.frame_rate), options=options
+        )
         stream.width, stream.height = header.width, header.height
         stream.pix_fmt = frame_format(header)
         # As ffmpeg does: slices, which PyAV would ask for, cost x264 bytes
@@ -73,7 +76,7 @@ def write_libav(
         stream.codec_context.thread_type = "FRAME"
         for n, planes in enumerate(frames):
             frame = to_frame(header, planes)
-            frame.pts, frame.time_base = n, 1 / header.frame_rate
+            frame.pts, frame.time_base = n, 1 / within_int32(header.frame_rate)
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
 

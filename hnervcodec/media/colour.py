@@ -47,12 +47,14 @@ def _scale_graph(
 
 
 def reformatted(frame: VideoFrame, pixel_format: str) -> VideoFrame:
-    """The frame in another of libav's pixel formats, but neither to RGB nor from it, with the same
-    colour codes. swscale does not get to see them, as it refuses those that it does not know."""
+    """The frame in another of libav's pixel formats, with the same colour codes, that are not used
+    for it: swscale refuses those that it does not know. So no samples of Y'CbCr become RGB here, or
+    the other way round, as they should."""
     codes = frame.colorspace, frame.color_primaries, frame.color_trc
     frame.colorspace = frame.color_primaries = frame.color_trc = UNSPECIFIED
     other = frame.reformat(format=pixel_format)
-    other.colorspace, other.color_primaries, other.color_trc = codes
+    for each in (frame, other):
+        each.colorspace, each.color_primaries, each.color_trc = codes
     return other
 
 

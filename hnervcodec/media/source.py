@@ -24,6 +24,7 @@ from hnervcodec.bitstream.headers import IDENTITY, UNSPECIFIED, VideoHeader
 from hnervcodec.bitstream.timing import times_of
 from hnervcodec.errors import SourceError
 from hnervcodec.media import demuxing
+from hnervcodec.media.colour import reformatted
 from hnervcodec.media.frames import chroma_siting, display_of, frame_format, from_frame, reason
 from hnervcodec.media.timestamps import PtsGuess, Stamp, straighten
 from hnervcodec.planes import Planes, plane_bytes
@@ -453,7 +454,7 @@ class VideoSource:
             return frame
         if name.startswith("yuvj"):  # else swscale takes the result's range for another
             frame.color_range = _JPEG_RANGE
-        return frame.reformat(format=self._format)
+        return reformatted(frame, self._format)
 
 
 def count_until(source: str | Path, seconds: Fraction, stream: int | None = None) -> int:
@@ -481,7 +482,7 @@ def _is_seen_through(frame: VideoFrame) -> bool:
     pixels = frame.format
     if not pixels.has_palette and not any(component.is_alpha for component in pixels.components):
         return False
-    plane = frame.reformat(format="rgba").planes[0]
+    plane = reformatted(frame, "rgba").planes[0]
     rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
     return bool((rows[: frame.height, 3 : 4 * frame.width : 4] < 255).any())
 

@@ -20,6 +20,8 @@ from vectors import make_file, random_segment
 from hnervcodec import Decoder
 from hnervcodec.media.carrier_times import rescaled, within_int32
 from hnervcodec.media.output_formats import CONTAINERS, FORMATS
+from hnervcodec.media.source import VideoSource
+from hnervcodec.planes import plane_bytes
 
 # What libav and Python say where nobody has said it before them
 FOREIGN = re.compile(r"Invalid|too large|int\b|not supported|patches|Error|Errno|overflow|Nothing")
@@ -88,6 +90,21 @@ def test_rgb_of_any_colour_code(code: int) -> None:
     known = 9 if code == 10 else 2  # the linear part of BT.2020 with constant luminance
     found = first_frame(matrix_coefficients=code)
     assert np.array_equal(found, first_frame(matrix_coefficients=known))
+
+
+@pytest.mark.parametrize("form", ["yuv440p", "yuva420p", "yuv420p16le"])
+def test_sources_of_any_matrix_are_converted(form: str, ffmpeg: str, tmp_path: Path) -> None:
+    """To a pixel format that a file has a code for, without a look at the matrix."""
+    frames = []
+    for matrix in ("unknown", "ictcp"):
+        path = tmp_path / f"{matrix}.mkv"
+        command: Args = [ffmpeg, "-v", "error", "-f", "lavfi", "-i", "testsrc=s=32x16:d=0.08"]
+        command += ["-vf", f"format={form},setparams=colorspace={matrix}", "-c:v", "ffv1", path]
+        subprocess.run(command, check=True)
+        with VideoSource(path) as source:
+            assert source.header.matrix_coefficients == (14 if matrix == "ictcp" else 2)
+            frames.append([plane_bytes(planes) for planes in source.frames()])
+    assert frames[0] == frames[1] != []
 
 
 def test_formats_are_listed_once() -> None:
