@@ -27,6 +27,8 @@ NEED_TORCH = {
     "encoding.dispatch",
     "encoding.encoder",
     "encoding.inpainting",
+    "encoding.local_workers",
+    "encoding.remote",
     "encoding.segment_encoder",
     "encoding.session",
 }

@@ -182,9 +182,9 @@ fit one segment at a time (a GPU: --resources GPU=1, and hnv's --device cuda):
   dask worker tcp://host:8786 --nthreads 1          on each machine
   hnv encode in.mp4 -o x.hnv --bpp 0.05 --cluster tcp://host:8786
 
-What a worker that dies was at goes to another one: from its last checkpoint,
-if both see the folder of OUT, else from its beginning. Both need Dask:
-pip install hnervcodec[cluster].
+What a worker or a process that dies was at goes to another one: from its last
+checkpoint, if both see the folder of OUT, else from its beginning. A cluster
+needs Dask: pip install hnervcodec[cluster].
 
 Dask trusts whoever reaches its ports: what it sends are Python's pickles, and
 so anybody who can connect to a scheduler or a worker can run programs as its

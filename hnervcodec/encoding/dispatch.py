@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hnervcodec.encoding import remote
 from hnervcodec.encoding.encoder import Report, segment_requests, with_masks
 from hnervcodec.encoding.file_input import FileInput
+from hnervcodec.encoding.local_workers import LocalWorkers
 from hnervcodec.encoding.segment_encoder import encode_segment
 from hnervcodec.errors import UsageError
 from hnervcodec.system import numbers
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
     from hnervcodec.encoding.memory_input import MemoryInput
     from hnervcodec.encoding.plan import Part, Plan
+    from hnervcodec.encoding.remote import RemoteRequest
     from hnervcodec.encoding.segment_encoder import EncodedSegment
     from hnervcodec.media.source import Entry
     from hnervcodec.planes import Planes
@@ -82,6 +85,28 @@ class Dispatch:
         return self.parts(plan)[0].first_frame if self.share else 0
 
 
+@contextmanager
+def _completed(
+    requests: Sequence[RemoteRequest],
+    dispatch: Dispatch,
+    device: str,
+    folder: Path | None,
+    report: Report,
+) -> Iterator[Iterator[tuple[Part, EncodedSegment]]]:
+    """The segments that other processes fit, each when it is completed."""
+    if dispatch.workers:
+        with LocalWorkers(min(dispatch.workers, max(len(requests), 1))) as workers:
+            yield workers.encode(requests, report)
+        return
+    try:
+        from hnervcodec.encoding import cluster
+    except ImportError as error:
+        raise UsageError("`cluster` needs Dask: pip install hnervcodec[cluster]") from error
+    assert dispatch.cluster is not None
+    with cluster.connected(dispatch.cluster) as client:
+        yield cluster.encode(client, requests, device, folder, report)
+
+
 def _share(share: Any) -> tuple[int, int]:
     try:
         number, count = (numbers.whole("share", n) for n in share)
@@ -111,16 +136,13 @@ def encoded_segments(
     parts = dispatch.parts(plan)
     if dispatch.is_elsewhere:
         assert isinstance(source, FileInput)  # as `prepared` has checked
-        try:
-            from hnervcodec.encoding import cluster
-        except ImportError as error:
-            raise UsageError(
-                "`workers` and `cluster` need Dask: pip install hnervcodec[cluster]"
-            ) from error
-        with cluster.connected(dispatch.workers, dispatch.cluster) as client:
-            yield cluster.encode_parts(
-                client, plan, parts, source, entries, dispatch.fit_threads, folder, report
-            )
+        ready = remote.finished(parts, folder)
+        for part, encoded in ready.items():
+            report(part.number, encoded.progress)
+        missing = [part for part in parts if part not in ready]
+        requests = remote.requests(plan, missing, source, entries, dispatch.fit_threads, folder)
+        with _completed(requests, dispatch, plan.settings.device, folder, report) as completed:
+            yield remote.in_order(parts, ready, completed)
         return
     if dispatch.share is None:
         seen = with_masks(frames, source.masks(plan.video))

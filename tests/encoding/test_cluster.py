@@ -7,10 +7,15 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from unittest import mock
 
 import pytest
 from running import Args, error_of, hnv
+
+from hnervcodec.encoding.encoder import silent
+from hnervcodec.encoding.file_input import FileInput
+from hnervcodec.encoding.plan import Part, Settings
+from hnervcodec.encoding.remote import RemoteRequest
+from hnervcodec.errors import SourceError
 
 OPTIONS = ("--bpp", "1.2", "--preset", "ultrafast", "--segment", "4", "--scenecut", "0",
            "--threads", "1")  # fmt: skip
@@ -106,22 +111,13 @@ def test_another_mask_is_another_encode(real_source: Path, tmp_path: Path) -> No
 
 
 def test_another_copy_of_the_source(real_source: Path) -> None:
-    from hnervcodec.encoding.cluster import RemoteRequest
-    from hnervcodec.encoding.file_input import FileInput
-    from hnervcodec.encoding.plan import Part, Settings
-    from hnervcodec.errors import SourceError
-
     file_input = FileInput(str(real_source))
     with file_input.open() as source:
         video = source.header
     settings = Settings(bytes_per_frame=500, lengths=(8, 30))
-    request = RemoteRequest(video, settings, Part(1, 8, 30), file_input, None, b"", 1, "topic")
-    with (
-        mock.patch("hnervcodec.encoding.cluster.get_worker"),
-        mock.patch("hnervcodec.encoding.cluster.use_threads"),
-        pytest.raises(SourceError, match="another video"),
-    ):
-        request()
+    request = RemoteRequest(video, settings, Part(1, 8, 30), file_input, None, b"", 1)
+    with pytest.raises(SourceError, match="another video"):
+        request.fit(silent)
 
 
 @pytest.mark.slow

@@ -1,0 +1,88 @@
+"""Segments fitted by several processes on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from functools import partial
+from queue import SimpleQueue
+from threading import Lock
+
+from hnervcodec.encoding.encoder import Report
+from hnervcodec.encoding.plan import Part
+from hnervcodec.encoding.remote import RemoteRequest, seldom
+from hnervcodec.encoding.segment_encoder import EncodedSegment
+from hnervcodec.errors import HnervError
+from hnervcodec.system.isolated import Crashed, Worker, tell
+
+ATTEMPTS = 3  # processes that a segment may be given to
+
+
+class LocalWorkers:
+    """So many processes, which end with the `with` block. Nobody else can reach them.
+
+    What one that dies was at goes to another one, which goes on from the last checkpoint.
+    """
+
+    def __init__(self, count: int):
+        self._lock, self._is_closed = Lock(), False
+        self._workers: list[Worker] = []
+        self._idle: SimpleQueue[Worker] = SimpleQueue()
+        self._threads = ThreadPoolExecutor(count)  # one that waits for each of them
+        for _ in range(count):
+            self._start()
+
+    def __enter__(self) -> LocalWorkers:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        with self._lock:
+            self._is_closed = True
+        for worker in self._workers:
+            worker.kill()
+        self._threads.shutdown(cancel_futures=True)
+        for worker in self._workers:
+            worker.close()
+
+    def encode(
+        self, requests: Sequence[RemoteRequest], report: Report
+    ) -> Iterator[tuple[Part, EncodedSegment]]:
+        """Each segment when it is completed. report: hears of all fits, of one at a time."""
+        futures = {self._threads.submit(self._fit, one, report): one for one in requests}
+        for future in as_completed(futures):
+            request = futures[future]
+            yield request.part, request.parse(future.result())
+
+    def _start(self) -> None:
+        with self._lock:
+            if not self._is_closed:
+                worker = Worker()
+                self._workers.append(worker)
+                self._idle.put(worker)
+
+    def _fit(self, request: RemoteRequest, report: Report) -> bytes:
+        def hear(message: tuple[int, object]) -> None:
+            with self._lock:
+                report(*message)  # type: ignore[arg-type]
+
+        reason: Crashed | None = None
+        for _ in range(ATTEMPTS):
+            worker = self._idle.get()
+            try:
+                return worker.call(partial(_fit_here, request), hear)
+            except Crashed as error:
+                if self._is_closed:
+                    raise
+                reason = error
+            finally:
+                if worker.is_closed:
+                    self._start()
+                else:
+                    self._idle.put(worker)
+        number = request.part.number + 1
+        raise HnervError(f"segment {number} ended {ATTEMPTS} processes ({reason})") from reason
+
+
+def _fit_here(request: RemoteRequest) -> bytes:
+    """In a worker."""
+    return request.fit(seldom(lambda number, progress: tell((number, progress))))
