@@ -151,8 +151,10 @@ class JobFolder:
 
     @property
     def is_begun(self) -> bool:
-        """Whether there is anything that would be lost."""
-        return any(path.suffix in _WORK for path in self.folder.iterdir())
+        """Whether there is anything that would be lost; not if somebody has removed the folder."""
+        with suppress(FileNotFoundError):
+            return any(path.suffix in _WORK for path in self.folder.iterdir())
+        return False
 
     def close(self, is_finished: bool) -> None:
         """Leaves what is unfinished, if there is any."""

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -133,6 +134,13 @@ def test_a_full_disk_leaves_no_folder(tmp_path: Path) -> None:
     with mock.patch("os.fsync", side_effect=full), pytest.raises(OutputError, match="No space"):
         JobFolder.open(tmp_path / "x.hnv", {}, False, False)
     assert not os.listdir(tmp_path)
+
+
+def test_a_folder_that_somebody_removes(tmp_path: Path) -> None:
+    job = JobFolder.open(tmp_path / "x.hnv", {}, False, False)
+    shutil.rmtree(job.folder)
+    assert not job.is_begun
+    job.close(is_finished=False)
 
 
 def test_its_name(tmp_path: Path) -> None:
