@@ -29,6 +29,7 @@ from hnervcodec.errors import FileError, UsageError
 from hnervcodec.media.colour import RgbConverter
 from hnervcodec.planes import Planes, plane_bytes, unpack
 from hnervcodec.synthesis.network import Synthesis
+from hnervcodec.system import numbers
 
 if TYPE_CHECKING:
     import torch
@@ -260,7 +261,7 @@ class Decoder:
         begin, end = float(self.times.begin), float(self.times.end)
         if not begin <= seconds < end:
             raise IndexError(f"{seconds} s is not within {begin}..{end} s")
-        position = self.times.position(Fraction(seconds))
+        position = self.times.position(numbers.exact("seconds", seconds))
         near = min(round(position), self.times.frame_count - 1)
         return Fraction(near) if self._pts(near) == seconds else position
 
