@@ -36,7 +36,7 @@ from hnervcodec.system import standard_streams
 
 def main() -> NoReturn:
     """Entry point of `hnv`: runs a command and maps every failure to an exit code."""
-    standard_streams.replace_closed()
+    standard_streams.prepare()
     signal.signal(signal.SIGTERM, _heed)
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, _heed)

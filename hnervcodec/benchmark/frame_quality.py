@@ -91,9 +91,9 @@ def plot(path: str, frames: list[Quality], video: VideoHeader, title: str) -> No
     """PSNRs over the frames, as a PNG. Needs matplotlib."""
     labels = ("all samples", *video.plane_names)
     colours = ("tab:gray", "green" if video.is_rgb else "black", "tab:blue", "tab:red")
-    with picture(path, (9, 4.5)) as axes:
+    with picture(path, (9, 4.5), title) as axes:
         names = ("psnr_average", "psnr_y", "psnr_cb", "psnr_cr")
         for name, label, colour in zip(names, labels, colours, strict=False):
             values = [getattr(frame, name) for frame in frames]
             axes.plot(range(len(frames)), values, color=colour, label=label)
-        axes.set(xlabel="frame", ylabel="PSNR, dB", title=title)
+        axes.set(xlabel="frame", ylabel="PSNR, dB")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,9 +13,11 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def picture(path: str | Path, size: tuple[float, float] = (8, 5.5)) -> Iterator[Axes]:
-    """Axes to draw labelled lines on, which become a PNG at the end of the block. size: in units of
-    110 pixels.
+def picture(
+    path: str | Path, size: tuple[float, float] = (8, 5.5), title: str = ""
+) -> Iterator[Axes]:
+    """Axes to draw labelled lines on, which become a PNG at the end of the block.
+    size: in units of 110 pixels. title: any words, such as a file's name.
     ImportError without matplotlib."""
     from matplotlib.figure import Figure
 
@@ -23,7 +26,12 @@ def picture(path: str | Path, size: tuple[float, float] = (8, 5.5)) -> Iterator[
     yield axes
     axes.grid(alpha=0.3, which="both")
     axes.legend(fontsize=8)
-    figure.savefig(path, format="png")
+    # A file's name may hold what no font has, and dollars that are no formula.
+    if title:
+        axes.set_title(title.encode(errors="replace").decode(), parse_math=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        figure.savefig(path, format="png")
 
 
 def rate_axis(axes: Axes, ticks: list[float]) -> None:

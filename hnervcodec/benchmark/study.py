@@ -166,9 +166,9 @@ def bd_rates(points: Iterable[Point]) -> dict[str, dict[str, float]]:
 
 def plot(path: str, points: list[Point], title: str) -> None:
     """6:1:1 PSNR over bits per pixel, as a PNG. ImportError without matplotlib."""
-    with picture(path) as axes:
+    with picture(path, title=title) as axes:
         for codec, line in curves(points).items():
             label = f"{codec} {line[0].preset}"
             axes.plot([p.bpp for p in line], [p.psnr_611 for p in line], "o-", label=label)
-        axes.set(xlabel="bits per pixel", ylabel="PSNR 6:1:1, dB", title=title)
+        axes.set(xlabel="bits per pixel", ylabel="PSNR 6:1:1, dB")
         rate_axis(axes, sorted({p.rate for p in points}))

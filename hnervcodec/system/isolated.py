@@ -13,6 +13,7 @@ from functools import cache, partial
 from typing import Any, BinaryIO, ParamSpec, TypeVar, cast
 
 from hnervcodec.errors import HnervError
+from hnervcodec.system import standard_streams
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -125,6 +126,7 @@ def tell(message: object) -> None:
 
 def _serve() -> None:
     """What a worker does: calls functions until the parent is gone."""
+    standard_streams.prepare()
     _results()
     os.dup2(2, 1)  # nothing that a library prints may come among the results
     with suppress(EOFError, BrokenPipeError):

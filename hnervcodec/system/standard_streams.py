@@ -1,4 +1,4 @@
-"""Standard input, output and errors of a command that was started without one of them."""
+"""Standard input, output and errors, also of a command that was started without one of them."""
 
 from __future__ import annotations
 
@@ -10,12 +10,19 @@ from typing import Any
 from hnervcodec.errors import OutputError, SourceError
 
 
-def replace_closed() -> None:
+def prepare() -> None:
+    """What every command needs of its standard streams, before it opens any file."""
+    _replace_closed()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")  # names are printed as they are
+
+
+def _replace_closed() -> None:
     """Puts something in the place of each standard stream that is closed, as by `>&-` in a shell.
 
     Reading from such an input is a SourceError and writing to such an output an OutputError; what
-    is written to such errors is lost. To be called before anything is opened, as the next file
-    would take the closed one's descriptor, and with it what others print.
+    is written to such errors is lost. If nothing took its place, the next file to be opened would
+    get its descriptor, and with it what libraries print.
     """
     for number in range(3):
         try:

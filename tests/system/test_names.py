@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 from running import EXCERPT, Args, hnv
 
 from hnervcodec import Decoder, encode, inpaint
+from hnervcodec.benchmark.plots import picture
 from hnervcodec.media import presentation
 from hnervcodec.media.output_formats import format_of
 from hnervcodec.media.outputs import open_file_sink
@@ -56,6 +58,29 @@ def test_long_names(folder: Path) -> None:
     encode(source, coded, **FAST)
     hnv("decode", coded, "-o", decoded, "-q", cwd=folder)
     assert set(os.listdir()) == {source, coded, decoded, "mask:1.png"}
+
+
+ODD = [
+    b"\xff.hnv",
+    b"new\nline.hnv",
+    "\u65e5\u672c.hnv".encode(),
+    b"a$x_{$.hnv",
+    b"-.hnv",
+    b"a%d.hnv",
+]
+
+
+@pytest.mark.parametrize("name", ODD, ids=repr)
+def test_other_odd_names(name: bytes, small_file: Path) -> None:
+    folder = small_file.parent
+    os.rename(small_file, os.fsencode(folder) + b"/" + name)
+    command: list[str | bytes] = [sys.executable, "-m", "hnervcodec", "info", b"./" + name]
+    strict = {**os.environ, "PYTHONIOENCODING": "utf-8:strict"}
+    run = subprocess.run(command, cwd=folder, env=strict, capture_output=True)
+    assert run.returncode == 0 and run.stdout.startswith(b"./" + name + b": 22x14")
+    with picture(folder / "x.png", title=os.fsdecode(name)) as axes:
+        axes.plot([1, 2], [3, 4], label="line")
+    assert (folder / "x.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_decoded_files_keep_links_and_modes(small_file: Path) -> None:
