@@ -1,1 +1,1 @@
-"""Files, processes and devices of the machine."""
+"""Files, streams, processes and devices of the machine, and numbers as callers bring them."""

@@ -2,10 +2,13 @@
 that one process makes."""
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -130,8 +133,14 @@ def test_workers(real_source: Path, alone: bytes, tmp_path: Path) -> None:
 @pytest.fixture
 def scheduler(tmp_path: Path) -> Iterator[Path]:
     """The file that says where a scheduler is."""
-    file = tmp_path / "scheduler.json"
-    command = ["dask_scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard"]
+    with running_scheduler(tmp_path, "127.0.0.1") as file:
+        yield file
+
+
+@contextmanager
+def running_scheduler(folder: Path, host: str) -> Iterator[Path]:
+    file = folder / "scheduler.json"
+    command = ["dask_scheduler", "--host", host, "--port", "0", "--no-dashboard"]
     run = dask(*command, "--scheduler-file", file)
     try:
         wait(file.exists, run)
@@ -203,6 +212,44 @@ def is_at_work(address: str, name: str) -> bool:
         workers = client.scheduler_info(n_workers=-1)["workers"]
         (worker,) = (at for at, facts in workers.items() if facts["name"] == name)
         return len(client.processing()[worker]) > 0
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl")
+def test_tls_as_help_tells_it(
+    real_source: Path, alone: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = hnv("help", "machines").stdout.decode()
+    lines = told[told.index("  openssl") : told.index("  dask scheduler --host tls://")]
+    settings = subprocess.run(
+        ["bash", "-ec", f"{lines}\nenv"], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    for name, _, value in (line.partition("=") for line in settings.stdout.splitlines()):
+        if name.startswith("DASK_"):
+            is_file = value.endswith(".pem")
+            monkeypatch.setenv(name, str(tmp_path / value) if is_file else value)
+    output = tmp_path / "x.hnv"
+    command = ("encode", real_source, "-o", output, *OPTIONS, "-q", "--cluster")
+    with running_scheduler(tmp_path, "tls://127.0.0.1") as file:
+        address = json.loads(file.read_text())["address"]
+        assert address.startswith("tls://")
+        worker = dask(
+            "dask_worker", "--scheduler-file", file, "--no-nanny", "--nthreads", "1",
+            "--no-dashboard",
+        )  # fmt: skip
+        try:
+            wait(lambda: count_workers(address) == 1, worker)
+            hnv(*command, address)
+            assert output.read_bytes() == alone
+            in_the_clear = hnv(*command, address.replace("tls", "tcp"), "-y", check=False)
+            assert "encryption required" in error_of(in_the_clear, 2)
+            for name in [name for name in os.environ if name.startswith("DASK_")]:
+                monkeypatch.delenv(name)
+            stranger = hnv(*command, address, "-y", check=False)
+            assert "check your TLS configuration" in error_of(stranger, 2)
+        finally:
+            worker.kill()
+            worker.wait()
 
 
 @pytest.mark.slow
