@@ -25,11 +25,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from hnervcodec._version import __version__
 from hnervcodec.bitstream.fields import crc32
+from hnervcodec.encoding import finished_encodes
 from hnervcodec.errors import HnervError, OutputError, UsageError
 from hnervcodec.system.atomic_files import open_complete_or_absent
-from hnervcodec.system.cache import cache_folder
 
 DESCRIPTION = "job.json"
 _WORK = (".fit", ".segm", ".done")  # endings of what would be lost
@@ -92,10 +91,12 @@ class JobFolder:
 
     def _open(self) -> None:
         """Makes the folder, if there is none, and locks it; OSError if that fails."""
-        is_new = not os.path.lexists(self.folder)
-        if is_new:
+        try:
             self.folder.mkdir()
-        elif self.folder.is_symlink() or not self.folder.is_dir():
+            is_new = True
+        except FileExistsError:
+            is_new = False
+        if self.folder.is_symlink() or not self.folder.is_dir():
             raise UsageError(f"{self.folder} is not a folder of ours: move it away")
         self._held = os.open(self.folder, os.O_RDONLY | os.O_NOFOLLOW)
         try:
@@ -224,7 +225,9 @@ def opened(
             raise UsageError("`resume=True` works from a file to a file, not with pipes")
         yield None
         return
-    job = JobFolder.open(output, _with_versions(facts), resume, discard and not resume)
+    job = JobFolder.open(
+        output, finished_encodes.with_versions(facts), resume, discard and not resume
+    )
     is_finished = False
     try:
         yield job.folder
@@ -236,54 +239,4 @@ def opened(
     finally:
         job.close(is_finished)
     with suppress(OSError, OutputError):
-        remember_finished(output, facts)
-
-
-def is_finished(output: str, facts: dict[str, Any]) -> bool:
-    """Whether `output` is what an encode with these facts made here, and unchanged."""
-    with suppress(OSError, ValueError):
-        known: object = json.loads((cache_folder() / _record_name(output)).read_text())
-        sources = facts["source"], *(facts.get("mask") or ())
-        return None not in sources and known == _record(output, facts)
-    return False
-
-
-def remember_finished(output: str, facts: dict[str, Any]) -> None:
-    """Keeps for `is_finished` what made `output`, and forgets that of outputs that have changed or
-    are gone. OSError or OutputError if nothing can be kept."""
-    folder = cache_folder()
-    for path in folder.glob(f"*{_RECORD}"):
-        if not _is_up_to_date(path):
-            path.unlink(missing_ok=True)
-    with open_complete_or_absent(folder / _record_name(output)) as file:
-        file.write(json.dumps(_record(output, facts)).encode())
-
-
-def _is_up_to_date(path: Path) -> bool:
-    from hnervcodec.encoding.file_input import identity
-
-    try:
-        record = json.loads(path.read_text())
-        return bool(record["output"] == identity(record["path"]))
-    except (OSError, *_WRONG_CONTENTS):
-        return False
-
-
-_RECORD = ".finished"  # ending of a record's name
-
-
-def _record_name(output: str) -> str:
-    return hashlib.sha256(os.fsencode(os.path.abspath(output))).hexdigest()[:32] + _RECORD
-
-
-def _record(output: str, facts: dict[str, Any]) -> dict[str, Any]:
-    from hnervcodec.encoding.file_input import identity
-
-    record: dict[str, Any] = json.loads(json.dumps(_with_versions(facts)))
-    return record | {"path": os.path.abspath(output), "output": identity(output)}
-
-
-def _with_versions(facts: dict[str, Any]) -> dict[str, Any]:
-    from importlib.metadata import version
-
-    return {**facts, "hnv": __version__, "torch": version("torch")}
+        finished_encodes.remember(output, facts)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
 from hnervcodec.bitstream.side_data import SideData
-from hnervcodec.encoding import defaults, encoder, job_folder
+from hnervcodec.encoding import defaults, encoder, finished_encodes, job_folder
 from hnervcodec.encoding.dispatch import Dispatch, encoded_segments
 from hnervcodec.encoding.encoder import EncodeResult, Prediction
 from hnervcodec.encoding.file_input import FileInput, Scan
@@ -255,4 +255,4 @@ def open_job_folder(
 
 def is_finished(source: Source, output: str | Path, options: EncodeOptions) -> bool:
     """Whether `output` is what such an encode made here, and neither has changed since."""
-    return job_folder.is_finished(str(output), options.facts(source))
+    return finished_encodes.is_finished(str(output), options.facts(source))

@@ -12,7 +12,7 @@ import pytest
 
 from hnervcodec import encode
 from hnervcodec.bitstream.fields import crc32
-from hnervcodec.encoding import job_folder
+from hnervcodec.encoding.finished_encodes import is_finished, remember
 from hnervcodec.encoding.job_folder import JobFolder, folder_of
 from hnervcodec.errors import HnervError, OutputError, UsageError
 
@@ -172,19 +172,19 @@ def test_only_what_is_still_there_is_remembered(
     facts = {"source": [1, 2]}
     for output in outputs:
         output.write_bytes(b"made")
-        job_folder.remember_finished(str(output), facts)
+        remember(str(output), facts)
     assert len(list(cache.iterdir())) == 3
-    assert all(job_folder.is_finished(str(output), facts) for output in outputs)
+    assert all(is_finished(str(output), facts) for output in outputs)
     outputs[0].unlink()
     outputs[1].write_bytes(b"changed")
     (cache / "old.finished").write_text('{"output": [4, 5]}')
     (cache / "torn.finished").write_text("[")
     (cache / "other").touch()
-    job_folder.remember_finished(str(outputs[2]), facts)
+    remember(str(outputs[2]), facts)
     assert len(list(cache.glob("*.finished"))) == 1 and (cache / "other").exists()
-    assert [job_folder.is_finished(str(output), facts) for output in outputs] == [
+    assert [is_finished(str(output), facts) for output in outputs] == [
         False,
         False,
         True,
     ]
-    assert not job_folder.is_finished(str(outputs[2]), {"source": [1, 3]})
+    assert not is_finished(str(outputs[2]), {"source": [1, 3]})
