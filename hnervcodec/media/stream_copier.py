@@ -29,7 +29,8 @@ _LAYOUTS = {1: "mono", 2: "stereo", 4: "4.0", 5: "5.0", 6: "5.1", 7: "6.1", 8: "
 # libav passes on as it is, and the track is renamed in the finished file.
 _STAND_IN = "A_DTS"
 _LOOK_AHEAD = 256  # packets among which the first one of each stream is looked for
-_MAX_TICKS, _MAX_DURATION = 1 << 62, (1 << 31) - 1
+_MAX_TICKS = 1 << 62  # of a time: libav's have 64 bits, and it adds to them
+_MAX_DURATION = (1 << 31) - 1  # ticks that MP4 holds
 _MOST_SUBTITLE_TICKS = 90000  # per second
 
 
@@ -37,7 +38,7 @@ class _Track:
     """A stream of a container that is being written, and how far it is written."""
 
     def __init__(self, container: OutputContainer, info: StreamInfo):
-        """One of REFUSALS, or IndexError: the container holds no such stream."""
+        """Raises one of REFUSALS, or IndexError, if the container holds no such stream."""
         self._container, self._info = container, info
         self.is_renamed = info.codec == WAVE and container.format.name == "matroska"
         self._is_strict = container.format.name in ("mp4", "mov")  # times have to increase
@@ -58,8 +59,8 @@ class _Track:
         self._step = 0  # from one packet to the next
 
     def write(self, packet: StreamPacket) -> None:
-        """Appends a packet. A duration that is unknown is that of the packet before, as the last
-        one would not be heard otherwise."""
+        """Appends a packet; OutputError if libav refuses it. Where a duration is unknown, it is the
+        distance from the packet before, as the last one would not be heard otherwise."""
         ratio = self._info.time_base / self.stream.time_base
         pts, duration = rescaled(packet.pts, ratio), rescaled(packet.duration, ratio)
         if abs(pts) > _MAX_TICKS:
@@ -87,12 +88,13 @@ class _Track:
         name = name_of(self._container.format.name)
         seconds = float(packet.pts * self._info.time_base)
         what = f"the {_kind(self._info)} in {_codec(self._info)} at {seconds:.6g} s"
-        return OutputError(f".{name} does not hold {what}: {why}")
+        instead = "" if name == "mkv" else "; try .mkv"
+        return OutputError(f".{name} does not hold {what}: {why}{instead}")
 
 
 def _time_base(info: StreamInfo) -> Fraction:
-    """What to propose to the container. Subtitles pause for long, and MP4 counts 31 bits of ticks,
-    36 minutes in microseconds."""
+    """The time base to ask the container for. Pauses of subtitles are long, and MP4 counts 31 bits
+    of ticks, which are 36 minutes of microseconds."""
     base = within_int32(info.time_base)
     is_fine = info.kind == SUBTITLES and base.denominator > _MOST_SUBTITLE_TICKS
     return Fraction(1, _MOST_SUBTITLE_TICKS) if is_fine else base
