@@ -17,6 +17,7 @@ from hnervcodec.bitstream.headers import VideoHeader
 from hnervcodec.errors import UsageError
 from hnervcodec.media.carrier_times import within_int32
 from hnervcodec.media.frames import frame_format, from_frame, reason, to_frame
+from hnervcodec.media.output_codecs import check_size
 from hnervcodec.planes import Planes
 from hnervcodec.system.isolated import run_isolated
 
@@ -84,6 +85,7 @@ def write_libav(
 def code(library: str, header: VideoHeader, frames: list[Planes], options: dict[str, str]) -> Coded:
     """What one of libav's encoders makes of the frames; `options`: its own (crf, preset ...).
     UsageError if it cannot code such frames, HnervError if it crashed."""
+    check_size(library, header)
     return run_isolated(library, _code, _BY_LIBRARY[library], header, frames, options)
 
 

@@ -71,12 +71,23 @@ def choose(name: str, header: VideoHeader, words: Sequence[str] = ()) -> Encodin
     for word in _CODEC_OPTIONS & asked.keys():
         chosen = asked.pop(word)
         codec, options = chosen, options if chosen == codec else {}
+    check_size(codec, header)
     formats = _pixel_formats(codec)
     if wanted is None:
         wanted = _default_format(name, codec, formats, header)
     elif wanted not in formats:
         raise UsageError(f"{codec} does not encode {wanted!r}: choose from {', '.join(formats)}")
     return Encoding(muxer, codec, wanted, _quieted(codec, {**options, **asked}), bool(words))
+
+
+def check_size(codec: str, header: VideoHeader) -> None:
+    """UsageError for frames with which an encoder would never come to an end."""
+    sides = header.width, header.height
+    if codec == "libsvtav1" and min(sides) <= 24 and max(sides) > 64:
+        raise UsageError(
+            f"libsvtav1 does not end with frames of {header.width}x{header.height}: choose another "
+            "encoder, such as libvpx-vp9 or libx264"
+        )
 
 
 def _parse(words: Sequence[str]) -> dict[str, str]:

@@ -12,6 +12,7 @@ from running import error_of, hnv
 from vectors import make_file, make_video, random_segment
 
 from hnervcodec import Decoder
+from hnervcodec.benchmark.other_codecs import code
 from hnervcodec.bitstream.ancillary import Display
 from hnervcodec.bitstream.headers import VideoHeader
 from hnervcodec.errors import UsageError
@@ -147,6 +148,16 @@ def test_small_frames_are_lossless_in_matroska(size: tuple[int, int], tmp_path: 
     with VideoSource(tmp_path / "x.mkv") as source:
         found = list(source.frames())
     assert [plane_bytes(planes) for planes in found] == [plane_bytes(planes) for planes in expected]
+
+
+@pytest.mark.parametrize("size", [(65, 24), (16, 4096)])
+def test_frames_with_which_an_encoder_hangs(size: tuple[int, int]) -> None:
+    header = VideoHeader(*size, 1, Fraction(25))
+    with pytest.raises(UsageError, match="libsvtav1 does not end with frames of"):
+        choose("webm", header)
+    assert choose("webm", header, ["-c:v", "libvpx-vp9"]).codec == "libvpx-vp9"
+    with pytest.raises(UsageError, match="libsvtav1 does not end with frames of"):
+        code("libsvtav1", header, [], {})
 
 
 def test_a_code_that_an_encoder_lacks_is_left_out(tmp_path: Path) -> None:
