@@ -7,6 +7,7 @@ from fractions import Fraction
 from hnervcodec.bitstream.ancillary import Display
 from hnervcodec.bitstream.headers import UNSPECIFIED, VideoHeader
 from hnervcodec.media.carrier_times import within_int32
+from hnervcodec.media.frames import libav_depth
 from hnervcodec.media.muxer_sink import light_parameters
 from hnervcodec.media.presentation import Presentation
 
@@ -20,6 +21,9 @@ def loss_notes(name: str, header: VideoHeader, shown: Presentation) -> list[str]
     num, den = header.sample_aspect
     if name in ("png", "npy", "raw") and num != den:
         notes.append(f".{name} does not hold that samples are {num}:{den} in shape")
+    if libav_depth(header.bit_depth) != header.bit_depth and name in ("y4m", "mkv"):
+        wide = libav_depth(header.bit_depth)
+        notes.append(f".{name} holds samples of {header.bit_depth} bits in {wide}, one bit higher")
     is_turned = (shown.display.rotation, shown.display.mirrored) != (0, False)
     if name in ("png", "gif", "npy", "raw") and is_turned:
         turn = 90 * shown.display.rotation

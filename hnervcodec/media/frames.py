@@ -23,9 +23,24 @@ _CHROMA_FORMATS = ("gray", "yuv420p", "yuv422p", "yuv444p")
 
 def pixel_format(chroma_format: int, bit_depth: int) -> str:
     """libav's name of the planar YCbCr or grey format of an H.273 chroma format (0: grey, 1: 4:2:0,
-    2: 4:2:2, 3: 4:4:4) and a depth of 8, 10 or 12 bits."""
-    suffix = "" if bit_depth == 8 else f"{bit_depth}le"
+    2: 4:2:2, 3: 4:4:4) and a depth of 8 to 12 bits; see `libav_depth`."""
+    suffix = "" if bit_depth == 8 else f"{libav_depth(bit_depth)}le"
     return _CHROMA_FORMATS[chroma_format] + suffix
+
+
+def libav_depth(bit_depth: int) -> int:
+    """The bits of a sample in libav's frames, which has formats of 8, 9, 10 and 12 bits: `to_frame`
+    and `from_frame` take 11 to 12 and back."""
+    return 12 if bit_depth == 11 else bit_depth
+
+
+def widened(header: VideoHeader, planes: Planes) -> Planes:
+    """The header's planes with `libav_depth` bits to a sample; no sample loses by it. At full range
+    the largest one stays the largest."""
+    if header.bit_depth == libav_depth(header.bit_depth):
+        return planes
+    lowest_bit = 10 if header.full_range else 15
+    return tuple(plane << 1 | plane >> lowest_bit for plane in planes)
 
 
 def frame_format(header: VideoHeader) -> str:
@@ -45,13 +60,14 @@ def from_frame(frame: VideoFrame, header: VideoHeader) -> Planes:
         rows = np.frombuffer(memoryview(plane), np.uint8)[: height * plane.line_size]
         rows = rows.reshape(height, plane.line_size)[:, : width * dtype.itemsize]
         planes.append(np.ascontiguousarray(rows).view(dtype))
-    return tuple(planes)
+    wide = libav_depth(header.bit_depth) - header.bit_depth
+    return tuple(plane >> wide for plane in planes) if wide else tuple(planes)
 
 
 def to_frame(header: VideoHeader, planes: Planes) -> VideoFrame:
     """Copies planes into a libav frame with the header's colour tags."""
     frame = VideoFrame(header.width, header.height, frame_format(header))
-    for target, plane in zip(frame.planes, planes, strict=True):
+    for target, plane in zip(frame.planes, widened(header, planes), strict=True):
         rows = np.frombuffer(memoryview(target), np.uint8)[: plane.shape[0] * target.line_size]
         rows = rows.reshape(plane.shape[0], target.line_size)
         samples = np.ascontiguousarray(plane).view(np.uint8)

@@ -17,7 +17,7 @@ from av.video.frame import VideoFrame
 from hnervcodec.bitstream.headers import VideoHeader
 from hnervcodec.media.carrier_times import within_int32
 from hnervcodec.media.colour import RgbConverter
-from hnervcodec.media.frames import from_frame, pixel_format, to_frame
+from hnervcodec.media.frames import from_frame, libav_depth, pixel_format, to_frame, widened
 from hnervcodec.media.output_codecs import to_yuv, yuv_header
 from hnervcodec.media.output_formats import png_name
 from hnervcodec.planes import Planes, plane_bytes
@@ -105,7 +105,7 @@ class FrameMd5Sink(Sink):
 def y4m_header(header: VideoHeader) -> bytes:
     """The first line of a YUV4MPEG2 file, of at most 79 bytes: older ffmpeg versions reject
     more."""
-    depth = "" if header.bit_depth == 8 else f"p{header.bit_depth}"
+    depth = "" if header.bit_depth == 8 else f"p{libav_depth(header.bit_depth)}"
     siting = {0: "mpeg2", 2: "paldv"}.get(header.chroma_siting, "jpeg")
     colour = {
         0: "mono" + depth.replace("p", ""),
@@ -134,7 +134,8 @@ class Y4mSink(Sink):
             form = pixel_format(3, self._header.bit_depth)
             frame = to_yuv(to_frame(self._header, planes), form)
             planes = from_frame(frame, self._header)
-        self._file.write(self._unwritten + b"FRAME\n" + plane_bytes(planes))
+        samples = plane_bytes(widened(self._header, planes))
+        self._file.write(self._unwritten + b"FRAME\n" + samples)
         self._unwritten = b""
 
     def close(self) -> None:

@@ -8,17 +8,19 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from running import error_of, hnv
+from running import ROOT, error_of, hnv
 from vectors import make_file, make_video, random_segment
 
 from hnervcodec import Decoder
 from hnervcodec.benchmark.other_codecs import code
 from hnervcodec.bitstream.ancillary import Display
 from hnervcodec.bitstream.headers import VideoHeader
-from hnervcodec.errors import UsageError
+from hnervcodec.errors import HnervError, UsageError
+from hnervcodec.media.colour import RgbConverter
 from hnervcodec.media.output_codecs import choose
+from hnervcodec.media.output_formats import FORMATS
 from hnervcodec.media.outputs import open_file_sink
-from hnervcodec.media.presentation import constant
+from hnervcodec.media.presentation import constant, part
 from hnervcodec.media.source import VideoSource
 from hnervcodec.metrics.psnr import psnr
 from hnervcodec.planes import plane_bytes
@@ -169,3 +171,55 @@ def test_a_code_that_an_encoder_lacks_is_left_out(tmp_path: Path) -> None:
         assert sink.notes == ["libx265 does not take the colour codes (23, 2, 2)"]
         sink.write(0, planes)
     assert len(rgb_frames(tmp_path / "x.mp4")) == 1
+
+
+@pytest.mark.parametrize(("chroma", "full_range"), [(0, False), (1, True), (3, False)])
+def test_eleven_bits(chroma: int, full_range: bool, tmp_path: Path) -> None:
+    """libav has no formats of 11 bits: frames are written with 12, of which the lowest is 0."""
+    video = replace(make_video(chroma=chroma, depth=11), full_range=full_range)
+    (tmp_path / "x.hnv").write_bytes(make_file(video, [random_segment(video, 2)]))
+    with Decoder(tmp_path / "x.hnv") as decoder:
+        header = replace(decoder.video, frame_count=2)
+        expected = [planes for _, planes in decoder.frames(range(2))]
+        rgb = decoder[0].numpy()
+    shown = constant(header.frame_rate, Display())
+    for name in ("mkv", "y4m", "png", "npy", "gif", "mp4"):
+        path = tmp_path / ("x%d.png" if name == "png" else f"x.{name}")
+        with open_file_sink(str(path), name, header, shown) as sink:
+            is_told = [f".{name} holds samples of 11 bits in 12, one bit higher"]
+            assert list(sink.notes)[:1] == is_told or name not in ("mkv", "y4m")
+            for index, planes in enumerate(expected):
+                sink.write(index, planes)
+    for name in ("mkv", "y4m"):
+        with VideoSource(tmp_path / f"x.{name}") as source:
+            assert source.header.bit_depth == 12
+            for planes, own in zip(source.frames(), expected, strict=True):
+                for plane, narrow in zip(planes, own, strict=True):
+                    assert np.array_equal(plane >> 1, narrow)
+                    assert (plane & 1).any() == (full_range and (narrow >> 10).any())
+    wide = tuple(plane << 1 | (plane >> 10 if full_range else 0) for plane in expected[0])
+    made = RgbConverter(replace(header, bit_depth=12))(wide)
+    assert np.array_equal(rgb, made.transpose(2, 0, 1))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_vector_in_every_format(name: str, tmp_path: Path) -> None:
+    """All that the specification allows is written; only SVT-AV1 has limits, which we tell."""
+    path = str(tmp_path / ("%d.png" if name == "png" else f"x.{name}"))
+    speed = {"mp4": "ultrafast", "mov": "ultrafast", "webm": "13"}.get(name)
+    refused = []
+    for vector in sorted((ROOT / "spec/vectors/valid").glob("*.hnv")):
+        with Decoder(vector, threads=1) as decoder:
+            frames = list(range(min(2, len(decoder))))
+            header = replace(decoder.video, frame_count=len(frames))
+            shown = part(decoder.reader, decoder.times, frames)
+            try:
+                words = ["-preset", speed] if speed else []
+                with open_file_sink(path, name, header, shown, words) as sink:
+                    for index, planes in decoder.frames(frames):
+                        sink.write(index, planes)
+            except HnervError as error:
+                refused.append(str(error))
+    assert name == "webm" or refused == []
+    assert all(error.startswith("libsvtav1 ") for error in refused) and len(refused) < 20
