@@ -10,9 +10,12 @@ spec's names.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+
+import numpy as np
 
 from hnervcodec.bitstream.fields import ByteReader, ByteWriter
 from hnervcodec.errors import FileError
@@ -23,6 +26,10 @@ MAX_STREAMS = 64  # per file
 MAX_CODEC_PRIVATE = 1 << 20  # bytes
 MAX_TICKS = 1 << 32  # of a duration
 MAX_PTS = 1 << 53  # magnitude, in ticks
+
+
+class OutOfRange(ValueError):
+    """A time that the format cannot say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +115,10 @@ def read_times(r: ByteReader, frame_count: int) -> SegmentTimes:
 
 
 def write_times(times: SegmentTimes) -> bytes:
-    """The payload of a tIME chunk, equal durations as runs: the inverse of `read_times`."""
+    """The payload of a tIME chunk, equal durations as runs: the inverse of `read_times`. OutOfRange
+    if the first frame is shown too late."""
+    if not -MAX_PTS <= times.first_pts < MAX_PTS:
+        raise OutOfRange(f"a frame's time would be {times.first_pts} ticks")
     w = ByteWriter()
     _write_time_base(w, times.time_base)
     w.sv(times.first_pts)
@@ -204,45 +214,103 @@ class StreamPacket:
     data: bytes
 
 
-def read_packets(r: ByteReader, streams: int) -> list[StreamPacket]:
+@dataclass(frozen=True, slots=True, eq=False)
+class PacketTable:
+    """Consecutive packets of one stream. Numbers stand in arrays, as a small file may hold a
+    million packets of nothing; `StreamPacket`s are made one by one where they are needed."""
+
+    stream: int  # number of its `StreamInfo` in the file, from 0
+    pts: np.ndarray  # int64 [N], in the stream's time base, at most MAX_PTS in magnitude
+    durations: np.ndarray  # int64 [N]; 0: unknown
+    sizes: np.ndarray  # int64 [N]: bytes
+    data: memoryview  # of all packets, one after the other
+
+    @classmethod
+    def of(cls, packets: Sequence[StreamPacket]) -> PacketTable:
+        """Of at least one packet, all of one stream."""
+        columns = [(packet.pts, packet.duration, len(packet.data)) for packet in packets]
+        pts, durations, sizes = np.array(columns, np.int64).T
+        data = memoryview(b"".join(packet.data for packet in packets))
+        return cls(packets[0].stream, pts, durations, sizes, data)
+
+    def __len__(self) -> int:
+        return len(self.pts)
+
+    def __iter__(self) -> Iterator[StreamPacket]:
+        at = 0
+        columns = (column.tolist() for column in (self.pts, self.durations, self.sizes))
+        for pts, duration, size in zip(*columns, strict=True):
+            yield StreamPacket(self.stream, pts, duration, bytes(self.data[at : at + size]))
+            at += size
+
+    @property
+    def last(self) -> StreamPacket:
+        """The last packet, without its data."""
+        return StreamPacket(self.stream, int(self.pts[-1]), int(self.durations[-1]), b"")
+
+    def where(self, wanted: np.ndarray) -> PacketTable:
+        """The packets at which bool [N] `wanted` is true."""
+        if wanted.all():
+            return self
+        ends = np.cumsum(self.sizes)[wanted].tolist()
+        sizes = self.sizes[wanted]
+        pieces = [self.data[e - n : e] for e, n in zip(ends, sizes.tolist(), strict=True) if n]
+        data = memoryview(b"".join(pieces))
+        return PacketTable(self.stream, self.pts[wanted], self.durations[wanted], sizes, data)
+
+    def later(self, ticks: int) -> PacketTable:
+        """The same packets, `ticks` later. OutOfRange if a time is then out of range."""
+        farthest = max(abs(int(self.pts.min()) + ticks), abs(int(self.pts.max()) + ticks))
+        if farthest > MAX_PTS:
+            raise OutOfRange(f"a packet's time would be {farthest} ticks")
+        return replace(self, pts=self.pts + ticks)
+
+    @property
+    def gaps(self) -> np.ndarray:
+        """int64 [N]: by how much each packet begins after the end of the one before."""
+        ends = self.pts + self.durations
+        begins: np.ndarray = self.pts - np.concatenate([[0], ends[:-1]])
+        return begins
+
+
+def read_packets(r: ByteReader, streams: int) -> PacketTable:
     """Parses the payload of a pKTS chunk, which holds packets of one stream.
 
     streams: how many sTRM chunks the file has. FileError if the payload breaks a rule.
     """
     stream = r.u8("stream", 0, streams - 1)
     count = r.uv("packet_count", 1, r.remaining // 3)
-    pts, total, rows = 0, 0, []
-    for _ in range(count):
-        at = r.offset
-        pts += r.sv("gap")
-        if abs(pts) > MAX_PTS:
-            raise FileError(f"time {pts}", element="pKTS.gap", offset=at)
-        duration, size = r.uv("duration", 0, MAX_TICKS), r.uv("size", 0, r.remaining)
-        rows.append((pts, duration, size))
-        pts, total = pts + duration, total + size
+    at = r.offset
+    coded, durations, sizes = r.uvs(3 * count, "pKTS").reshape(count, 3).T
+    gaps = np.where(coded % 2 == 0, coded >> 1, -(coded + 1 >> 1))
+    # Were a sum to wrap around, one before it would be out of range already.
+    pts = np.cumsum(gaps) + np.cumsum(durations) - durations
+    limits = ("gap", coded, (1 << 54) - 1), ("duration", durations, MAX_TICKS)
+    for element, values, limit in (*limits, ("gap", np.abs(pts), MAX_PTS)):
+        if values.max() > limit:
+            value = int(values[values > limit][0])
+            raise FileError(f"{value} exceeds {limit}", element=f"pKTS.{element}", offset=at)
+    # So many sizes that each fit into the bytes that are left do not overflow.
+    total = int(sizes.sum()) if sizes.max() <= r.remaining else int(sizes.max())
     if total != r.remaining:
         raise FileError(
             f"packets of {total} bytes in {r.remaining}", element="pKTS.size", offset=r.offset
         )
-    return [
-        StreamPacket(stream, at, duration, bytes(r.raw(size, "data")))
-        for at, duration, size in rows
-    ]
+    return PacketTable(stream, pts, durations, sizes, r.raw(total, "data"))
 
 
-def write_packets(packets: list[StreamPacket]) -> bytes:
-    """The payload of a pKTS chunk; `packets` are at least one, all of one stream."""
+def write_packets(packets: PacketTable) -> bytes:
+    """The payload of a pKTS chunk: the inverse of `read_packets`. OutOfRange if a gap between two
+    packets is more than the format can say."""
+    gaps = packets.gaps
+    if max(-gaps.min(), gaps.max() + 1) > 1 << 53:
+        raise OutOfRange(f"a gap between packets would be {np.abs(gaps).max()} ticks")
     w = ByteWriter()
-    w.u8(packets[0].stream)
+    w.u8(packets.stream)
     w.uv(len(packets))
-    expected = 0
-    for packet in packets:
-        w.sv(packet.pts - expected)
-        w.uv(packet.duration)
-        w.uv(len(packet.data))
-        expected = packet.pts + packet.duration
-    for packet in packets:
-        w.raw(packet.data)
+    coded = np.where(gaps >= 0, 2 * gaps, -2 * gaps - 1)
+    w.uvs(np.stack([coded, packets.durations, packets.sizes], axis=1).ravel())
+    w.raw(packets.data)
     return w.getvalue()
 
 
@@ -275,9 +343,28 @@ def shift_packets(
     infos: the streams, for their time bases. begin, end: seconds, before the shift; None: no bound.
     """
     shifted = []
+    limits = [_tick_limits(info.time_base, begin, end) for info in infos]
+    ticks = [round(shift / info.time_base) for info in infos]
     for packet in packets:
-        base = infos[packet.stream].time_base
-        seconds = packet.pts * base
-        if (begin is None or seconds >= begin) and (end is None or seconds < end):
-            shifted.append(replace(packet, pts=packet.pts - round(shift / base)))
+        first, stop = limits[packet.stream]
+        if (first is None or packet.pts >= first) and (stop is None or packet.pts < stop):
+            shifted.append(replace(packet, pts=packet.pts - ticks[packet.stream]))
     return shifted
+
+
+def _tick_limits(
+    time_base: Fraction, begin: Fraction | None, end: Fraction | None
+) -> tuple[int | None, int | None]:
+    """The first tick at or after `begin` seconds, and at or after `end`."""
+    first, stop = (None if at is None else math.ceil(at / time_base) for at in (begin, end))
+    return first, stop
+
+
+def in_time_order(
+    packets: Iterable[StreamPacket], infos: Sequence[StreamInfo]
+) -> list[StreamPacket]:
+    """Packets of several streams by the time at which they begin; equal times in the order
+    given."""
+    common = math.lcm(*(info.time_base.denominator for info in infos))
+    units = [int(info.time_base * common) for info in infos]
+    return sorted(packets, key=lambda packet: packet.pts * units[packet.stream])

@@ -9,6 +9,7 @@ segment. Works without torch.
 from __future__ import annotations
 
 import io
+import struct
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import BinaryIO
@@ -21,12 +22,15 @@ from hnervcodec.errors import FileError, TruncatedError, UnsupportedError
 SIGNATURE = b"\x89HNV\r\n\x1a\n"
 MAJOR, MINOR = 1, 1
 PREFIX_SIZE = 24
-CHUNK_HEADER_SIZE = 16
+CHUNK_HEADER = struct.Struct("<4sIII")  # type, length, serial, header_crc
+CHUNK_HEADER_SIZE = CHUNK_HEADER.size
 CHUNK_OVERHEAD = CHUNK_HEADER_SIZE + 4
 END_PAYLOAD_SIZE = 12
 END_SIZE = CHUNK_OVERHEAD + END_PAYLOAD_SIZE
 VIDEO_HEADER_SIZE = 28
 MAX_INDEX_ENTRIES = 1 << 20
+MAX_FRAMES = (1 << 32) - 1  # of a file
+INDEX_ENTRY = struct.Struct("<QIIH")  # offset, length, first_frame, frame_count
 # Which critical chunk may come before which.
 PREDECESSORS = {
     b"VHDR": (b"",),

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import zlib
 
+import numpy as np
+
 from hnervcodec.errors import FileError, TruncatedError
 
 
@@ -88,6 +90,30 @@ class ByteReader:
             )
         return value
 
+    def uvs(self, count: int, element: str) -> np.ndarray:
+        """int64 [count]: as many `uv` at once; a table of packets may have a million of them."""
+        longest = np.frombuffer(self._data, np.uint8)[self.position :][: 9 * count]
+        ends = np.flatnonzero(longest < 128)[:count]
+        starts = np.concatenate([[0], ends[:-1] + 1])[: len(ends)]
+        sizes = ends - starts + 1
+        if sizes.max(initial=0) > 9 or len(ends) < count <= len(longest) // 9:
+            raise FileError("a number of more than 63 bits", element=element, offset=self.offset)
+        if len(ends) < count:
+            raise TruncatedError(
+                f"data ends after {len(ends)} of {count} numbers",
+                element=element,
+                offset=self._base + len(self._data),
+            )
+        if np.any((sizes > 1) & (longest[ends] == 0)):
+            raise FileError("a number with needless bytes", element=element, offset=self.offset)
+        values = np.zeros(count, np.int64)
+        for n in range(sizes.max(initial=0)):
+            inside = sizes > n
+            groups = longest[starts[inside] + n].astype(np.int64) & 127
+            values[inside] |= groups << (7 * n)
+        self.position += int(sizes.sum())
+        return values
+
     def sv(self, element: str) -> int:
         """A signed number n of at most 53 bits, as 2 n for n >= 0, else -2 n - 1."""
         value = self.uv(element, 0, (1 << 54) - 1)
@@ -110,7 +136,7 @@ class ByteWriter:
     def __len__(self) -> int:
         return len(self._parts)
 
-    def raw(self, data: bytes) -> None:
+    def raw(self, data: bytes | memoryview) -> None:
         self._parts += data
 
     def u8(self, value: int) -> None:
@@ -130,6 +156,19 @@ class ByteWriter:
             self.u8(value & 127 | 128)
             value >>= 7
         self.u8(value)
+
+    def uvs(self, values: np.ndarray) -> None:
+        """Each of int64 `values` >= 0 as a `uv`."""
+        sizes = np.ones(len(values), np.int64)
+        for n in range(1, 9):
+            sizes += values >> (7 * n) > 0
+        starts = np.cumsum(sizes) - sizes
+        groups = np.empty(int(sizes.sum()), np.uint8)
+        for n in range(int(sizes.max(initial=0))):
+            inside = sizes > n
+            follows = (sizes[inside] > n + 1) * np.int64(128)
+            groups[starts[inside] + n] = values[inside] >> (7 * n) & 127 | follows
+        self._parts += groups.tobytes()
 
     def sv(self, value: int) -> None:
         self.uv(2 * value if value >= 0 else -2 * value - 1)

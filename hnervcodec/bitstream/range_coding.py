@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache, lru_cache
 
 import constriction
 import numpy as np
@@ -39,18 +40,25 @@ def decay_ratio(decay: int) -> int:
     return 65536 - ((31 - (decay & 15)) << (11 - (decay >> 4)))
 
 
-def frequencies(table: Table) -> np.ndarray:
-    """int64 [2 max_level + 1], each >= 1, sum 2**24, for the levels -max_level..max_level."""
-    ratio, weight = decay_ratio(table.decay), 1 << 30
+@cache
+def _weights(decay: int) -> np.ndarray:
+    """int64 [MAX_LEVEL]: the weights of the magnitudes 1, 2 ...: 64 kB for each of 192 decays,
+    which all tables share."""
+    ratio, weight = decay_ratio(decay), 1 << 30
     weights = []
-    for _ in range(table.max_level):
+    for _ in range(MAX_LEVEL):
         weights.append(weight)
         weight = weight * ratio >> 16
-    total = sum(weights)
+    return np.array(weights, np.int64)
+
+
+def frequencies(table: Table) -> np.ndarray:
+    """int64 [2 max_level + 1], each >= 1, sum 2**24, for the levels -max_level..max_level."""
+    weights = _weights(table.decay)[: table.max_level]
     spare = ((1 << PRECISION) - ((2 * table.zero + 1) << 15)) // 2 - table.max_level
-    side = [1 + w * spare // total for w in weights]
-    centre = (1 << PRECISION) - 2 * sum(side)
-    return np.array([*side[::-1], centre, *side], dtype=np.int64)
+    side = 1 + weights * spare // max(1, int(weights.sum()))
+    centre = (1 << PRECISION) - 2 * int(side.sum())
+    return np.concatenate([side[::-1], [centre], side])
 
 
 def fit_table(levels: np.ndarray) -> Table:
@@ -84,6 +92,7 @@ def cost_bits(table: Table, levels: np.ndarray) -> float:
     return float((counts[used] * (PRECISION - np.log2(frequencies(table)[used]))).sum())
 
 
+@lru_cache(maxsize=1024)  # of 1024 channels each may have its own
 def _model(table: Table) -> constriction.stream.model.Categorical:
     # f - 1 with perfect=False makes constriction use exactly f (it gives each symbol one count
     # and shares the rest); perfect=True, the default, prints a warning to stdout.

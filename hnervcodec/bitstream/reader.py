@@ -8,15 +8,23 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cached_property
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import BinaryIO
 
 from hnervcodec.bitstream import ancillary, headers, levels
-from hnervcodec.bitstream.ancillary import Display, SegmentTimes, StreamInfo, StreamPacket
+from hnervcodec.bitstream.ancillary import (
+    Display,
+    PacketTable,
+    SegmentTimes,
+    StreamInfo,
+    StreamPacket,
+)
 from hnervcodec.bitstream.container import (
+    CHUNK_HEADER,
     CHUNK_HEADER_SIZE,
     CHUNK_OVERHEAD,
     END_SIZE,
+    INDEX_ENTRY,
     MAX_INDEX_ENTRIES,
     PREDECESSORS,
     PREFIX_SIZE,
@@ -66,6 +74,7 @@ class Reader:
         self._body = header.end
         self._stop = self.size  # where the last segment's ancillary chunks end
         self.damage: list[str] = []
+        self._losses: set[str] = set()
         try:
             self.index = self._read_index()
         except FileError as error:
@@ -103,10 +112,8 @@ class Reader:
         if offset + CHUNK_OVERHEAD > self.size:
             raise TruncatedError("file ends inside a chunk header", offset=self.size)
         data = self._read(offset, CHUNK_HEADER_SIZE)
-        r = ByteReader(data, offset)
-        kind = bytes(r.raw(4, "type"))
-        length, serial = r.u32("length"), r.u32("serial")
-        if crc32(data[:12]) != r.u32("header_crc"):
+        kind, length, serial, header_crc = CHUNK_HEADER.unpack(data)
+        if crc32(data[:12]) != header_crc:
             raise FileError("checksum mismatch", element="header_crc", offset=offset + 12)
         if not (kind.isalpha() and kind.isascii()):
             raise FileError(f"chunk type {kind!r} is not four letters", offset=offset)
@@ -252,25 +259,29 @@ class Reader:
 
     def packets(self, entry: IndexEntry) -> list[StreamPacket]:
         """The sound and the subtitles that a segment holds, one stream after the other."""
-        packets: list[StreamPacket] = []
+        return list(chain.from_iterable(self.packet_tables(entry)))
+
+    def packet_tables(self, entry: IndexEntry) -> list[PacketTable]:
+        """The same, a table for each stream."""
+        tables: list[PacketTable] = []
         seen = set()
         for chunk in self._ancillary_of(entry):
             if chunk.kind != ancillary.PACKETS:
                 continue
             try:
                 part = ancillary.read_packets(self._reader_of(chunk), len(self.streams))
-                if part[0].stream in seen:
+                if part.stream in seen:
                     raise FileError(
-                        f"packets of stream {part[0].stream} twice",
+                        f"packets of stream {part.stream} twice",
                         element="pKTS.stream",
                         offset=chunk.payload_offset,
                     )
             except FileError as error:
                 self._lose(error)
                 continue
-            seen.add(part[0].stream)
-            packets += part
-        return packets
+            seen.add(part.stream)
+            tables.append(part)
+        return tables
 
     def _check_ancillary(self, chunks: list[Chunk]) -> None:
         """Everything that is known stands where it belongs and can be read."""
@@ -299,13 +310,14 @@ class Reader:
                 self._lose(error)
                 setattr(self, name, nothing)
         for entry in self.index:
-            self.packets(entry)
+            self.packet_tables(entry)
 
     def _lose(self, error: FileError) -> None:
         """With `recover` a damaged ancillary chunk is noted, once, and done without."""
         if not self._recover:
             raise error
-        if str(error) not in self.damage:
+        if str(error) not in self._losses:
+            self._losses.add(str(error))
             self.damage.append(str(error))
 
     # Index
@@ -337,11 +349,15 @@ class Reader:
         r = ByteReader(self.payload(chunk), chunk.payload_offset)
         entries: list[IndexEntry] = []
         position, frame = self._body, 0
-        for _ in range(r.u32("segment_count", 1, MAX_INDEX_ENTRIES)):
-            at = r.offset
-            entry = IndexEntry(
-                r.u64("offset"), r.u32("length"), r.u32("first_frame"), r.u16("frame_count", 1)
-            )
+        count = r.u32("segment_count", 1, MAX_INDEX_ENTRIES)
+        first = r.offset
+        rows = r.raw(count * INDEX_ENTRY.size, "INDX")
+        r.end("INDX")
+        for n, row in enumerate(INDEX_ENTRY.iter_unpack(rows)):
+            at = first + n * INDEX_ENTRY.size
+            entry = IndexEntry(*row)
+            if entry.frame_count < 1:
+                raise FileError("a segment of no frames", element="INDX.frame_count", offset=at)
             if entry.first_frame != frame:
                 raise FileError(
                     f"starts at frame {entry.first_frame}, expected {frame}",
@@ -360,7 +376,6 @@ class Reader:
                 raise FileError("segments overlap or leave the file", element="INDX", offset=at)
             position, frame = stop, entry.frames.stop
             entries.append(entry)
-        r.end("INDX")
         if frame != frame_count:
             raise FileError(
                 f"{frame_count} frames announced, {frame} indexed",

@@ -13,9 +13,11 @@ from itertools import accumulate, groupby
 from hnervcodec.bitstream import ancillary
 from hnervcodec.bitstream.ancillary import (
     Display,
+    PacketTable,
     SegmentTimes,
     StreamInfo,
     StreamPacket,
+    in_time_order,
     shift_packets,
 )
 from hnervcodec.bitstream.container import CHUNK_OVERHEAD
@@ -66,7 +68,7 @@ class SideData:
         inside = sorted(self._packets_by_time[begin:end], key=lambda packet: packet.stream)
         inside = shift_packets(inside, self.streams, shift)
         for _, packets in groupby(inside, key=lambda packet: packet.stream):
-            yield ancillary.PACKETS, ancillary.write_packets(list(packets))
+            yield ancillary.PACKETS, ancillary.write_packets(PacketTable.of(list(packets)))
 
     def _begin_and_end(self, first: int, count: int) -> tuple[Fraction, Fraction]:
         """When frames first .. first + count - 1 begin and end, in seconds."""
@@ -86,7 +88,7 @@ class SideData:
 
     @cached_property
     def _packets_by_time(self) -> list[StreamPacket]:
-        return sorted(self.packets, key=self._seconds)
+        return in_time_order(self.packets, self.streams)
 
     @cached_property
     def _packet_times(self) -> list[Fraction]:

@@ -81,7 +81,7 @@ def describe(reader: Reader) -> dict[str, Any]:
         "begin_seconds": float(times.begin),
         "constant_rate": isinstance(times, ConstantTimes),
         "display": asdict(reader.display),
-        "streams": [stream_facts(reader, number) for number in range(len(reader.streams))],
+        "streams": streams_facts(reader),
         "bits_per_pixel": 8 * reader.size / pixels,
         "bits_per_second": 8 * reader.size / float(times.end - times.begin),
         "bytes": spent,
@@ -89,25 +89,25 @@ def describe(reader: Reader) -> dict[str, Any]:
     }
 
 
-def stream_facts(reader: Reader, number: int) -> dict[str, Any]:
-    """What is known of a stream of sound or subtitles."""
-    stream = reader.streams[number]
-    packets = [
-        packet
-        for entry in reader.index
-        for packet in reader.packets(entry)
-        if packet.stream == number
-    ]
-    facts: dict[str, Any] = {
-        "kind": "sound" if stream.kind == AUDIO else "subtitles",
-        "codec": stream.codec,
-        "language": stream.language,
-        "packets": len(packets),
-        "bytes": sum(len(packet.data) for packet in packets),
-    }
-    if stream.kind == AUDIO:
-        facts |= {"sample_rate": stream.sample_rate, "channels": stream.channels}
-    return facts
+def streams_facts(reader: Reader) -> list[dict[str, Any]]:
+    """What is known of each stream of sound or subtitles."""
+    described: list[dict[str, Any]] = []
+    for stream in reader.streams:
+        facts: dict[str, Any] = {
+            "kind": "sound" if stream.kind == AUDIO else "subtitles",
+            "codec": stream.codec,
+            "language": stream.language,
+            "packets": 0,
+            "bytes": 0,
+        }
+        if stream.kind == AUDIO:
+            facts |= {"sample_rate": stream.sample_rate, "channels": stream.channels}
+        described.append(facts)
+    for entry in reader.index if described else ():
+        for table in reader.packet_tables(entry):
+            described[table.stream]["packets"] += len(table)
+            described[table.stream]["bytes"] += len(table.data)
+    return described
 
 
 def beside(facts: dict[str, Any]) -> list[str]:

@@ -8,7 +8,13 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from itertools import count, repeat
 
-from hnervcodec.bitstream.ancillary import Display, StreamInfo, StreamPacket, shift_packets
+from hnervcodec.bitstream.ancillary import (
+    Display,
+    StreamInfo,
+    StreamPacket,
+    in_time_order,
+    shift_packets,
+)
 from hnervcodec.bitstream.reader import Reader
 from hnervcodec.bitstream.side_data import SideData
 from hnervcodec.bitstream.timing import ConstantTimes, FrameTimes, VariableTimes
@@ -41,7 +47,7 @@ def whole(side_data: SideData) -> Presentation:
         variable = VariableTimes.of([times])
         stamps = list(zip(variable.ticks, variable.durations, strict=False))
         shown = replace(shown, time_base=times.time_base, stamps=stamps, is_constant=False)
-    packets = _by_time(side_data.packets, side_data.streams)
+    packets = in_time_order(side_data.packets, side_data.streams)
     return replace(shown, streams=side_data.streams, packets=packets)
 
 
@@ -70,7 +76,7 @@ def part(reader: Reader, times: FrameTimes, frames: Sequence[int]) -> Presentati
         for entry in reader.index:
             if entry.frames.start <= last and first < entry.frames.stop:
                 inside = shift_packets(reader.packets(entry), reader.streams, begin, *window)
-                yield from _by_time(inside, reader.streams)
+                yield from in_time_order(inside, reader.streams)
 
     return Presentation(
         times.time_base,
@@ -80,7 +86,3 @@ def part(reader: Reader, times: FrameTimes, frames: Sequence[int]) -> Presentati
         reader.streams,
         packets() if reader.streams else (),
     )
-
-
-def _by_time(packets: list[StreamPacket], streams: list[StreamInfo]) -> list[StreamPacket]:
-    return sorted(packets, key=lambda packet: packet.pts * streams[packet.stream].time_base)
