@@ -28,6 +28,7 @@ from hnervcodec.media.output_formats import FORMATS, format_of
 if TYPE_CHECKING:
     from hnervcodec.bitstream.headers import VideoHeader
     from hnervcodec.decoding.decoder import Decoder
+    from hnervcodec.decoding.selection import Selection
     from hnervcodec.media.presentation import Presentation
 
 
@@ -103,14 +104,17 @@ def decode(
         named(source),
         open_decoder(source, recover, max_level, arithmetic, device, threads) as decoder,
     ):
-        from hnervcodec.decoding.selection import parse_frames, retimed
+        from hnervcodec.decoding.selection import Selection, gaps, parse_frames, retimed
+
+        if not selection and not recover:
+            decoder.reader.check()  # the file is read as a whole
 
         name = name or ("y4m" if output == "-" else format_of(output))
         header, positions = retimed(decoder.video, fps, slow_motion, decoder.times)
         count = len(positions)
-        asked = parse_frames(selection, count) if selection else range(count)
-        wanted = [n for n in asked if decoder.is_intact(positions[n])]
-        lost = [n for n in asked if not decoder.is_intact(positions[n])]
+        asked = parse_frames(selection, count) if selection else Selection([range(count)])
+        intact = decoder.intact(positions)
+        wanted, lost = asked.within(intact), asked.within(gaps(intact, count))
         if not wanted:
             raise FileError("none of the selected frames is intact")
         check_files(source, output, name, wanted, yes, no)
@@ -132,7 +136,7 @@ def decode(
                         nl=done == len(wanted),
                     )
         if decoder.reader.damage:
-            missing = f"; frames {ranges(lost)} are missing" if lost else ""
+            missing = f"; frames {lost} are missing" if lost else ""
             raise FileError(decoder.reader.damage[0] + missing)
 
 
@@ -181,14 +185,14 @@ def verify(
 
 
 def presented(
-    decoder: Decoder, header: VideoHeader, wanted: list[int], is_retimed: bool, is_as_long: bool
+    decoder: Decoder, header: VideoHeader, wanted: Selection, is_retimed: bool, is_as_long: bool
 ) -> tuple[Presentation, list[str]]:
     """What goes with the frames `wanted`, and notes of what does not. `is_retimed`: they are not
     shown when they were coded for; `is_as_long`: though all of them take as long."""
     from hnervcodec.media import presentation
 
     reader, whole = decoder.reader, range(len(decoder))
-    if not is_retimed and wanted == list(range(wanted[0], wanted[-1] + 1)):
+    if not is_retimed and wanted.is_consecutive:
         return presentation.part(reader, decoder.times, wanted), []
     shown = presentation.constant(header.frame_rate, reader.display)
     if is_as_long and len(wanted) == header.frame_count and not decoder.times.begin:
@@ -196,14 +200,3 @@ def presented(
         return replace(shown, streams=coded.streams, packets=coded.packets), []
     notes = ["sound and subtitles are left out, as these frames are not shown in their time"]
     return shown, notes if reader.streams else []
-
-
-def ranges(numbers: list[int]) -> str:
-    """1-3,7 for 1, 2, 3, 7."""
-    parts: list[list[int]] = []
-    for n in numbers:
-        if parts and n == parts[-1][-1] + 1:
-            parts[-1][1:] = [n]
-        else:
-            parts.append([n])
-    return ",".join("-".join(map(str, part)) for part in parts)

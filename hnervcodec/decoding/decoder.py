@@ -6,11 +6,11 @@ import io
 import math
 import operator
 import os
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
-from itertools import groupby
+from itertools import groupby, pairwise
 from pathlib import Path
 from threading import RLock
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, overload
@@ -326,6 +326,22 @@ class Decoder:
         """Whether that frame lies in a segment that `recover` found whole."""
         index = math.floor(self._snapped(position))
         return index in self._entry_before(index).frames
+
+    def intact(self, positions: Sequence[int | Fraction]) -> list[range]:
+        """Which of `positions`, which ascend, lie in segments that `recover` found whole: ranges of
+        their places among the positions."""
+        parts = [entry.frames for entry in self.reader.index]
+        whole = [parts[0].start, *(b.start for a, b in pairwise(parts) if a.stop != b.start)]
+        ends = [*(a.stop for a, b in pairwise(parts) if a.stop != b.start), parts[-1].stop]
+        if positions != range(len(self)):
+            places = range(len(positions))
+
+            def frame(place: int) -> int:
+                return math.floor(self._snapped(positions[place]))
+
+            whole = [bisect_left(places, at, key=frame) for at in whole]
+            ends = [bisect_left(places, at, key=frame) for at in ends]
+        return [range(begin, end) for begin, end in zip(whole, ends, strict=True) if begin < end]
 
     def _entry_before(self, index: int) -> IndexEntry:
         """The last segment that starts at or before frame `index`, else the first."""

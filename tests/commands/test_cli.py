@@ -433,7 +433,7 @@ def test_named_pipes(small_file: Path) -> None:
 
 
 def test_parse_frames() -> None:
-    assert parse_frames("0, 2-4 ,-1:", 9) == [0, 2, 3, 4, 8]
+    assert list(parse_frames("0, 2-4 ,-1:", 9)) == [0, 2, 3, 4, 8]
     for wrong in ("", "-", "1-", "a", "1::0", "9", "0-9", "--3", "1.5"):
         with pytest.raises(UsageError):
             parse_frames(wrong, 9)
