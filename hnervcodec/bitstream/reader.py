@@ -35,7 +35,7 @@ from hnervcodec.bitstream.container import (
 )
 from hnervcodec.bitstream.fields import ByteReader, crc32
 from hnervcodec.bitstream.timing import ConstantTimes, FrameTimes, VariableTimes
-from hnervcodec.errors import FileError, LimitError, TruncatedError, UnsupportedError
+from hnervcodec.errors import FileError, LimitError, TruncatedError, UnsupportedError, UsageError
 
 
 class Reader:
@@ -101,6 +101,8 @@ class Reader:
     # Chunks
 
     def _read(self, offset: int, size: int) -> bytes:
+        if getattr(self._file, "closed", False):
+            raise UsageError("the .hnv file has been closed")
         self._file.seek(offset)
         data = self._file.read(size)
         if len(data) != size:

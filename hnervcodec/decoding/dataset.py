@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from hnervcodec.decoding.decoder import Decoder
+from hnervcodec.system.numbers import whole
 
 MAX_OPEN_FILES = 16  # at a time
 
@@ -48,6 +49,7 @@ class FrameDataset(Dataset[Tensor]):
 
     def _place(self, index: int) -> tuple[int, int]:
         """(number of the file, frame in it) of a frame of the dataset."""
+        index = whole("index", index)
         if not -len(self) <= index < len(self):
             raise IndexError(f"frame {index} of {len(self)}")
         index %= len(self)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import math
-import operator
 import os
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
@@ -80,6 +79,7 @@ class Decoder:
             raise UsageError(f"unknown dimension_order {dimension_order!r}: NCHW or NHWC")
         if str(output_dtype) not in ("None", "torch.uint8", "torch.float32"):
             raise UsageError(f"output_dtype {output_dtype} is neither uint8 nor float32")
+        cached_segments = numbers.whole("cached_segments", cached_segments)
         if cached_segments < 1:
             raise UsageError(f"cached_segments {cached_segments} is not at least 1")
         self._settings: dict[str, Any] = {
@@ -87,14 +87,15 @@ class Decoder:
             "output_dtype": output_dtype,
             "device": device,
             "recover": recover,
-            "max_level": max_level,
+            "max_level": _whole_or_none("max_level", max_level),
             "path": path,
-            "threads": threads,
+            "threads": _whole_or_none("threads", threads),
             "cached_segments": cached_segments,
         }
         self._source = source
         self._lock = RLock()
         self._owned: BinaryIO | None = None
+        self._is_closed = False
         self._open()
 
     def _open(self) -> None:
@@ -110,13 +111,14 @@ class Decoder:
         except BaseException:
             self.close()
             raise
-        self.reader: Reader = source
+        self._reader: Reader = source
         self._starts = [entry.first_frame for entry in source.index]
         self._cache: OrderedDict[int, tuple[QuantizedSegment, Synthesis]] = OrderedDict()
         self._to_rgb: RgbConverter | None = None
         self._process = os.getpid()
 
     def __getstate__(self) -> dict[str, Any]:
+        self._check_open()
         return {"_source": self._source, "_settings": self._settings}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -125,6 +127,7 @@ class Decoder:
     def _after_fork(self) -> None:
         """Open the file again in a forked process, which shares its parent's position in the file
         and has none of its threads."""
+        self._check_open()
         if self._process != os.getpid():
             if not isinstance(self._source, str | Path | bytes):
                 raise UsageError(
@@ -134,15 +137,27 @@ class Decoder:
             self._open()
 
     def __enter__(self) -> Decoder:
+        self._check_open()
         return self
 
     def __exit__(self, *exc: object) -> None:
         self.close()
 
     def close(self) -> None:
-        """Close the file, if the decoder opened it."""
+        """Close the file, if the decoder opened it. All else then raises UsageError."""
+        self._is_closed = True
         if self._owned:
             self._owned.close()
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise UsageError("the decoder is closed")
+
+    @property
+    def reader(self) -> Reader:
+        """The opened file: its header, its index, and what goes with the frames."""
+        self._check_open()
+        return self._reader
 
     @property
     def video(self) -> VideoHeader:
@@ -168,6 +183,7 @@ class Decoder:
             8 * self.reader.size / seconds,
             aspect,
             begin_stream_seconds=float(times.begin),
+            end_stream_seconds=float(times.end),
         )
 
     @property
@@ -190,6 +206,9 @@ class Decoder:
 
     def iter_batches(self, size: int) -> Iterator[FrameBatch]:
         """All frames, `size` at a time; the last batch may be shorter."""
+        size = numbers.whole("size", size)
+        if size < 1:
+            raise UsageError(f"batches of {size} frames: there must be at least one")
         for start in range(0, len(self), size):
             yield self._batch(range(start, min(start + size, len(self))))
 
@@ -200,10 +219,12 @@ class Decoder:
     def get_frames_at(self, indices: Sequence[int] | Tensor) -> FrameBatch:
         """Frames `indices`, in this order; negative ones count from the end. IndexError if there is
         none."""
-        return self._batch([self._checked(int(index)) for index in indices])
+        return self._batch([self._checked(index) for index in indices])
 
     def get_frames_in_range(self, start: int, stop: int, step: int = 1) -> FrameBatch:
         """Frames start, start + step .. before stop. IndexError where they leave the video."""
+        start, stop = numbers.whole("start", start), numbers.whole("stop", stop)
+        step = numbers.whole("step", step)
         if not 0 <= start <= stop <= len(self) or step < 1:
             raise IndexError(f"frames {start}:{stop}:{step} of {len(self)}")
         return self._batch(range(start, stop, step))
@@ -214,14 +235,15 @@ class Decoder:
 
     def get_frame_played_at(self, seconds: float, *, interpolate: bool = False) -> Frame:
         """The frame shown at that time; with `interpolate` what the network makes of the very
-        moment (see `frames`). IndexError outside of the video's begin <= seconds < end."""
+        moment (see `frames`). IndexError outside of the video's begin <= seconds < end, but at its
+        very begin there is a frame even where a float cannot tell the two."""
         return self.get_frames_played_at([seconds], interpolate=interpolate)[0]
 
     def get_frames_played_at(
         self, seconds: Sequence[float] | Tensor, *, interpolate: bool = False
     ) -> FrameBatch:
         """The frames shown at several times, in this order: `get_frame_played_at` for each."""
-        positions = [self._position(float(at)) for at in seconds]
+        positions = [self._position(at) for at in seconds]
         if not interpolate:
             return self._batch([math.floor(at) for at in positions])
         last = Fraction(self.times.frame_count - 1)
@@ -230,6 +252,8 @@ class Decoder:
     def get_frames_played_in_range(self, start_seconds: float, stop_seconds: float) -> FrameBatch:
         """Every frame that is shown at some time of start <= time < stop. ValueError if these are
         out of order or outside of the video."""
+        start_seconds = float(numbers.real("start_seconds", start_seconds))
+        stop_seconds = float(numbers.real("stop_seconds", stop_seconds))
         begin, end = float(self.times.begin), float(self.times.end)
         if not begin <= start_seconds <= stop_seconds <= end or start_seconds >= end:
             raise ValueError(f"{start_seconds}..{stop_seconds} s is not within {begin}..{end} s")
@@ -247,7 +271,7 @@ class Decoder:
         return next(self.frames([self._checked(index)]))[1]
 
     def _checked(self, index: int) -> int:
-        index = operator.index(index)
+        index = numbers.whole("index", index)
         if not -len(self) <= index < len(self):
             raise IndexError(f"frame {index} of {len(self)}")
         return index % len(self)
@@ -258,10 +282,11 @@ class Decoder:
     def _position(self, seconds: float) -> Fraction:
         """The position, in frames, that is shown at `seconds`; of `_pts(n)` it is n, whatever
         rounding to a float lost."""
+        seconds = float(numbers.real("seconds", seconds))
         begin, end = float(self.times.begin), float(self.times.end)
-        if not begin <= seconds < end:
+        if not (begin <= seconds < end or seconds == begin):
             raise IndexError(f"{seconds} s is not within {begin}..{end} s")
-        position = self.times.position(numbers.exact("seconds", seconds))
+        position = self.times.position(Fraction(seconds))
         near = min(round(position), self.times.frame_count - 1)
         return Fraction(near) if self._pts(near) == seconds else position
 
@@ -304,7 +329,7 @@ class Decoder:
         Frames of one segment that are asked for in a row share forward passes.
         """
         self._after_fork()
-        snapped = map(self._snapped, positions)
+        snapped = map(self._snapped, map(_exact_position, positions))
         for entry, group in groupby(snapped, key=lambda at: self._entry_of(math.floor(at))):
             segment, synthesis = self._load(entry)
             wanted = [position - entry.first_frame for position in group]
@@ -324,7 +349,7 @@ class Decoder:
 
     def is_intact(self, position: int | Fraction) -> bool:
         """Whether that frame lies in a segment that `recover` found whole."""
-        index = math.floor(self._snapped(position))
+        index = math.floor(self._snapped(_exact_position(position)))
         return index in self._entry_before(index).frames
 
     def intact(self, positions: Sequence[int | Fraction]) -> list[range]:
@@ -359,7 +384,7 @@ class Decoder:
     def arithmetic(self, index: int = 0) -> dict[str, str]:
         """The arithmetic path of each layer in the segment that holds frame `index`."""
         self._after_fork()
-        return self._load(self._entry_of(index))[1].paths
+        return self._load(self._entry_of(numbers.whole("index", index)))[1].paths
 
     def _entry_of(self, index: int) -> IndexEntry:
         if not 0 <= index < len(self):
@@ -382,3 +407,15 @@ class Decoder:
             if len(self._cache) > self._settings["cached_segments"]:
                 self._cache.popitem(last=False)
             return segment, synthesis
+
+
+def _whole_or_none(name: str, value: int | None) -> int | None:
+    return None if value is None else numbers.whole(name, value)
+
+
+def _exact_position(position: int | Fraction) -> int | Fraction:
+    """Of numpy's and torch's numbers the int or the fraction that they are."""
+    if isinstance(position, int):
+        return position
+    exact = numbers.exact("position", position)
+    return exact.numerator if exact.denominator == 1 else exact

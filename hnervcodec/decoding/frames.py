@@ -58,11 +58,8 @@ class VideoMetadata:
     pixel_aspect_ratio: Fraction | None  # None: unspecified
     codec: str = "hnv"
     stream_index: int = 0
-    begin_stream_seconds: float = 0.0
-
-    @property
-    def end_stream_seconds(self) -> float:
-        return self.begin_stream_seconds + self.duration_seconds
+    begin_stream_seconds: float = 0.0  # when the first frame is shown
+    end_stream_seconds: float = 0.0  # when the last one is not shown any more
 
     @property
     def num_frames_from_header(self) -> int:
