@@ -105,6 +105,7 @@ class Writer:
         self._file, self._video = file, video
         self._position = self._serial = 0
         self._index: list[IndexEntry] = []
+        self.frame_count = 0  # in the segments written so far
         w = ByteWriter()
         w.raw(SIGNATURE)
         for value in (MAJOR, minor, levels.MAIN, level.number):
@@ -135,16 +136,12 @@ class Writer:
         self._serial += 1
         self._write(w.getvalue())
 
-    @property
-    def frame_count(self) -> int:
-        """Frames in the segments written so far."""
-        return sum(entry.frame_count for entry in self._index)
-
     def segment(self, payload: bytes, frame_count: int) -> None:
         """Appends a SEGM chunk that holds the next `frame_count` frames."""
         entry = IndexEntry(self._position, len(payload), self.frame_count, frame_count)
         self._chunk(b"SEGM", payload)
         self._index.append(entry)
+        self.frame_count += frame_count
 
     def add(self, chunks: Iterable[tuple[bytes, bytes]]) -> int:
         """Appends ancillary chunks (type, payload) and returns how many bytes they take.

@@ -50,11 +50,15 @@ class ByteReader:
         return self._data[start : self.position]
 
     def _uint(self, size: int, element: str, low: int, high: int | None) -> int:
-        offset = self.offset
-        value = int.from_bytes(self.raw(size, element), "little")
+        start, stop = self.position, self.position + size
+        if stop > len(self._data):
+            self.raw(size, element)  # which raises
+        value = int.from_bytes(self._data[start:stop], "little")
+        self.position = stop
         if value < low or (high is not None and value > high):
             span = f"{low}..{high}" if high is not None else f">= {low}"
-            raise FileError(f"value {value} is not in {span}", element=element, offset=offset)
+            at = self._base + start
+            raise FileError(f"value {value} is not in {span}", element=element, offset=at)
         return value
 
     def u8(self, element: str, low: int = 0, high: int | None = None) -> int:

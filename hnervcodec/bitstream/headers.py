@@ -6,6 +6,7 @@ A field's presence depends on earlier fields only.
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -162,12 +163,23 @@ class SegmentHeader:
     coded_words: int  # 32-bit words of range-coded levels that follow the header
 
 
+_TABLE = struct.Struct("<HBB")  # max_level, zero, decay
+
+
 def _read_table(r: ByteReader, element: str) -> Table:
-    return Table(
-        r.u16(f"{element}.max_level", 0, MAX_LEVEL),
-        r.u8(f"{element}.zero"),
-        r.u8(f"{element}.decay", 0, MAX_DECAY),
-    )
+    offset = r.offset
+    max_level, zero, decay = _TABLE.unpack(r.raw(_TABLE.size, element))
+    if max_level > MAX_LEVEL:
+        raise FileError(
+            f"value {max_level} is not in 0..{MAX_LEVEL}",
+            element=f"{element}.max_level",
+            offset=offset,
+        )
+    if decay > MAX_DECAY:
+        raise FileError(
+            f"value {decay} is not in 0..{MAX_DECAY}", element=f"{element}.decay", offset=offset + 3
+        )
+    return Table(max_level, zero, decay)
 
 
 def _write_table(w: ByteWriter, table: Table) -> None:

@@ -52,13 +52,16 @@ def _weights(decay: int) -> np.ndarray:
     return np.array(weights, np.int64)
 
 
+@lru_cache(maxsize=256)
 def frequencies(table: Table) -> np.ndarray:
     """int64 [2 max_level + 1], each >= 1, sum 2**24, for the levels -max_level..max_level."""
     weights = _weights(table.decay)[: table.max_level]
     spare = ((1 << PRECISION) - ((2 * table.zero + 1) << 15)) // 2 - table.max_level
     side = 1 + weights * spare // max(1, int(weights.sum()))
     centre = (1 << PRECISION) - 2 * int(side.sum())
-    return np.concatenate([side[::-1], [centre], side])
+    every = np.concatenate([side[::-1], [centre], side])
+    every.flags.writeable = False  # as callers share it
+    return every
 
 
 def fit_table(levels: np.ndarray) -> Table:
@@ -92,7 +95,7 @@ def cost_bits(table: Table, levels: np.ndarray) -> float:
     return float((counts[used] * (PRECISION - np.log2(frequencies(table)[used]))).sum())
 
 
-@lru_cache(maxsize=1024)  # of 1024 channels each may have its own
+@lru_cache(maxsize=2048)  # of 1024 channels and 130 layers each may have its own
 def _model(table: Table) -> constriction.stream.model.Categorical:
     # f - 1 with perfect=False makes constriction use exactly f (it gives each symbol one count
     # and shares the rest); perfect=True, the default, prints a warning to stdout.

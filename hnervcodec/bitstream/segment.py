@@ -194,6 +194,13 @@ def read(
 
     video: of the file that holds the segment. Raises FileError and LimitError.
     """
+    return read_with_header(payload, video, level)[0]
+
+
+def read_with_header(
+    payload: bytes | memoryview, video: VideoHeader, level: profiles.Level
+) -> tuple[QuantizedSegment, SegmentHeader]:
+    """The same, and the header that the payload begins with."""
     r = ByteReader(payload)
     header, specs = read_header(r, video, level)
     coded = r.raw(header.coded_words * 4, "coded_levels")
@@ -217,7 +224,7 @@ def read(
         np.frombuffer(crcs, "<u4").astype(np.uint32),
     )
     check_accumulators(segment)
-    return segment
+    return segment, header
 
 
 def _read_embedding(
@@ -236,6 +243,16 @@ def _read_embedding(
     return levels.astype(np.uint8)
 
 
+def decoding_work(header: SegmentHeader, specs: tuple[LayerSpec, ...]) -> int:
+    """About how many numbers `read` computes, of levels and of frequency tables, at a few
+    nanoseconds each. A segment of a few hundred bytes may declare millions of them."""
+    stem = specs[0]
+    levels = header.frame_count * stem.in_channels * stem.height * stem.width
+    levels += sum(spec.weights + spec.out_channels for spec in specs)
+    of_layers = [table for h in header.layers for table in (h.weight_table, h.bias_table)]
+    return 8 * levels + sum(2 * table.max_level for table in (*header.embed_tables, *of_layers))
+
+
 @dataclass(frozen=True, slots=True)
 class Usage:
     """Bytes of one SEGM payload by what they are spent on; they add up to the payload."""
@@ -245,27 +262,27 @@ class Usage:
     layers: dict[str, float]  # weights and biases by the layer's name
     coder: float  # termination and rounding of the range coder
     frame_crcs: int
+    undivided: int = 0  # all that is range-coded, where the levels were not decoded to tell
 
 
-def usage(
-    payload: bytes | memoryview,
-    segment: QuantizedSegment,
-    video: VideoHeader,
-    level: profiles.Level,
-) -> Usage:
-    """What the bytes of `segment`'s payload are spent on; of each tensor its information
-    content."""
-    r = ByteReader(payload)
-    header, _ = read_header(r, video, level)
+def usage(payload: bytes | memoryview, segment: QuantizedSegment, header: SegmentHeader) -> Usage:
+    """What the bytes of `segment`'s payload are spent on, tensor by tensor."""
     spent: dict[str, float] = {}
     for name, table, levels in pieces(segment, header):
         name = name.rpartition(".")[0] or name
         spent[name] = spent.get(name, 0.0) + range_coding.cost_bits(table, levels) / 8
     embedding = spent.pop("embedding")
+    coded, frame_crcs = 4 * header.coded_words, 4 * header.frame_count
     return Usage(
-        header=r.position,
+        header=len(payload) - coded - frame_crcs,
         embedding=embedding,
         layers=spent,
-        coder=header.coded_words * 4 - embedding - sum(spent.values()),
-        frame_crcs=4 * header.frame_count,
+        coder=coded - embedding - sum(spent.values()),
+        frame_crcs=frame_crcs,
     )
+
+
+def undivided_usage(payload: bytes | memoryview, header: SegmentHeader) -> Usage:
+    """The same as far as the header alone tells."""
+    coded, frame_crcs = 4 * header.coded_words, 4 * header.frame_count
+    return Usage(len(payload) - coded - frame_crcs, 0.0, {}, 0.0, frame_crcs, coded)

@@ -9,11 +9,16 @@ from typing import Any
 import click
 
 from hnervcodec.bitstream.ancillary import AUDIO
+from hnervcodec.bitstream.fields import ByteReader
 from hnervcodec.bitstream.reader import Reader
 from hnervcodec.bitstream.timing import ConstantTimes
 from hnervcodec.commands.files import named, open_file
 from hnervcodec.commands.options import MAX_LEVEL
 from hnervcodec.planes import CHROMA_NAMES
+
+# Numbers that are decoded to say where bytes went: of honest files all, of hostile ones what keeps
+# `info` within about a second per megabyte.
+MAX_WORK, MAX_WORK_PER_BYTE = 1 << 26, 1 << 7
 
 
 @click.command(
@@ -46,26 +51,37 @@ def describe(reader: Reader) -> dict[str, Any]:
 
     video = reader.video
     spent: dict[str, float] = {"prefix": PREFIX_SIZE}
-    rows = []
+    rows: list[dict[str, Any]] = []
+    work = MAX_WORK + MAX_WORK_PER_BYTE * reader.size
     for chunk in reader.check():
         if chunk.kind != b"SEGM":
             kind = chunk.kind.decode()
             spent[kind] = spent.get(kind, 0) + CHUNK_OVERHEAD + chunk.length
             continue
         payload = reader.payload(chunk)
-        segment = segments.read(payload, video, reader.level)
-        usage = segments.usage(payload, segment, video, reader.level)
-        stem = segment.specs[0]
+        header, specs = segments.read_header(ByteReader(payload), video, reader.level)
+        work -= segments.decoding_work(header, specs)
+        if work >= 0:
+            segment, header = segments.read_with_header(payload, video, reader.level)
+            usage = segments.usage(payload, segment, header)
+        else:
+            usage = segments.undivided_usage(payload, header)
+        stem = specs[0]
         rows.append(
             {
-                "first_frame": segment.first_frame,
-                "frames": segment.frame_count,
+                "first_frame": header.first_frame,
+                "frames": header.frame_count,
                 "bytes": CHUNK_OVERHEAD + chunk.length,
                 "chunk": CHUNK_OVERHEAD,
-                **asdict(usage),
+                "header": usage.header,
+                "embedding": usage.embedding,
+                "layers": usage.layers,
+                "coder": usage.coder,
+                "undivided": usage.undivided,
+                "frame_crcs": usage.frame_crcs,
                 "embedding_shape": [stem.in_channels, stem.height, stem.width],
-                "weights": {spec.name: list(spec.weight_shape) for spec in segment.specs},
-                "macs_per_pixel": sum(s.macs for s in segment.specs) / (video.width * video.height),
+                "weights": {spec.name: list(spec.weight_shape) for spec in specs},
+                "macs_per_pixel": sum(s.macs for s in specs) / (video.width * video.height),
             }
         )
     times = reader.frame_times
@@ -168,12 +184,16 @@ def as_text(facts: dict[str, Any]) -> str:
         row("  chunk", segment["chunk"])
         row("  header and tables", segment["header"])
         shape = "x".join(map(str, segment["embedding_shape"]))
-        row("  embeddings", segment["embedding"], f"{shape} per frame")
+        if segment["undivided"]:
+            row("  all levels", segment["undivided"], "so many that they are not told apart")
+        else:
+            row("  embeddings", segment["embedding"], f"{shape} per frame")
         for name, size in segment["layers"].items():
             shape = segment["weights"][name]
             count = shape[0] * shape[1] * shape[2] * shape[3]
             note = f"{'x'.join(map(str, shape))}, {8 * size / count:.2f} bits per weight"
             row(f"  {name}", size, note)
-        row("  range coder's end", segment["coder"])
+        if segment["layers"]:
+            row("  range coder's end", segment["coder"])
         row("  frame checksums", segment["frame_crcs"])
     return "\n".join(lines)

@@ -282,7 +282,8 @@ class Decoder:
     def _position(self, seconds: float) -> Fraction:
         """The position, in frames, that is shown at `seconds`; of `_pts(n)` it is n, whatever
         rounding to a float lost."""
-        seconds = float(numbers.real("seconds", seconds))
+        if not isinstance(seconds, float):
+            seconds = float(numbers.real("seconds", seconds))
         begin, end = float(self.times.begin), float(self.times.end)
         if not (begin <= seconds < end or seconds == begin):
             raise IndexError(f"{seconds} s is not within {begin}..{end} s")

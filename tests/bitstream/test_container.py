@@ -75,14 +75,14 @@ def test_segment_round_trip() -> None:
     for frames in (1, 2, 7):
         before = random_segment(video, frames, seed=frames)
         payload = segment.write(before)
-        after = segment.read(payload, video, LEVEL)
+        after, header = segment.read_with_header(payload, video, LEVEL)
         assert after.model == before.model
         assert (after.embedding == before.embedding).all()
         assert (after.frame_crcs == before.frame_crcs).all()
         for a, b in zip(after.layers, before.layers, strict=True):
             assert (a.weight == b.weight).all() and (a.bias == b.bias).all()
             assert a.requant == b.requant
-        usage = segment.usage(payload, after, video, LEVEL)
+        usage = segment.usage(payload, after, header)
         parts = usage.header + usage.embedding + sum(usage.layers.values())
         assert parts + usage.coder + usage.frame_crcs == pytest.approx(len(payload))
         assert 0 <= usage.coder < 16

@@ -14,6 +14,7 @@ import pytest
 import refdec
 from running import ROOT, hnv
 
+from hnervcodec import cli
 from hnervcodec.decoding.decoder import Decoder
 from hnervcodec.errors import FileError, HnervError, LimitError, UnsupportedError
 from hnervcodec.planes import plane_bytes
@@ -59,6 +60,29 @@ def test_every_vector(capsys: pytest.CaptureFixture[str]) -> None:
     with capsys.disabled():
         print(f" {len(FILES)} files verified", end="")
     assert len(FILES) > 200
+
+
+def test_decode_refuses_every_faulty_vector(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All frames: the file is read as a whole. A selection of frames is random access."""
+    codes = {name: kind.exit_code for name, kind in CLASSES.items()}
+    out = tmp_path / "out.y4m"
+
+    def decode(path: Path, *more: str) -> int:
+        monkeypatch.setattr(sys, "argv", ["hnv", "decode", str(path), "-q", "-o", str(out), *more])
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+        return int(stopped.value.code or 0)
+
+    faulty = [path for path in FILES if path.parent.name == "faulty"]
+    assert len(faulty) > 150
+    for path in faulty:
+        capsys.readouterr()
+        assert decode(path) == codes[str(expected_of(path))], path.name
+        assert capsys.readouterr().err.count("\n") == 1, path.name
+        assert not out.exists()
+    assert decode(VECTORS / "faulty/serial.hnv", "--frames", "0") == 0 and out.exists()
 
 
 MISREADINGS = [  # of the specification, as changes to the reference decoder
