@@ -21,7 +21,11 @@ from hnervcodec.planes import plane_bytes
 
 VECTORS = ROOT / "spec/vectors"
 FILES = sorted(VECTORS.glob("*/*.hnv"))
-CLASSES = {"damaged": FileError, "unsupported": UnsupportedError, "limit": LimitError}
+CLASSES: dict[str, type[HnervError]] = {
+    "damaged": FileError,
+    "unsupported": UnsupportedError,
+    "limit": LimitError,
+}
 
 
 def expected_of(path: Path) -> list[str] | str:
