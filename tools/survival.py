@@ -31,8 +31,15 @@ def seconds_of(run: subprocess.Popen[bytes], limit: float | None = None) -> tupl
     return time.monotonic() - start, usage.ru_utime + usage.ru_stime
 
 
-with tempfile.TemporaryDirectory(dir=ROOT) as scratch:
-    folder = Path(scratch)
+def main() -> None:
+    with tempfile.TemporaryDirectory(dir=ROOT) as folder:
+        report = measure(Path(folder))
+    (ROOT / "tools/results/survival.md").write_text(report)
+    print(report)
+
+
+def measure(folder: Path) -> str:
+    """The page of results, from files in an empty folder."""
     source, alone, killed = (folder / name for name in ("in.mkv", "alone.hnv", "killed.hnv"))
     file, filters = CLIPS["bunny320"]
     header, frames = read_clip(ROOT / "clips" / file, filters)
@@ -58,20 +65,23 @@ with tempfile.TemporaryDirectory(dir=ROOT) as scratch:
             break
     same = alone.read_bytes() == killed.read_bytes()
     assert [path for path in folder.iterdir() if path.suffix == ".job"] == []
+    extra = spent / undisturbed[1] - 1
+    lines = [
+        "# What ten kill -9 cost",
+        "",
+        f"Made by `tools/survival`: bunny 320x160, 132 frames, `hnv encode {' '.join(OPTIONS)}`, "
+        "killed at random moments and resumed after each.",
+        "",
+        "| | seconds | of the processor |",
+        "|---|---|---|",
+        f"| left alone | {undisturbed[0]:.0f} | {undisturbed[1]:.0f} |",
+        f"| {kills} kills, {kills + 1} runs | {wall:.0f} | {spent:.0f} |",
+        "",
+        f"The two files are {'the same' if same else 'NOT the same'}; extra work: "
+        f"{100 * extra:.1f} %.",
+    ]
+    return "\n".join(lines) + "\n"
 
-extra = spent / undisturbed[1] - 1
-lines = [
-    "# What ten kill -9 cost",
-    "",
-    f"Made by `tools/survival`: bunny 320x160, 132 frames, `hnv encode {' '.join(OPTIONS)}`, "
-    "killed at random moments and resumed after each.",
-    "",
-    "| | seconds | of the processor |",
-    "|---|---|---|",
-    f"| left alone | {undisturbed[0]:.0f} | {undisturbed[1]:.0f} |",
-    f"| {kills} kills, {kills + 1} runs | {wall:.0f} | {spent:.0f} |",
-    "",
-    f"The two files are {'the same' if same else 'NOT the same'}; extra work: {100 * extra:.1f} %.",
-]
-(ROOT / "tools/results/survival.md").write_text("\n".join(lines) + "\n")
-print("\n".join(lines))
+
+if __name__ == "__main__":
+    main()
