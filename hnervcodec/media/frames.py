@@ -159,10 +159,17 @@ def _mastering(words: np.ndarray) -> MasteringDisplay | None:
     return MasteringDisplay((*x_y[2:6], *x_y[:2], *x_y[6:]), high, low)
 
 
+# Of libav's protocols these want no slashes.
+_ADDRESS = re.compile(
+    r"[\w.+-]+://|(async|cache|concat|concatf|crypto|data|fd|file|pipe|subfile|unix)[:,]"
+)
+
+
 def address(name: str) -> str:
-    """How libav is to be told of the file `name`: it would read `take:1.mp4` as a protocol and an
-    address. What is no file, as a real address or a pattern of pictures, stays as it is."""
-    return f"file:{name}" if ":" in name and os.path.exists(name) else name
+    """How libav is to be told of the file `name`, or of such a pattern of pictures: it would read
+    `take:1.mp4` as a protocol and an address. What is an address stays as it is."""
+    is_file = ":" in name and (os.path.exists(name) or not _ADDRESS.match(name))
+    return f"file:{name}" if is_file else name
 
 
 def reason(error: Exception) -> str:

@@ -12,9 +12,12 @@ from running import EXCERPT, Args, hnv
 
 from hnervcodec import Decoder, encode, inpaint
 from hnervcodec.benchmark.plots import picture
+from hnervcodec.errors import SourceError
 from hnervcodec.media import presentation
+from hnervcodec.media.frames import address
 from hnervcodec.media.output_formats import format_of
 from hnervcodec.media.outputs import open_file_sink
+from hnervcodec.media.source import VideoSource
 
 FAST: dict[str, Any] = {"bpp": 2, "preset": "ultrafast", "threads": 1}
 
@@ -48,6 +51,20 @@ def test_colons(folder: Path) -> None:
     names = {"take:1.mkv", "mask:1.png", "take:1.hnv", "in:painted.mkv", "take:1.mp4",
              "take:1.mkv.y4m", "a:b.gif", "p:0.png"}  # fmt: skip
     assert set(os.listdir()) == names
+
+
+def test_what_is_an_address(folder: Path) -> None:
+    assert address("take:1.mkv") == "file:take:1.mkv"
+    os.rename("take:1.mkv", "concat:a|b")
+    assert address("concat:a|b") == "file:concat:a|b"
+    for name in ("http://host:80/x.mp4", "concat:a|c", "file:x", "in.mp4"):
+        assert address(name) == name
+    with pytest.raises(SourceError, match=r"take:9\.mkv: No such file or directory"):
+        encode("take:9.mkv", "x.hnv", **FAST)
+    for n in (1, 2):
+        (folder / f"p:{n}.png").write_bytes((folder / "mask:1.png").read_bytes())
+    with VideoSource("p:%d.png") as source:
+        assert len(list(source.frames())) == 2
 
 
 def test_long_names(folder: Path) -> None:
