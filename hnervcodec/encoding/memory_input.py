@@ -19,7 +19,7 @@ from hnervcodec.errors import HnervError, UsageError
 from hnervcodec.media.colour import PlaneConverter
 from hnervcodec.media.masks import read_masks
 from hnervcodec.media.scenes import scan
-from hnervcodec.media.source import Damage
+from hnervcodec.media.video_decoder import Damage
 from hnervcodec.planes import Planes, plane_shapes
 from hnervcodec.system import numbers
 

@@ -19,6 +19,7 @@ from av.stream import Disposition
 
 from hnervcodec.errors import SourceError, UsageError
 from hnervcodec.media.frames import address, reason, stream_line
+from hnervcodec.media.libav_errors import ErrorCount
 
 MAX_JUMP = 10  # seconds: ffmpeg's -dts_delta_threshold
 MAX_STEP_BACK = Fraction(1, 10)  # seconds
@@ -29,12 +30,21 @@ _BEGIN_ANYWHERE = ("mpeg", "flv", "live_flv", "hls", "dash")  # as format names 
 def open_source(source: str | Path, **options: Any) -> InputContainer:
     """Opens a file, a pattern or an address that libav knows. Titles that are not UTF-8 do no harm.
     SourceError, with what to do about a pipe, if libav cannot open it."""
-    name = str(source)
+    return open_counting(source, **options)[0]
+
+
+def open_counting(source: str | Path, **options: Any) -> tuple[InputContainer, int]:
+    """Opens a source as `open_source` does, and counts in how many places of what was read by then
+    its structure is damaged."""
+    name, reported = str(source), ErrorCount()
     try:
-        container = av.open(address(name), "r", metadata_errors="replace", **options)
-        return cast(InputContainer, container)
+        with reported:
+            opened = av.open(address(name), "r", metadata_errors="replace", **options)
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise SourceError(f"cannot open {name}: {reason(error)}{pipe_advice(name)}") from error
+    container = cast(InputContainer, opened)
+    # Decoders, which have a look too, tell of what they find again when it is their turn.
+    return container, reported.names.count(container.format.name)
 
 
 def open_standard_input() -> InputContainer:
@@ -137,31 +147,36 @@ class Demuxer:
 
     In formats whose time may jump, such as MPEG-TS after MPEG-TS, all streams' times are moved
     together so that they go on, as ffmpeg does it (`ts_discontinuity_process` in its
-    ffmpeg_demux.c). `jumps`: how often that was done. `error`: why reading ended early, if it did.
+    ffmpeg_demux.c). `may_jump`: whether the format is of these; `jumps`: how often that was done.
+    `errors`: how often the file's structure was found to be damaged. `error`: why reading ended
+    early, if it did.
     """
 
     def __init__(self, container: InputContainer, streams: Sequence[Any]):
         self._container, self._streams = container, streams
-        self._may_jump = Flags.ts_discont in Flags(container.format.flags)
+        self.may_jump = Flags.ts_discont in Flags(container.format.flags)
         self._offset = Fraction(0)
         self._last: dict[int, Fraction] = {}  # decoding time of each stream's last packet
         self._next: dict[int, Fraction] = {}  # and when the one after it is due
         self._newest: Fraction | None = None  # of any stream
-        self.jumps = 0
+        self.jumps = self.errors = 0
         self.error: Exception | None = None
-
-    def again(self) -> Demuxer:
-        """The same from where the container was moved to."""
-        return Demuxer(self._container, self._streams)
 
     def __iter__(self) -> Iterator[Packet[Any]]:
         if not self._streams:  # PyAV would take them all
             return
         try:
-            for packet in self._container.demux(tuple(self._streams)):
+            packets = self._container.demux(tuple(self._streams))
+            while True:
+                with ErrorCount() as reported:
+                    packet = next(packets, None)
+                # Parsers, too, tell of what decoders find again.
+                self.errors += reported.names.count(self._container.format.name)
+                if packet is None:
+                    return
                 if not packet.size:  # AVI's empty frames, and PyAV's mark of the end
                     continue
-                if self._may_jump:
+                if self.may_jump:
                     self._move(packet)
                 yield packet
         except av.error.FFmpegError as error:

@@ -4,17 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from fractions import Fraction
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import av
 import numpy as np
-from av.codec.context import Flags
-from av.format import Flags as FormatFlags
-from av.packet import Packet
 from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
 
@@ -25,45 +20,16 @@ from hnervcodec.bitstream.timing import times_of
 from hnervcodec.errors import SourceError
 from hnervcodec.media import demuxing
 from hnervcodec.media.colour import reformatted
-from hnervcodec.media.frames import chroma_siting, display_of, frame_format, from_frame, reason
-from hnervcodec.media.timestamps import PtsGuess, Stamp, straighten
+from hnervcodec.media.frame_rates import frame_rate, is_without_rate
+from hnervcodec.media.frames import chroma_siting, display_of, frame_format, from_frame
+from hnervcodec.media.timestamps import Stamp, straighten
+from hnervcodec.media.video_decoder import Damage, VideoDecoder, counted
 from hnervcodec.planes import Planes, plane_bytes
 
 _JPEG_RANGE = 2  # libav's AVCOL_RANGE_JPEG
 MAX_DIMENSION = 65535
 EARLIER, MUCH_LATER = 2, 10  # seconds
-_SEVERAL_PACKETS = 50  # from which a frame rate is measured
-_USUAL_RATES = [Fraction(rate) for rate in (24, 25, 30, 48, 50, 60, 90, 100, 120, 144, 240)]
-_USUAL_RATES += [rate * 1000 / 1001 for rate in _USUAL_RATES if rate in (24, 30, 60, 120)]
 Entry = tuple[int, int]  # a frame's pts, in its stream's time base, and the CRC-32 of its planes
-
-
-@dataclass
-class Damage:
-    """What of a source's video could not be decoded as it was.
-
-    lost: packets without a frame. marred: frames that came out damaged, and are coded. ended: why
-    reading ended before the source did, or "".
-    """
-
-    lost: int = 0
-    marred: int = 0
-    ended: str = ""
-
-    def notes(self) -> list[str]:
-        """One line for people, if there is any damage."""
-        parts = []
-        if self.lost:
-            parts.append(f"{_count(self.lost, 'damaged packet')} skipped")
-        if self.marred:
-            parts.append(f"{_count(self.marred, 'frame')} decoded with damage")
-        if self.ended:
-            parts.append(f"reading ended early ({self.ended})")
-        return [f"the source is damaged: {', '.join(parts)}"] if parts else []
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'s' * (number != 1)}"
 
 
 def _is_rgb(pixels: VideoFormat) -> bool:
@@ -120,8 +86,6 @@ class VideoSource:
         self._number, self._is_strict = stream, strict
         self._stamps: list[Stamp] = []  # of selected frames
         self._is_ordered = True
-        self.damage = Damage()
-        self._marred: set[int | None] = set()  # pts
         self.notes: list[str] = []
         self._open()
         try:
@@ -139,34 +103,36 @@ class VideoSource:
             raise
 
     def _open(self) -> None:
+        broken = 0
         if self._source == "-":
             self._container = demuxing.open_standard_input()
         else:
-            self._container = demuxing.open_source(self._source)
+            self._container, broken = demuxing.open_counting(self._source)
         try:
             self._stream, self._left_out = demuxing.choose_video(
                 self._container, self.name, self._number
             )
-            codec = self._stream.codec_context
-            if codec is None:
+            if self._stream.codec_context is None:
                 codec_name = demuxing.codec_name(self._container, self._stream)
                 raise SourceError(f"{self.name}: there is no decoder for {codec_name}")
         except BaseException:
             self.close()
             raise
-        codec.thread_type = "SLICE"  # an error then comes with the packet that it lies in
-        # AVI has none: what libav makes up for streams with B-frames is wrong.
-        self._has_pts = self._container.format.name != "avi" or not codec.has_b_frames
-        self._guess_pts = PtsGuess()
-        self._newest: tuple[int | None, int] = (None, 0)  # the last frame's time, and its step
-        timed = [self._stream, *self._container.streams.audio]
-        self._demuxer = demuxing.Demuxer(self._container, timed)
-        self._decoded = self._decode()
+        self._decoder = VideoDecoder(
+            self._container, self._stream, self.name, broken, strict=self._is_strict
+        )
+        self._decoded = self._decoder.frames()
+
+    @property
+    def damage(self) -> Damage:
+        """What could not be read as it was, so far; its losses are known at the source's end."""
+        return self._decoder.damage
 
     def _why_empty(self) -> str:
         advice = demuxing.pipe_advice(self._source)
-        if self.damage.lost or self.damage.ended:
-            return f"cannot decode {self.name}: {self._last_error}{advice}"
+        if self._decoder.last_error or self.damage.ended:
+            error = self.damage.ended or self._decoder.last_error
+            return f"cannot decode {self.name}: {error}{advice}"
         codec = demuxing.codec_name(self._container, self._stream)
         return f"{self.name} holds no video frames that the decoder of {codec} can read{advice}"
 
@@ -180,98 +146,6 @@ class VideoSource:
         """Closes the source's file; more than once does no harm."""
         self._container.close()
 
-    def _decode(self, latest: int | None = None) -> Iterator[VideoFrame]:
-        """`latest`: the decoding time after which no first frame is waited for."""
-        is_begun = False
-        # Packets that the demuxer calls damaged: pts and place. Where one recording ends and
-        # another begins it says so of one of the last two, though nothing of it is missing.
-        suspects: list[tuple[int | None, int]] = []
-        jumps = number = 0
-        for packet in self._demuxer:
-            if packet.stream_index != self._stream.index:
-                continue
-            if latest is not None and not is_begun and (packet.dts or 0) > latest:
-                return
-            if jumps != self._demuxer.jumps:
-                suspects, jumps = [], self._demuxer.jumps
-            if packet.is_corrupt:
-                suspects.append((packet.pts, number))
-            while suspects and suspects[0][1] < number - 2:
-                self._count_marred(suspects.pop(0)[0])
-            number += 1
-            if not self._has_pts:
-                packet.pts = None
-            for frame in self._decoded_from(packet):
-                is_begun = True
-                yield frame
-        if self._demuxer.error:
-            self._heed(self._demuxer.error)
-            self.damage.ended = reason(self._demuxer.error)
-        for pts, _ in suspects:
-            self._count_marred(pts)
-        yield from self._decoded_from(None)
-
-    def _decoded_from(self, packet: Packet[Any] | None) -> Iterator[VideoFrame]:
-        """Frames that a packet completes; of None, those that the decoder still holds."""
-        try:
-            frames = self._stream.decode(packet)
-        except av.error.FFmpegError as error:
-            self._heed(error)
-            self.damage.lost += 1
-            return
-        for frame in frames:
-            if frame.is_corrupt:
-                self._count_marred(frame.pts)
-            yield frame
-        if frames:
-            # From the first sound frame on, also those that lack something they refer to.
-            self._stream.codec_context.flags |= Flags.output_corrupt
-
-    def _heed(self, error: Exception) -> None:
-        self._last_error = reason(error)
-        if self._is_strict:
-            raise SourceError(f"{self.name} is damaged: {self._last_error}") from error
-
-    def _count_marred(self, pts: int | None) -> None:
-        """Counts a damaged frame, once even if both its packet and itself are said to be so."""
-        if self._is_strict:
-            at = "" if pts is None else f" at {float(pts * (self._stream.time_base or 0)):.3f} s"
-            raise SourceError(f"{self.name} is damaged: the frame{at} does not decode as it was")
-        if pts is None or pts not in self._marred:
-            self.damage.marred += 1
-            self._marred.add(pts)
-
-    def _rate(self) -> Fraction:
-        """Frames per second, by what the source says unless its timestamps say otherwise."""
-        guess = self._stream.guessed_rate
-        if FormatFlags.no_timestamps in FormatFlags(self._container.format.flags) and guess:
-            return Fraction(guess)
-        rate = Fraction(self._stream.average_rate or guess or 25)
-        base = self._stream.time_base
-        if base and rate * base >= 1 and (guess != rate or base < Fraction(1, 480)):
-            rate = self._measured_rate(base, rate)  # it but repeats the time base
-        return rate
-
-    def _measured_rate(self, base: Fraction, said: Fraction) -> Fraction:
-        """That of the first packets, if it is far from what the source says."""
-        if not Path(self._source).is_file():
-            return Fraction(self._stream.guessed_rate or said)
-        with demuxing.open_source(self._source) as container:
-            packets = container.demux(container.streams[self._stream.index])
-            stamps = [p.dts if p.pts is None or not self._has_pts else p.pts for p in packets]
-            found = sorted({at for at in islice(stamps, _SEVERAL_PACKETS) if at is not None})
-        if len(found) < 2:
-            return said
-        mean = (len(found) - 1) / ((found[-1] - found[0]) * base)
-        if mean * Fraction(3, 2) > said:
-            return said
-
-        def is_on_time(rate: Fraction) -> bool:
-            return all(abs((at - found[0]) * base - n / rate) <= base for n, at in enumerate(found))
-
-        usual = [rate for rate in _USUAL_RATES if is_on_time(rate)]
-        return min(usual, key=lambda rate: abs(rate - mean), default=mean.limit_denominator(1001))
-
     def _describe(self, frame: VideoFrame) -> VideoHeader:
         if max(frame.width, frame.height) > MAX_DIMENSION:
             raise SourceError(f"{self.name}: {frame.width}x{frame.height} frames are too large")
@@ -279,7 +153,9 @@ class VideoSource:
         chroma_format, bit_depth = _native_format(name)
         is_rgb = _is_rgb(frame.format)
         matrix = IDENTITY if is_rgb else _code(frame.colorspace)
-        rate = self._rate().limit_denominator(1_000_000)
+        has_pts = self._decoder.has_pts
+        rate = frame_rate(self._source, self._container, self._stream, has_pts)
+        rate = rate.limit_denominator(1_000_000)
         aspect = self._stream.sample_aspect_ratio or Fraction(0)
         if max(aspect.numerator, aspect.denominator) > 65535:
             aspect = Fraction(0)
@@ -314,19 +190,9 @@ class VideoSource:
         is_same = is_same or frame.format.name.replace("yuvj", "yuv") == self._format
         if not is_same or depth > self.header.bit_depth:
             notes.append(f"{frame.format.name} is converted to {self._format}")
-        if self._is_without_rate():
+        if is_without_rate(self._source, self._container, self._stream):
             notes.append("the stream does not say its frame rate: 25 frames/s are taken")
         return notes
-
-    def _is_without_rate(self) -> bool:
-        """Whether a raw stream is read at libav's default of 25 frames/s because it says none."""
-        form = self._container.format
-        is_raw = FormatFlags.no_timestamps in FormatFlags(form.flags)
-        if not is_raw or self._stream.guessed_rate != 25 or not Path(self._source).is_file():
-            return False
-        with demuxing.open_source(self._source, format=form.name, options={"framerate": "24"}) as c:
-            stream: Any = c.streams[self._stream.index]
-            return bool(stream.guessed_rate == 24)
 
     def times(self) -> SegmentTimes | None:
         """When the frames that `frames()` has yielded are shown; None: at the constant rate. From 0
@@ -337,9 +203,9 @@ class VideoSource:
             return None
         stamps, missing, moved = straighten(self._stamps, 1 / (rate * base))
         if missing:
-            self.notes.append(f"{_count(missing, 'timestamp')} missing: taken from the others")
+            self.notes.append(f"{counted(missing, 'timestamp')} missing: taken from the others")
         if moved:
-            self.notes.append(f"{_count(moved, 'timestamp')} out of order: moved")
+            self.notes.append(f"{counted(moved, 'timestamp')} out of order: moved")
         start = self._origin if self._skip == 0 else stamps[0][0]
         return times_of(base, [(pts - start, duration) for pts, duration in stamps], rate)
 
@@ -369,7 +235,7 @@ class VideoSource:
     @property
     def tells_frames_apart(self) -> bool:
         """Whether all of the source's frames have been seen, and their timestamps increase."""
-        return self._is_ordered and self._is_read_out and not self._demuxer.jumps
+        return self._is_ordered and self._is_read_out and not self._decoder.has_jumped
 
     @property
     def _is_read_out(self) -> bool:
@@ -383,15 +249,14 @@ class VideoSource:
         for back in (0, round(EARLIER / base)):  # as some indices order frames as they are coded
             with suppress(av.error.FFmpegError, SourceError):
                 self._container.seek(entry[0] - back, stream=self._stream)
-                self._demuxer = self._demuxer.again()
-                self._decoded = self._decode(entry[0] + round(MUCH_LATER / base))
+                self._decoder = self._decoder.restarted()
+                self._decoded = self._decoder.frames(entry[0] + round(MUCH_LATER / base))
                 for frame in self._decoded:
                     if frame.is_corrupt:  # for want of what lies before the key frame
                         continue
                     if frame.pts == entry[0]:
                         planes = from_frame(self._to_native(frame), self.header)
                         is_same = crc32(plane_bytes(planes)) == entry[1]
-                        self.damage = Damage()  # before it, where nobody looks
                         return chain([frame], self._decoded) if is_same else None
                     if frame.pts is None or frame.pts > entry[0]:
                         break
@@ -405,7 +270,7 @@ class VideoSource:
                 return enumerate(found, self._skip)
             self.close()
             self._open()
-            self._first, self.damage = None, Damage()
+            self._first = None
         return enumerate(self._all_frames())
 
     def frames(self) -> Iterator[Planes]:
@@ -414,7 +279,7 @@ class VideoSource:
         for index, frame in self._numbered():
             is_later = frame.pts is not None and (newest is None or frame.pts > newest)
             self._is_ordered, newest = self._is_ordered and is_later, frame.pts
-            pts = self._shown_at(frame)
+            pts = self._decoder.shown_at(frame)
             if index < self._skip or (index - self._skip) % self._every:
                 continue
             if self._limit is not None and index >= self._skip + self._limit * self._every:
@@ -431,16 +296,6 @@ class VideoSource:
                 self.notes.append(_TRANSPARENCY)
             yield from_frame(self._to_native(frame), self.header)
         self.notes += self.damage.notes()
-
-    def _shown_at(self, frame: VideoFrame) -> int | None:
-        """The time of the frame after the one that this was asked for before."""
-        pts, (before, step) = self._guess_pts(frame.pts, frame.dts), self._newest
-        if pts is None and not self._has_pts and before is not None:
-            pts = before + step  # the last ones of AVI come after the last packet
-        if pts is not None:
-            gap = step if before is None else pts - before
-            self._newest = pts, gap if gap > 0 else step
-        return pts
 
     def _all_frames(self) -> Iterator[VideoFrame]:
         if self._first is not None:
@@ -464,7 +319,7 @@ def count_until(source: str | Path, seconds: Fraction, stream: int | None = None
         base = video._stream.time_base or 1 / video.header.frame_rate
         first, count = None, 0
         for number, frame in enumerate(video._all_frames()):
-            at = video._shown_at(frame)
+            at = video._decoder.shown_at(frame)
             if at is None:
                 at = round(number / video.header.frame_rate / base)
             first = at if first is None else first

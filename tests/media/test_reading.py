@@ -325,7 +325,7 @@ def test_damaged_packets_are_skipped_and_told(codec: str, make: Make, ffmpeg: st
     scan, shown, _ = scanned(path)
     assert shown == [at for _, at in truth(ffmpeg, path, "-fps_mode", "passthrough")]
     assert len(shown) == 23 and Fraction(9, 25) not in shown
-    assert scan.damage == ("the source is damaged: 1 damaged packet skipped",)
+    assert scan.damage == ("the source is damaged: 1 frame with errors, 1 frame lost",)
     assert scan.damage[0] in scan.notes
     with pytest.raises(SourceError, match="is damaged"), VideoSource(path, strict=True) as video:
         list(video.frames())
@@ -336,7 +336,7 @@ def test_lost_packets_lose_no_frames(ffmpeg: str) -> None:
     frames, video = frames_of(LOST_PACKETS)
     with av.open(str(LOST_PACKETS)) as container:
         assert sum(packet.size > 0 for packet in container.demux(video=0)) == len(frames) == 23
-    assert (video.damage.lost, video.damage.marred) == (0, 12)
+    assert (video.damage.lost, video.damage.marred) == (1, 12)
     with (
         pytest.raises(SourceError, match="the frame at"),
         VideoSource(LOST_PACKETS, strict=True) as v,
@@ -360,7 +360,7 @@ def test_damage_is_told_at_the_end(make: Make) -> None:
         "12",
     ]
     said = sources.hnv(*words).splitlines()
-    told = "the source is damaged: 1 damaged packet skipped"
+    told = "the source is damaged: 1 frame with errors, 1 frame lost"
     assert f"note: {told}" in said and told in said[said.index(f"note: {told}") + 1 :]
     with pytest.raises(SourceError, match="is damaged"):
         sources.hnv(*words, "--strict", "-y", "-q")
