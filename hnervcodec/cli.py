@@ -1,7 +1,9 @@
-"""The `hnv` command: its subcommands are in `commands`, and only they and this module print.
-Errors become one line and an exit code.
+"""The `hnv` command: runs a subcommand of `commands`, and turns errors into one line and an exit
+code. Only this module and `commands` print.
 
-Heavy modules are imported inside the commands that need them: `hnv info` never loads torch.
+A subcommand's module is imported when it is asked for, and imports heavy libraries inside the
+functions that need them: torch loads only where something is computed, libav only where a video
+is read or written.
 """
 
 from __future__ import annotations
@@ -11,27 +13,31 @@ import re
 import signal
 import sys
 from functools import cache
+from importlib import import_module
 from typing import Any, NoReturn
 
 import click
 
 from hnervcodec._version import __version__
-from hnervcodec.bitstream.container import MAJOR, MINOR
-from hnervcodec.commands import (
-    compare,
-    completion,
-    decode,
-    encode,
-    export,
-    help,
-    info,
-    inpaint,
-    join,
-    metrics,
-    play,
-)
 from hnervcodec.errors import HnervError, OutputError, Terminated, UsageError
 from hnervcodec.system import standard_streams
+
+# The subcommands in the order of work, as --help lists them, and the module of `commands` that
+# each is in.
+MODULES = {
+    "encode": "encode",
+    "decode": "decode",
+    "play": "play",
+    "info": "info",
+    "verify": "decode",
+    "metrics": "metrics",
+    "compare": "compare",
+    "inpaint": "inpaint",
+    "export": "export",
+    "join": "join",
+    "help": "help",
+    "completion": "completion",
+}
 
 
 def main() -> NoReturn:
@@ -83,7 +89,7 @@ _PARAMETER = re.compile(r"(?<![\w/.-])`(\w+)(?:=(\w+))?`(?![\w/.-])")
 @cache
 def _flags() -> dict[str, str]:
     """The option of each parameter, by what click calls it."""
-    options = (p for command in cli.commands.values() for p in command.params)
+    options = (p for command in all_commands().values() for p in command.params)
     flags = {
         p.name: max(p.opts, key=len) for p in options if isinstance(p, click.Option) and p.name
     }
@@ -91,9 +97,8 @@ def _flags() -> dict[str, str]:
 
 
 def as_flags(message: str) -> str:
-    """A message of the library, which speaks of parameters such as `bpp` and `audio=none`, in the
-    words of the command line: --bpp and --audio none. What is no parameter, as a file's name may
-    be, stays."""
+    """Translates a message of the library for the command line: `bpp` becomes --bpp, and
+    `audio=none` --audio none. Other words in backquotes, such as file names, stay as they are."""
 
     def flag(match: re.Match[str]) -> str:
         name, value = match.groups()
@@ -104,8 +109,8 @@ def as_flags(message: str) -> str:
 
 
 def _heed(number: int, _: object) -> None:
-    """Raises what the signal means. While torch is imported that would abort the process, as an
-    exception that its C++ code does not expect: then a moment later."""
+    """Signal handler: raises Terminated for SIGTERM, KeyboardInterrupt for others. While torch is
+    being imported its C++ code would abort on an exception: then it tries again 50 ms later."""
     spec = getattr(sys.modules.get("torch"), "__spec__", None)
     if getattr(spec, "_initializing", False):
         signal.signal(signal.SIGALRM, lambda *_: _heed(number, None))
@@ -119,9 +124,16 @@ class _ClosedPipe(Exception):
 
 
 class _Group(click.Group):
+    """A group whose subcommands are imported when they are asked for."""
+
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """In the order of work, not of the alphabet."""
-        return list(self.commands)
+        return list(MODULES)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name in MODULES and name not in self.commands:
+            module = import_module(f"hnervcodec.commands.{MODULES[name]}")
+            self.add_command(getattr(module, name))
+        return super().get_command(ctx, name)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -136,18 +148,26 @@ def _fail(message: str, code: int) -> NoReturn:
     sys.exit(code)
 
 
+def all_commands() -> dict[str, click.Command]:
+    """Every subcommand by its name; imports them all."""
+    context = click.Context(cli)
+    commands = {name: cli.get_command(context, name) for name in cli.list_commands(context)}
+    return {name: command for name, command in commands.items() if command}
+
+
 def _version(context: click.Context, _: click.Parameter, value: bool) -> None:
     if not value or context.resilient_parsing:
         return
     from importlib.metadata import version
 
-    from hnervcodec.media.frames import library_versions
-    from hnervcodec.synthesis.network import fastest_path
+    from hnervcodec.bitstream.container import MAJOR, MINOR
+    from hnervcodec.synthesis import native
 
+    # Asking torch which of its arithmetics is exact here would take seconds: `hnv verify` tells.
+    arithmetic = "native" if native.library() else "torch"
     click.echo(
         f"hnv {__version__}, format {MAJOR}.{MINOR}, torch {version('torch')}, "
-        f"{library_versions()}, constriction {version('constriction')}, "
-        f"arithmetic {fastest_path()}"
+        f"PyAV {version('av')}, constriction {version('constriction')}, arithmetic {arithmetic}"
     )
     context.exit()
 
@@ -178,20 +198,3 @@ def cli() -> None:
     Exit codes: 0 success, 2 wrong usage, 3 damaged file, 4 needs a newer version, 5 beyond a
     limit, 6 cannot read, 7 cannot write, 130 interrupted, 141 closed pipe, 143 terminated.
     """
-
-
-for command in (
-    encode.encode,
-    decode.decode,
-    play.play,
-    info.info,
-    decode.verify,
-    metrics.metrics,
-    compare.compare,
-    inpaint.inpaint,
-    export.export,
-    join.join,
-    help.help,
-    completion.completion,
-):
-    cli.add_command(command)

@@ -2,10 +2,12 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from module_imports import PACKAGE, imports_of, modules_of
-from running import hnv
+
+from hnervcodec.synthesis import native
 
 MODULES = modules_of(PACKAGE)
 NEED_TORCH = {
@@ -88,9 +90,51 @@ def test_torch_is_loaded_only_where_it_computes() -> None:
     assert run.returncode == 0, run.stderr.decode()
 
 
-def test_info_does_not_load_torch(small_file: object) -> None:
-    run = hnv("info", small_file, env={"PYTHONPROFILEIMPORTTIME": "1"})
-    assert b"constriction" in run.stderr and b"torch" not in run.stderr
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--version",),
+        ("--help",),
+        ("encode", "--help"),
+        ("help", "rates"),
+        ("info", "{file}"),
+        ("info", "--json", "{file}"),
+        ("join", "{file}", "-o", "{folder}/joined.hnv"),
+    ],
+    ids=" ".join,
+)
+def test_commands_without_a_network_load_neither_torch_nor_av(
+    words: tuple[str, ...], small_file: Path, tmp_path: Path
+) -> None:
+    assert heavy_libraries(words, small_file, tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("verify", "{file}"), ("decode", "{file}", "--frames", "0", "-o", "{folder}/frame.y4m")],
+    ids=" ".join,
+)
+def test_decoding_loads_torch_only_without_the_native_kernel(
+    words: tuple[str, ...], small_file: Path, tmp_path: Path
+) -> None:
+    loaded = heavy_libraries(words, small_file, tmp_path)
+    assert ("torch" in loaded) is (native.library() is None)
+    assert words[0] == "decode" or "av" not in loaded
+
+
+def heavy_libraries(words: tuple[str, ...], file: Path, folder: Path) -> list[str]:
+    """Which of torch and av are loaded when `hnv` has done what `words` say."""
+    command = ["hnv", *(word.format(file=file, folder=folder) for word in words)]
+    code = (
+        "import atexit, sys; from hnervcodec.cli import main\n"
+        f"sys.argv = {command!r}\n"
+        "heavy = lambda: [name for name in ('torch', 'av') if name in sys.modules]\n"
+        "atexit.register(lambda: print('\\n', *heavy()))\n"
+        "main()"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    return run.stdout.splitlines()[-1].split()
 
 
 def test_public_names() -> None:

@@ -25,7 +25,6 @@ from hnervcodec.bitstream.segment import QuantizedSegment
 from hnervcodec.bitstream.timing import FrameTimes
 from hnervcodec.decoding.frames import Frame, FrameBatch, VideoMetadata
 from hnervcodec.errors import FileError, UsageError
-from hnervcodec.media.colour import RgbConverter
 from hnervcodec.planes import Planes, plane_bytes, unpack
 from hnervcodec.synthesis.network import Synthesis
 from hnervcodec.system import numbers
@@ -33,6 +32,8 @@ from hnervcodec.system import numbers
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
+
+    from hnervcodec.media.colour import RgbConverter
 
 
 class Decoder:
@@ -293,6 +294,8 @@ class Decoder:
 
     def _batch(self, positions: Sequence[int | Fraction]) -> FrameBatch:
         import torch
+
+        from hnervcodec.media.colour import RgbConverter  # loads libav: planes need none
 
         video, device = self.video, self._settings["device"]
         data = np.empty((len(positions), video.height, video.width, 3), np.uint8)

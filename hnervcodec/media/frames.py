@@ -176,9 +176,3 @@ def reason(error: Exception) -> str:
     """The message of an exception of libav's, as one line."""
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return str(text).replace("\n", " ")
-
-
-def library_versions() -> str:
-    """The versions of PyAV and libavcodec, for `hnv --version`."""
-    codec = ".".join(map(str, av.library_versions["libavcodec"]))
-    return f"PyAV {av.__version__} (libavcodec {codec})"
