@@ -1,20 +1,118 @@
-"""What an encode says while it works and when it has."""
+"""What an encode prints on standard error: what it is at, how long that still takes, and at the end
+what it made."""
 
 from __future__ import annotations
 
 import sys
 import time
+from collections import deque
+from collections.abc import Collection
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 import click
 
 from hnervcodec.encoding.observer import Observer
+from hnervcodec.fitting.presets import PRESETS
 from hnervcodec.fitting.progress import Phase
 
 if TYPE_CHECKING:
     from hnervcodec.bitstream.headers import VideoHeader
     from hnervcodec.encoding.encoder import EncodeResult, Prediction
     from hnervcodec.fitting.progress import Progress
+
+
+BLOCK = 4  # steps that are timed together, as each fourth also computes the rate and takes longer
+REMEMBERED_BLOCKS = 250  # of each phase, for how long a step takes
+FIRST_BLOCKS = 150  # of float steps, that stand for quantized ones until there are more of these
+FEWEST_BLOCKS = 2  # before anything is said of the time
+QUANTIZED_COST = 0.7  # a quantized step's time in float steps, until some have been seen
+
+
+class TimeLeft:
+    """Predicts how long the fits of an encode still take.
+
+    A step takes what the middle half of the recent ones took, so that some slow ones, as while
+    another program is busy, change nothing. Float and quantized steps count apart, as the analysis
+    network takes its time in the former only. Segments that have not begun also take trial fits
+    as long as those of the others.
+
+    lengths: frames of each segment that is to be fitted.
+    quantized_from: share of a fit's steps after which they are quantized, 0..1.
+    """
+
+    def __init__(self, lengths: dict[int, int], quantized_from: float):
+        self._lengths, self._quantized_from = lengths, quantized_from
+        self._block_start: dict[int, Progress] = {}  # by segment
+        self._trials: dict[int, float] = {}  # seconds, by segment
+        # Seconds that a whole fit of one frame would take, by the time of each block of steps.
+        self._costs: dict[Phase, deque[float]] = {
+            phase: deque(maxlen=REMEMBERED_BLOCKS) for phase in (Phase.FLOAT, Phase.QUANTIZED)
+        }
+
+    def heard(self, number: int, progress: Progress) -> None:
+        """Takes in a report on segment `number`."""
+        start = self._block_start.get(number)
+        if not start or (start.phase, start.attempt) != (progress.phase, progress.attempt):
+            self._block_start[number] = progress
+            return
+        steps, seconds = progress.step - start.step, progress.seconds - start.seconds
+        if steps <= 0:  # another trial, or a fit that was taken up again
+            self._block_start[number] = progress
+        elif progress.phase is Phase.TRIAL:
+            self._block_start[number] = progress
+            self._trials[number] = self._trials.get(number, 0) + seconds
+        elif steps >= BLOCK and progress.phase in self._costs:
+            self._block_start[number] = progress
+            frames = self._lengths.get(number, 1)
+            self._add(progress.phase, seconds * progress.steps / steps / frames)
+
+    def _add(self, phase: Phase, cost: float) -> None:
+        costs = self._costs[phase]
+        if phase is Phase.QUANTIZED and not costs:
+            recent = list(self._costs[Phase.FLOAT])[-FIRST_BLOCKS:]
+            costs.extend(QUANTIZED_COST * plain for plain in recent)
+        costs.append(cost)
+
+    def seconds(self, done: dict[int, float], at_work: int) -> float | None:
+        """Seconds until all is fitted; None as long as nobody can tell.
+
+        done: share of each segment's fit that is behind us, 0..1; segments that have not begun are
+        missing. at_work: how many segments are fitted at a time.
+        """
+        return self._seconds(self._lengths, done, at_work)
+
+    def seconds_of_one(self, number: int, done: float) -> float | None:
+        """The same for the fit of one segment alone, of which that share is behind us."""
+        return self._seconds({number: self._lengths.get(number, 1)}, {number: done}, 1)
+
+    def _seconds(
+        self, lengths: dict[int, int], done: dict[int, float], at_work: int
+    ) -> float | None:
+        plain, quantized = (middle_mean(costs) for costs in self._costs.values())
+        if plain is None:
+            if quantized is None:
+                return None
+            plain = quantized / QUANTIZED_COST
+        if quantized is None:
+            quantized = plain * QUANTIZED_COST
+        tried = sum(self._lengths.get(number, 1) for number in self._trials)
+        trial = sum(self._trials.values()) / max(tried, 1)  # seconds per frame
+        total = 0.0
+        for number, frames in lengths.items():
+            left = 1 - done.get(number, 0)
+            left_quantized = min(left, 1 - self._quantized_from)
+            total += frames * (left_quantized * quantized + (left - left_quantized) * plain)
+            total += 0 if number in done or number in self._trials else frames * trial
+        return total / max(at_work, 1)
+
+
+def middle_mean(values: Collection[float]) -> float | None:
+    """The mean of the middle half of `values`; None if there are too few."""
+    if len(values) < FEWEST_BLOCKS:
+        return None
+    ordered, quarter = sorted(values), len(values) // 4
+    return fmean(ordered[quarter : len(values) - quarter])
 
 
 class EncodeProgress(Observer):
@@ -30,7 +128,7 @@ class EncodeProgress(Observer):
         self._running: dict[int, Progress] = {}
         self._share: dict[int, float] = {}  # of each segment's fit that is behind us
         self._warnings: dict[int, str] = {}
-        self._gained: dict[int, float] = {}  # of that, since we began
+        self._time = TimeLeft({}, PRESETS[preset].fit.quantize_from)
 
     def opened(self, video: VideoHeader) -> None:
         self._start = time.monotonic()
@@ -50,9 +148,9 @@ class EncodeProgress(Observer):
 
     def planned(self, lengths: dict[int, int], segments: int) -> None:
         self._lengths, self._total = lengths, segments
+        self._time = TimeLeft(lengths, PRESETS[self._preset].fit.quantize_from)
         if not self._quiet:
             click.echo(self._clear, err=True, nl=False)
-        self._start = time.monotonic()
 
     @property
     def _clear(self) -> str:
@@ -83,34 +181,22 @@ class EncodeProgress(Observer):
             self._say(self._of_all() if several else self._of_one(number, progress), finished)
 
     def _count(self, number: int, progress: Progress) -> None:
-        if progress.phase is Phase.TRIAL:
-            return
-        share = progress.step / progress.steps
-        if progress.phase is Phase.DONE or number not in self._share:
-            gained = 0.0  # it was done before, or goes on from there
-        else:
-            gained = max(share - self._share[number], 0)
-        self._share[number] = share
-        self._gained[number] = self._gained.get(number, 0) + gained
+        self._time.heard(number, progress)
+        if progress.phase is not Phase.TRIAL:
+            self._share[number] = progress.step / progress.steps
 
     def _frames(self, shares: dict[int, float]) -> float:
         return sum(self._lengths.get(number, 0) * share for number, share in shares.items())
 
-    def _left(self) -> str:
-        """Of all segments, if each frame takes as long as those so far."""
-        gained = self._frames(self._gained)
-        if not gained:
-            return ""
-        remaining = sum(self._lengths.values()) - self._frames(self._share)
-        return f"  {duration(remaining * (time.monotonic() - self._start) / gained)} left"
-
     def _of_one(self, number: int, progress: Progress) -> str:
         rate = progress.step / max(progress.seconds, 1e-9)
-        left = self._left()
-        if progress.attempt or not self._lengths:
-            left = f"  {duration((progress.steps - progress.step) / rate)} left of this fit"
         if progress.phase is Phase.TRIAL:
             left = ""
+        elif progress.attempt or not self._lengths:
+            seconds = self._time.seconds_of_one(number, self._share[number])
+            left = time_left(seconds, " of this fit")
+        else:
+            left = time_left(self._time.seconds(self._share, at_work=1))
         total = f"/{self._total}" if self._total else ""
         label = f"{progress.phase} {progress.attempt or ''}".strip()
         size = f"  {progress.bytes:,.0f} bytes" if progress.bytes else ""
@@ -126,9 +212,10 @@ class EncodeProgress(Observer):
         share = self._frames(self._share) / max(sum(self._lengths.values()), 1)
         rate = sum(one.step / max(one.seconds, 1e-9) for one in running)
         quality = sum(one.psnr for one in running) / len(running)
+        left = time_left(self._time.seconds(self._share, at_work=len(running)))
         return (
             f"{done} of {len(self._lengths)} segments done, {len(running)} at work  "
-            f"{100 * share:5.1f} %  {rate:.1f} steps/s  {quality:.2f} dB{self._left()}"
+            f"{100 * share:5.1f} %  {rate:.1f} steps/s  {quality:.2f} dB{left}"
         )
 
     def _say(self, line: str, is_last: bool) -> None:
@@ -179,6 +266,11 @@ def print_prediction(prediction: Prediction, is_guess: bool) -> None:
         f"size: {'about' if is_guess else 'at most'} {prediction.bytes:,.0f} bytes\n"
         f"time: about {duration(prediction.seconds)}"
     )
+
+
+def time_left(seconds: float | None, of: str = "") -> str:
+    """The end of a line of progress; empty if nobody can tell."""
+    return "" if seconds is None else f"  {duration(seconds)} left{of}"
 
 
 def duration(seconds: float) -> str:
