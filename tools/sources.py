@@ -1,6 +1,7 @@
 """Sources of every kind, and what of them comes back out (see `sources`).
 
-`ROWS` are also what tests/media/test_sources.py runs.
+`ROWS` are also what tests/media/test_sources.py runs. What is hard to read is in `read_sources`,
+what is damaged in `damaged_sources`.
 """
 
 from __future__ import annotations
@@ -21,9 +22,12 @@ from pathlib import Path
 from typing import Any
 
 import av
+import damaged_sources
 import imageio_ffmpeg
+import read_sources
 
 from hnervcodec.cli import cli
+from hnervcodec.media.frames import library_versions, side_data_of
 
 ROOT = Path(__file__).resolve().parent.parent
 EXCERPT = ROOT / "tests/data/bunny.mp4"
@@ -127,9 +131,9 @@ def facts(path: Path) -> dict[str, Any]:
             "aspect": stream.sample_aspect_ratio or Fraction(1),
             "rotation": first.rotation,
             "light": {
-                data.type.name: numbers(bytes(data))
-                for data in first.side_data
-                if data.type.name in ("MASTERING_DISPLAY_METADATA", "CONTENT_LIGHT_LEVEL")
+                name: numbers(data)
+                for name, data in side_data_of(first).items()
+                if name in ("MASTERING_DISPLAY_METADATA", "CONTENT_LIGHT_LEVEL")
             },
             "times": [frame.pts * frame.time_base for frame in frames],
         }
@@ -246,7 +250,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--frames", type=int, default=8, help="of each source")
     parser.add_argument("-o", "--output", type=Path, default=RESULTS)
+    parser.add_argument(
+        "--damaged", type=int, metavar="N", help="only read N damaged files, and print a table"
+    )
     arguments = parser.parse_args()
+    if arguments.damaged:
+        found = list(damaged_sources.outcomes(arguments.damaged))
+        print("\n".join([asked(), "", *damaged_sources.table(found)]))
+        sys.exit(any(outcome.fault for outcome in found))
     lines = [
         "# What comes back out",
         "",
@@ -269,8 +280,26 @@ def main() -> None:
         lines.append(f"| {row.kind} | `{row.name}` | {seen} | {'; '.join(wrong) or 'none'} |")
         print(lines[-1], flush=True)
         failed = failed or bool(wrong)
-    arguments.output.write_text("\n".join(lines) + "\n")
-    sys.exit(failed)
+    lines += [
+        "",
+        "## What is hard to read",
+        "",
+        "Read here and by ffmpeg itself: the stream that is chosen, its size, also when turned as",
+        "it is to be shown, the samples of every frame (their number, where they are damaged or",
+        "converted), the time of every frame, and every packet of sound and its time, both counted",
+        "from the first frame's.",
+        asked(),
+        "",
+    ]
+    rows, is_right = read_sources.table()
+    arguments.output.write_text("\n".join([*lines, *rows]) + "\n")
+    sys.exit(failed or not is_right)
+
+
+def asked() -> str:
+    """Which ffmpeg was asked, and which libraries read here."""
+    version = imageio_ffmpeg.get_ffmpeg_version()
+    return f"Asked: ffmpeg {version}. Read here with {library_versions()}."
 
 
 if __name__ == "__main__":

@@ -84,8 +84,8 @@ class VideoDecoder:
         codec = stream.codec_context
         if not codec.is_open:
             codec.thread_type = "SLICE"  # an error then comes with the packet that it lies in
-        # AVI has none: what libav makes up for streams with B-frames is wrong.
-        self.has_pts = container.format.name != "avi" or not codec.has_b_frames
+        # AVI has only dts: what libav makes up for it is wrong.
+        self.has_pts, self._is_reordered = container.format.name != "avi", codec.has_b_frames
         self._demuxer = Demuxer(container, [stream, *container.streams.audio])
         self._marred: set[int | None] = set()  # pts
         self._size: tuple[int, int] | None = None
@@ -136,7 +136,7 @@ class VideoDecoder:
         for packet in self._demuxer:
             if packet.stream_index == self._stream.index:
                 if not self.has_pts:
-                    packet.pts = None
+                    packet.pts = None if self._is_reordered else packet.dts
                 yield packet
         self.damage.broken += self._demuxer.errors
         if self._demuxer.error:
