@@ -16,6 +16,8 @@ from hnervcodec.metrics.ms_ssim import ms_ssim
 from hnervcodec.metrics.psnr import PlaneError
 from hnervcodec.planes import Planes
 
+MS_SSIM_LEAST = 11  # samples: the side of its window
+
 
 @dataclass(frozen=True, slots=True)
 class Quality:
@@ -32,7 +34,7 @@ class Quality:
     ssim_cb: float
     ssim_cr: float
     ssim_all: float  # over all samples
-    ms_ssim: float  # of luma
+    ms_ssim: float  # of luma; nan for frames smaller than its window
 
 
 class Comparison:
@@ -58,6 +60,8 @@ class Comparison:
         self.frames.append(Quality(*self._psnrs(error), y, cb, cr, together, of_luma))
 
     def _ms_ssim(self, *planes: np.ndarray) -> float:
+        if min(planes[0].shape) < MS_SSIM_LEAST:
+            return math.nan
         samples = (plane.astype(np.float32) / self._video.max_sample for plane in planes)
         return float(ms_ssim(*(torch.from_numpy(plane)[None, None] for plane in samples)))
 

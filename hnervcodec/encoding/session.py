@@ -34,6 +34,9 @@ from hnervcodec.system.devices import resolve_device, use_threads
 Source = FileInput | MemoryInput
 
 
+TUNE_SSIM_LEAST = 11  # samples: the side of MS-SSIM's window
+
+
 @dataclass(frozen=True, kw_only=True)
 class EncodeOptions:
     """All that decides about a file, beside its source; see `hnervcodec.encode`."""
@@ -145,6 +148,11 @@ def prepared(
     with source.open() as frames:
         video = frames.header
         options.rate.check(video)
+        if options.tune == "ssim" and min(video.width, video.height) < TUNE_SSIM_LEAST:
+            raise UsageError(
+                f"`tune` ssim compares windows of {TUNE_SSIM_LEAST}x{TUNE_SSIM_LEAST}, and these "
+                f"frames are {video.width}x{video.height}"
+            )
         observer.opened(video)
         scan = _scanned(source, options, folder, observer)
         side_data, lost = source.side_data(video, scan)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from running import EXCERPT, Args, error_of, hnv
+from vectors import TINY_MODEL, make_file, make_video, random_segment
 
 from hnervcodec.benchmark.frame_quality import Comparison
 from hnervcodec.benchmark.vmaf import find
@@ -205,3 +206,14 @@ def test_refusals(
     hnv("decode", real_file, "--frames", "0-9", "-o", short, "-q")
     assert "number of frames" in error_of(hnv("metrics", real_source, short, check=False), 2)
     hnv("metrics", real_source, short, "--limit", 10)
+
+
+def test_frames_smaller_than_a_window(tmp_path: Path) -> None:
+    """They have no MS-SSIM, and cannot be tuned for it."""
+    video = make_video(8, 6)
+    (tmp_path / "x.hnv").write_bytes(make_file(video, [random_segment(video, 2, model=TINY_MODEL)]))
+    said = hnv("metrics", tmp_path / "x.hnv", tmp_path / "x.hnv").stdout.decode()
+    assert "PSNR" in said and "MS-SSIM" not in said
+    run = hnv("decode", tmp_path / "x.hnv", "-o", tmp_path / "x.mkv", "-q")
+    run = hnv("encode", tmp_path / "x.mkv", "-o", "-", "--bpp", 9, "--tune", "ssim", check=False)
+    assert "--tune ssim compares windows of 11x11, and these frames are 8x6" in error_of(run, 2)
