@@ -27,7 +27,7 @@ import imageio_ffmpeg
 import read_sources
 
 from hnervcodec.cli import cli
-from hnervcodec.media.frames import library_versions, side_data_of
+from hnervcodec.media.frames import side_data_of
 
 ROOT = Path(__file__).resolve().parent.parent
 EXCERPT = ROOT / "tests/data/bunny.mp4"
@@ -299,7 +299,8 @@ def main() -> None:
 def asked() -> str:
     """Which ffmpeg was asked, and which libraries read here."""
     version = imageio_ffmpeg.get_ffmpeg_version()
-    return f"Asked: ffmpeg {version}. Read here with {library_versions()}."
+    codec = ".".join(map(str, av.library_versions["libavcodec"]))
+    return f"Asked: ffmpeg {version}. Read here with PyAV {av.__version__} (libavcodec {codec})."
 
 
 if __name__ == "__main__":
