@@ -164,7 +164,7 @@ def _version(context: click.Context, _: click.Parameter, value: bool) -> None:
     from hnervcodec.synthesis import native
 
     # Asking torch which of its arithmetics is exact here would take seconds: `hnv verify` tells.
-    arithmetic = "native" if native.library() else "torch"
+    arithmetic = native.choice()
     click.echo(
         f"hnv {__version__}, format {MAJOR}.{MINOR}, torch {version('torch')}, "
         f"PyAV {version('av')}, constriction {version('constriction')}, arithmetic {arithmetic}"

@@ -33,7 +33,7 @@ from hnervcodec.fitting.model_choice import choose_model
 from hnervcodec.fitting.presets import PRESETS
 from hnervcodec.fitting.training import FitTask
 from hnervcodec.planes import Planes, pack
-from hnervcodec.synthesis import native
+from hnervcodec.synthesis import native, native_library
 from hnervcodec.synthesis.network import Synthesis
 from hnervcodec.system.devices import processors
 
@@ -111,12 +111,12 @@ def process(*arguments: object) -> tuple[float, float]:
 @contextlib.contextmanager
 def convolutions_only() -> Iterator[None]:
     """native.c without what follows a convolution; its samples are rubbish."""
-    flags = (*native.FLAGS, "-DCONVOLUTIONS_ONLY")
+    flags = (*native_library.FLAGS, "-DCONVOLUTIONS_ONLY")
     with (
-        mock.patch.object(native, "FLAGS", flags),
+        mock.patch.object(native_library, "FLAGS", flags),
         mock.patch.object(native, "_is_exact", lambda lib: True),
     ):
-        lib = native.library.__wrapped__()
+        lib = native.choice.__wrapped__().library
     with mock.patch.object(native, "library", lambda: lib):
         yield
 

@@ -1,28 +1,21 @@
-"""The normative network in C, for processors that multiply bytes; no torch.
+"""The normative network in C; no torch.
 
 `native.c` holds one loop for all layers: convolution, table, residual sum and pixel shuffle in one
-pass over memory. It is compiled with this machine's C compiler when first needed and kept in the
-user's cache. Without a compiler or such a processor there is no `library`, and `torch_kernels`
-computes the same bits.
+pass over memory. Of its kernels (`native_library`) the fastest that this machine can have is taken,
+once it has proven to be exact. Without a C compiler there is none, and `torch_kernels` computes the
+same bits.
 """
 
 from __future__ import annotations
 
 import ctypes
-import hashlib
-import os
-import platform
-import shutil
 import subprocess
-import tempfile
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
 from math import prod
-from pathlib import Path
 
 import numpy as np
 
@@ -30,13 +23,10 @@ from hnervcodec.bitstream.architecture import LayerSpec, ModelConfig, StageConfi
 from hnervcodec.bitstream.fields import crc32
 from hnervcodec.bitstream.headers import Requant
 from hnervcodec.bitstream.segment import QuantizedLayer, QuantizedSegment
+from hnervcodec.synthesis import native_library
 from hnervcodec.synthesis.tables import HEAD_HALF, HIDDEN_HALF, output_table
-from hnervcodec.system.cache import cache_folder, is_private
 
-FLAGS = ("-O3", "-march=native", "-shared", "-fPIC")
-BYTE_PRODUCTS = {"avx512_vnni", "avx_vnni"}  # as /proc/cpuinfo calls them
 MACS_PER_WORKER = 1_000_000  # for less than a few microseconds a thread is not worth waking
-LARGEST_WEIGHT = 127 * 256  # of what two passes over bytes can hold
 
 _LEVELS, _FINE, _RESIDUAL, _HEAD = range(4)  # modes of native.c
 
@@ -57,6 +47,8 @@ class _Layer(ctypes.Structure):
                 "height",
                 "width",
                 "passes",
+                "digit_bits",
+                "depth",
                 "shift",
                 "half",
                 "wide",
@@ -78,60 +70,44 @@ class _Layer(ctypes.Structure):
 # ---------------------------------------------------------------- the library
 
 
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The kernel in use, and why none that would be faster is."""
+
+    library: ctypes.CDLL | None
+    name: str  # "" without one
+    passed_over: tuple[str, ...]  # "kernel: reason"
+
+    def __str__(self) -> str:
+        """ "avx2 (avx-vnni: this processor lacks avx_vnni)", for `hnv --version`."""
+        reasons = f" ({'; '.join(self.passed_over)})" if self.passed_over else ""
+        return (f"native {self.name}" if self.name else "torch") + reasons
+
+
 @cache
+def choice() -> Choice:
+    """The fastest kernel that can be had here and is exact."""
+    passed_over = list[str]()
+    for kernel in native_library.candidates():
+        if lacking := native_library.lacking(kernel):
+            passed_over.append(f"{kernel.name}: this processor lacks {', '.join(lacking)}")
+            continue
+        try:
+            loaded = native_library.load(kernel)
+        except native_library.NoCompilerError as error:
+            return Choice(None, "", (str(error),))
+        except (OSError, subprocess.SubprocessError) as error:
+            passed_over.append(f"{kernel.name}: {error}")
+            continue
+        if _is_exact(loaded):
+            return Choice(loaded, kernel.name, tuple(passed_over))
+        passed_over.append(f"{kernel.name}: not exact here, please report it")
+    return Choice(None, "", tuple(passed_over))
+
+
 def library() -> ctypes.CDLL | None:
-    """native.c, compiled for this processor; None where that cannot be."""
-    compiler = shutil.which(os.environ.get("CC", "cc"))
-    flags = processor_flags()
-    if compiler is None or not BYTE_PRODUCTS & set(flags):
-        return None
-    source = files("hnervcodec.synthesis").joinpath("native.c").read_bytes()
-    key = repr((source, compiler, FLAGS, flags, platform.machine()))
-    name = f"native-{hashlib.sha256(key.encode()).hexdigest()[:16]}.so"
-    try:
-        loaded = _load(compiler, source, name)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    pointer, number = ctypes.c_void_p, ctypes.c_int32
-    loaded.hnv_run.argtypes = [pointer, number, pointer, pointer, number, number, pointer]
-    loaded.hnv_run.restype = None
-    return loaded if _is_exact(loaded) else None
-
-
-def processor_flags() -> list[str]:
-    """Instruction sets by their Linux names; none known elsewhere."""
-    try:
-        with open("/proc/cpuinfo") as file:
-            lines = (line for line in file if line.startswith("flags"))
-            return sorted(next(lines, "").split())
-    except OSError:
-        return []
-
-
-def _load(compiler: str, source: bytes, name: str) -> ctypes.CDLL:
-    """The library `name` from the user's cache, compiled if it is not there; where there can be no
-    safe cache, it is compiled for this process alone. OSError or SubprocessError if that fails."""
-    with suppress(OSError, subprocess.SubprocessError):  # no safe cache, or a full one
-        path = cache_folder() / name
-        with suppress(OSError):  # not there yet, or damaged
-            if is_private(path):
-                return ctypes.CDLL(str(path))
-        _compile(compiler, source, path)
-        return ctypes.CDLL(str(path))
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / name
-        _compile(compiler, source, path)
-        return ctypes.CDLL(str(path))
-
-
-def _compile(compiler: str, source: bytes, path: Path) -> None:
-    """Makes `path`, whole or not at all: other processes may look for it meanwhile."""
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        built = Path(folder) / path.name
-        command = [compiler, *FLAGS, "-x", "c", "-", "-o", str(built)]
-        subprocess.run(command, input=source, check=True, capture_output=True, timeout=60)
-        built.chmod(0o700)
-        built.replace(path)
+    """The chosen kernel's functions; None where there is no kernel."""
+    return choice().library
 
 
 # ---------------------------------------------------------------- the network
@@ -155,17 +131,60 @@ def _in_blocks(outputs: np.ndarray, lanes: int) -> np.ndarray:
     return outputs.reshape(-1, lanes, *outputs.shape[1:])
 
 
-def _pack_weights(weight: np.ndarray, lanes: int) -> tuple[int, np.ndarray]:
-    """(passes, int8 in the order in which native.c reads it) of levels [O, I, k, k]."""
-    low = (weight + 128 & 255) - 128
-    sets = [low] if np.array_equal(low, weight) else [weight - low >> 8, low]
-    inputs, kernel = weight.shape[1:3]
-    bytes_ = np.stack([_in_blocks(values, lanes) for values in sets]).astype(np.int8)
-    bytes_ = np.pad(bytes_, [(0, 0)] * 3 + [(0, -inputs % 4), (0, 0), (0, 0)])
-    blocks = bytes_.reshape(len(sets), -1, lanes, -(-inputs // 4), 4, kernel, kernel)
-    blocks = blocks.transpose(1, 0, 5, 6, 3, 2, 4)  # [blocks, passes, k, k, quads, lanes, 4]
-    pairs = [np.moveaxis(blocks[n : n + 2], 0, 4) for n in range(0, len(blocks), 2)]
-    return len(sets), np.concatenate([np.ascontiguousarray(pair).ravel() for pair in pairs])
+@dataclass(frozen=True, slots=True)
+class _PackedWeights:
+    """Weights as native.c reads them, which says what the fields mean."""
+
+    passes: int
+    digit_bits: int
+    depth: int
+    weights: np.ndarray  # int8
+
+
+def _digits(weight: np.ndarray, bits: int, partial: int) -> np.ndarray:
+    """int8 [passes, O, k, k * I, 4]: the digits of levels [O, k, k * I, 4], the highest first.
+    Their products may be summed up in pairs if `partial` says how far."""
+    half, digits = 1 << bits - 1, list[np.ndarray]()
+    while not _fits(weight, partial, 1):
+        low = (weight + half & 2 * half - 1) - half
+        digits.insert(0, low)
+        weight = weight - low >> bits
+    return np.stack([weight, *digits]).astype(np.int8)
+
+
+def _fits(weight: np.ndarray, partial: int, depth: int) -> bool:
+    """Whether these are bytes, and 16 bits hold the sum of `depth` neighbouring products of two
+    weights with any two levels; for the last ones of a row of one."""
+    if weight.min() < -128 or weight.max() > 127:
+        return False
+    if not partial:
+        return True
+    pairs = weight.reshape(*weight.shape[:-1], 2, 2)
+    signs = np.maximum(pairs, 0).sum(-1), np.maximum(-pairs, 0).sum(-1)
+    for sums in signs:
+        whole = sums.shape[-2] // depth * depth
+        groups = sums[..., :whole, :].reshape(*sums.shape[:-2], -1, depth, 2).sum(-2)
+        if max(groups.max(initial=0), sums[..., whole:, :].max(initial=0)) > partial:
+            return False
+    return True
+
+
+def _pack_weights(weight: np.ndarray, lib: ctypes.CDLL) -> _PackedWeights:
+    """Of levels [O, I, k, k]."""
+    outputs, inputs, kernel = weight.shape[:3]
+    lanes, partial = lib.hnv_lanes(), lib.hnv_partial()
+    quads = np.pad(weight, [(0, 0), (0, -inputs % 4), (0, 0), (0, 0)])
+    quads = quads.transpose(0, 2, 3, 1).reshape(outputs, kernel, -1, 4)  # as pixels lie
+    # Bytes are digits enough, unless the sums of their products have too little room.
+    bits = 8 if not partial or _fits(quads, partial, 1) else 6
+    digits = _digits(quads, bits, partial)
+    deepest = lib.hnv_depth()
+    depth = deepest if all(_fits(digit.astype(int), partial, deepest) for digit in digits) else 1
+    blocks = np.stack([_in_blocks(digit, lanes) for digit in digits])
+    blocks = blocks.transpose(1, 0, 3, 4, 2, 5)  # [blocks, passes, k, k * quads, lanes, 4]
+    pairs = [np.moveaxis(blocks[n : n + 2], 0, 3) for n in range(0, len(blocks), 2)]
+    packed = np.concatenate([np.ascontiguousarray(pair).ravel() for pair in pairs])
+    return _PackedWeights(len(digits), bits, depth, packed)
 
 
 class _Plane:
@@ -185,7 +204,11 @@ class _Plane:
 
 
 class Network:
-    """A segment's layers, packed and ready to run."""
+    """A segment's layers, packed and ready to run.
+
+    Of several frames each worker computes whole ones, so that nobody waits for anybody; one frame
+    is shared by all of them, row by row.
+    """
 
     def __init__(self, lib: ctypes.CDLL, segment: QuantizedSegment, bit_depth: int, workers: int):
         self._lib, self._workers = lib, workers
@@ -195,19 +218,18 @@ class Network:
         specs, lanes = segment.specs, lib.hnv_lanes()
         head = specs[-1]
         self._shape = head.out_channels, head.height, head.width
-        self._layers = (_Layer * len(specs))()
+        self._segment = segment
         self._buffers: list[np.ndarray] = []  # what the layers point to, kept alive
-        blocks = max(-(-spec.weight_shape[0] // lanes) for spec in specs)
-        scratch = self._address_of(
-            np.empty(workers * 2 * lib.hnv_tile() * blocks * lanes, np.int32)
-        )
+        self._operands = (_Layer * len(specs))()
         operands = zip(
-            self._layers, specs, segment.layers, segment.input_zero_points(), strict=True
+            self._operands, specs, segment.layers, segment.input_zero_points(), strict=True
         )
         for to, spec, layer, zero_point in operands:
             self._set_operands(to, spec, layer, zero_point, bit_depth)
-            to.scratch = scratch
-        self._connect(segment)
+        blocks = max(-(-spec.weight_shape[0] // lanes) for spec in specs)
+        self._scratch = 2 * lib.hnv_tile() * blocks * lanes  # numbers that a worker needs
+        self._together = self._connected(workers)  # for all workers on one frame
+        self._alone: list[ctypes.Array[_Layer]] = []  # for each worker on a frame of its own
 
     def _set_operands(
         self,
@@ -235,36 +257,42 @@ class Network:
         to.half = HEAD_HALF if spec.kind == "head" else HIDDEN_HALF
         weight = _phases_first(layer.weight.astype(np.int64), spec.shuffle)
         bias = _phases_first(layer.accumulator_bias(spec), spec.shuffle)
-        bias = bias - zero_point * weight.sum((1, 2, 3))
-        to.passes, packed = _pack_weights(weight, lanes)
-        to.weight = self._address_of(packed)
+        bias = bias - (zero_point - self._lib.hnv_offset()) * weight.sum((1, 2, 3))
+        packed = _pack_weights(weight, self._lib)
+        to.passes, to.digit_bits, to.depth = packed.passes, packed.digit_bits, packed.depth
+        to.weight = self._address_of(packed.weights)
         to.bias = self._address_of(_in_blocks(bias, lanes).astype(np.int32))
         table = output_table(spec.kind, layer.requant, spec.feeds_residual, bit_depth)
         to.table = self._address_of(table.astype(np.int16))
 
-    def _connect(self, segment: QuantizedSegment) -> None:
-        """Where the layers read and write: within a stage by turns in two planes."""
-        specs, planes = segment.specs, list[_Plane]()
-        for n, (to, spec) in enumerate(zip(self._layers, specs, strict=True)):
+    def _connected(self, workers: int) -> ctypes.Array[_Layer]:
+        """The layers with memory of their own to read and write, for so many workers at once; in
+        one stage they read and write two planes by turns."""
+        layers = type(self._operands).from_buffer_copy(self._operands)
+        specs, planes = self._segment.specs, list[_Plane]()
+        scratch = self._address_of(np.empty(workers * self._scratch, np.int32))
+        for n, (to, spec) in enumerate(zip(layers, specs, strict=True)):
+            to.scratch = scratch
             if n:
                 to.in_, to.in_row = planes[0].at(spec.kernel // 2), planes[0].row
             else:
                 to.in_row = 4 * to.quads * spec.width  # of an embedding, which `run` brings
             if spec.kind == "head":
-                return
+                break
             if spec.kind == "residual":
                 planes.reverse()
-                to.fine = self._layers[n - 1].fine
+                to.fine = layers[n - 1].fine
             else:
                 size = spec.height * spec.shuffle, spec.width * spec.shuffle, spec.out_channels
                 border = max(reader.kernel // 2 for reader in _readers(specs, n))
-                zero_point = segment.layers[n].requant.zero_point
+                zero_point = self._segment.layers[n].requant.zero_point
                 count = 2 if to.mode == _FINE else 1
                 planes = [_Plane(*size, border, zero_point) for _ in range(count)]
                 self._buffers += [plane.levels for plane in planes]
                 if to.mode == _FINE:
                     to.fine = self._address_of(np.empty(size, np.int16))
             to.out, to.out_row, to.out_pixel = planes[0].at(0), planes[0].row, planes[0].pixel
+        return layers
 
     def _address_of(self, array: np.ndarray) -> int:
         self._buffers.append(array)
@@ -278,25 +306,34 @@ class Network:
         embeddings = np.ascontiguousarray(np.pad(embeddings, filling))
         samples = np.empty((len(embeddings), *self._shape), self._dtype)
         arrived = np.zeros(len(embeddings), np.int32)
+        workers = self._workers
+        apiece = len(embeddings) // workers * workers if workers > 1 else 0  # the rest is shared
+
+        def frame(n: int, layers: ctypes.Array[_Layer], worker: int, workers: int) -> None:
+            self._lib.hnv_run(
+                ctypes.addressof(layers),
+                len(layers),
+                embeddings[n].ctypes.data,
+                samples[n].ctypes.data,
+                worker,
+                workers,
+                arrived[n:].ctypes.data,
+            )
 
         def work(worker: int) -> None:
             try:
-                for n, (levels, out) in enumerate(zip(embeddings, samples, strict=True)):
-                    self._lib.hnv_run(
-                        ctypes.addressof(self._layers),
-                        len(self._layers),
-                        levels.ctypes.data,
-                        out.ctypes.data,
-                        worker,
-                        self._workers,
-                        arrived[n:].ctypes.data,
-                    )
+                for n in range(worker, apiece, workers):
+                    frame(n, self._alone[worker], 0, 1)
+                for n in range(apiece, len(embeddings)):
+                    frame(n, self._together, worker, workers)
             finally:
                 arrived.fill(1 << 30)  # finished or broken off: nobody has to wait for anybody
 
         with self._lock:
+            if apiece and not self._alone:
+                self._alone = [self._connected(1) for _ in range(workers)]
             try:
-                others = [self._pool.submit(work, n) for n in range(1, self._workers)]
+                others = [self._pool.submit(work, n) for n in range(1, workers)]
                 work(0)
             finally:
                 arrived.fill(1 << 30)
@@ -314,12 +351,12 @@ def _readers(specs: Sequence[LayerSpec], n: int) -> Sequence[LayerSpec]:
 
 
 def network(segment: QuantizedSegment, bit_depth: int, workers: int) -> Network | None:
-    """The segment's network in C; None where there is no library, or where weights are too large.
+    """The segment's network on the chosen kernel; None where there is none.
 
     bit_depth: of the samples. workers: threads at most.
     """
     lib = library()
-    if lib is None or any(np.abs(layer.weight).max() > LARGEST_WEIGHT for layer in segment.layers):
+    if lib is None:
         return None
     macs = sum(spec.macs for spec in segment.specs)
     return Network(lib, segment, bit_depth, max(1, min(workers, macs // MACS_PER_WORKER)))
@@ -369,5 +406,10 @@ def _is_exact(lib: ctypes.CDLL) -> bool:
         return False
     segment = known_segment()
     levels = segment.embedding[::-1]
-    found = [Network(lib, segment, depth, 2).run(levels).tobytes() for depth in (8, 12)]
-    return crc32(b"".join(found)) == KNOWN_CRC
+    found = b""
+    for depth in (8, 12):
+        network = Network(lib, segment, depth, 2)
+        found += (samples := network.run(levels)).tobytes()  # a frame for each worker
+        if (network.run(levels[:1]) != samples[:1]).any():  # a frame for both
+            return False
+    return crc32(found) == KNOWN_CRC

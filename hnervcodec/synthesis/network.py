@@ -76,12 +76,3 @@ class Synthesis:
         """`packed` for any number of them, a bounded batch at a time."""
         for start in range(0, len(positions), self.batch_size):
             yield self.packed(positions[start : start + self.batch_size])
-
-
-def fastest_path() -> str:
-    """The fastest exact arithmetic on this processor."""
-    if native.library():
-        return "native"
-    from hnervcodec.synthesis import torch_kernels
-
-    return torch_kernels.fastest_path()

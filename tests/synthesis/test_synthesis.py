@@ -1,5 +1,6 @@
 """The normative network: every arithmetic path against the reference decoder."""
 
+import platform
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,9 +16,9 @@ from hnervcodec.bitstream.architecture import ModelConfig, StageConfig
 from hnervcodec.bitstream.fields import crc32
 from hnervcodec.bitstream.headers import VideoHeader
 from hnervcodec.bitstream.segment import QuantizedSegment
-from hnervcodec.errors import FileError
-from hnervcodec.synthesis import native, torch_kernels
-from hnervcodec.synthesis.network import PATHS, Synthesis, fastest_path
+from hnervcodec.errors import FileError, UsageError
+from hnervcodec.synthesis import native, native_library, torch_kernels
+from hnervcodec.synthesis.network import PATHS, Synthesis
 from hnervcodec.synthesis.tables import hidden_table
 
 
@@ -39,7 +40,9 @@ def test_all_paths_equal_the_reference(chroma: int, depth: int) -> None:
     assert len(np.unique(expected)) > 20  # not all clipped
     for path in PATHS:
         synthesis = Synthesis(segment, video, path=path)
-        if PATHS.index(path) >= PATHS.index(fastest_path()):
+        if PATHS.index(path) >= PATHS.index(
+            "native" if native.library() else torch_kernels.fastest_path()
+        ):
             assert set(synthesis.paths.values()) == {path}
         assert (synthesis.packed(range(3)) == expected).all(), path
         alone = np.concatenate([synthesis.packed([n]) for n in (2, 0, 1)])
@@ -122,58 +125,121 @@ def test_known_segment_is_what_the_specification_makes_of_it() -> None:
     assert crc32(found) == native.KNOWN_CRC
 
 
-needs_native = pytest.mark.skipif(
-    not native.BYTE_PRODUCTS & set(native.processor_flags()), reason="no products of bytes"
-)
+KERNELS_HERE = [k.name for k in native_library.candidates() if not native_library.lacking(k)]
 
 
-@needs_native
+@pytest.mark.parametrize("kernel", KERNELS_HERE)
+def test_every_kernel_is_exact(
+    kernel: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside its known-answer test: ordinary and extreme weights, one frame and several, alone and
+    by two workers."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("HNV_KERNEL", kernel)
+    chosen = native.choice.__wrapped__()
+    assert (chosen.name, chosen.passed_over) == (kernel, ())
+    assert chosen.library is not None
+    for width, height, seed in ((96, 64, 1), (63, 47, 2), (34, 30, 3)):
+        video = make_video(width, height)
+        segment = random_segment(video, 5, seed=seed)
+        expected = Synthesis(segment, video, path="float64").packed(range(5))
+        for workers in (1, 2, 3):
+            network = native.Network(chosen.library, segment, 8, workers)
+            assert (network.run(segment.embedding) == expected).all()
+            assert (network.run(segment.embedding[2:3]) == expected[2]).all()
+
+
+@pytest.mark.parametrize("partial", [0, 127, 128])
+def test_weights_of_any_size_become_digits_whose_products_fit(partial: int) -> None:
+    """What is read by the kernels adds up to the weights, and its products to 16 bits."""
+    random = np.random.default_rng(5)
+    for largest in (1, 40, 64, 127, 128, 2047, 32767):
+        weight = random.integers(-largest, largest + 1, (9, 3, 18, 4))
+        weight[0], weight[1, ..., :2] = largest, -largest
+        bits = 8 if not partial or native._fits(weight, partial, 1) else 6
+        digits = native._digits(weight, bits, partial).astype(int)
+        found = np.zeros_like(weight)
+        for digit in digits:
+            found = (found << bits) + digit
+            pairs = digit.reshape(-1, 2)
+            if partial:
+                assert np.maximum(pairs, 0).sum(1).max() <= partial
+                assert np.maximum(-pairs, 0).sum(1).max() <= partial
+        assert (found == weight).all()
+
+
+def test_a_kernel_that_this_processor_lacks_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HNV_KERNEL", "mmx")
+    with pytest.raises(UsageError, match=r"HNV_KERNEL=mmx: choose from .*portable"):
+        native_library.candidates()
+
+
 def test_native_code_is_compiled_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert native.library.__wrapped__() is not None
+    assert native.choice.__wrapped__().library is not None
     (made,) = (tmp_path / "hnervcodec").iterdir()
     before = made.stat().st_mtime_ns
-    assert native.library.__wrapped__() is not None
+    assert native.choice.__wrapped__().library is not None
     assert made.stat().st_mtime_ns == before
     made.unlink()  # it is in use and must not change
     made.write_bytes(b"no library")
-    assert native.library.__wrapped__() is not None
+    assert native.choice.__wrapped__().library is not None
     made.chmod(0o722)  # others may have changed it
     before = made.stat().st_mtime_ns
-    assert native.library.__wrapped__() is not None
+    assert native.choice.__wrapped__().library is not None
     assert made.stat().st_mtime_ns != before and made.stat().st_mode & 0o777 == 0o700
     (tmp_path / "hnervcodec").chmod(0o777)
     made.unlink()
-    assert native.library.__wrapped__() is not None  # compiled for this process alone
+    assert native.choice.__wrapped__().library is not None  # compiled for this process alone
     assert not made.exists()
 
 
-@needs_native
+def test_without_a_compiler_there_is_no_kernel_and_a_reason(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("CC", "/nowhere")
+    chosen = native.choice.__wrapped__()
+    assert chosen.library is None
+    assert (
+        str(chosen) == "torch (no C compiler: with one (cc), frames decode several times as fast)"
+    )
+
+
+def test_why_no_faster_kernel_is_in_use_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(native_library, "processor_features", frozenset)
+    said = str(native.choice.__wrapped__())
+    assert said.startswith("native portable (")
+    if platform.machine() == "x86_64":
+        assert "avx2: this processor lacks avx2" in said
+
+
 def test_native_code_that_is_not_exact_is_not_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(native, "KNOWN_CRC", native.KNOWN_CRC ^ 1)
-    assert native.library.__wrapped__() is None
+    chosen = native.choice.__wrapped__()
+    assert chosen.library is None
+    reasons = [reason for reason in chosen.passed_over if "lacks" not in reason]
+    assert reasons == [f"{name}: not exact here, please report it" for name in KERNELS_HERE]
 
 
-@needs_native
-@pytest.mark.parametrize(
-    "flags", [("-mno-avx512f",), ("-O0",), ("-fsanitize=undefined", "-fno-sanitize-recover")]
-)
+@pytest.mark.parametrize("flags", [("-O0",), ("-fsanitize=undefined", "-fno-sanitize-recover")])
+@pytest.mark.parametrize("kernel", KERNELS_HERE)
 @pytest.mark.slow
 def test_native_code_however_compiled(
-    flags: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kernel: str, flags: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its own known-answer test, with vectors of half the size too."""
+    """Its own known-answer test."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(native, "FLAGS", (*native.FLAGS, *flags))
-    if "-mno-avx512f" in flags and "avx_vnni" not in native.processor_flags():
-        pytest.skip("this processor multiplies bytes by AVX-512 only")
-    assert native.library.__wrapped__() is not None
+    monkeypatch.setenv("HNV_KERNEL", kernel)
+    monkeypatch.setattr(native_library, "FLAGS", (*native_library.FLAGS, *flags))
+    assert native.choice.__wrapped__().library is not None
 
 
-@needs_native
 def test_native_work_that_is_broken_off_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody waits for a worker that never came."""
     video = make_video(96, 64)
@@ -184,14 +250,14 @@ def test_native_work_that_is_broken_off_ends(monkeypatch: pytest.MonkeyPatch) ->
 
     class Broken:
         def hnv_run(self, *arguments: object) -> None:
-            if arguments[4] == 0:
+            if arguments[4:6] == (0, 2):  # of a frame for both
                 raise KeyboardInterrupt
             assert lib is not None
             lib.hnv_run(*arguments)
 
     monkeypatch.setattr(network, "_lib", Broken())
     with pytest.raises(KeyboardInterrupt):
-        network.run(segment.embedding)
+        network.run(segment.embedding[:3])
     monkeypatch.undo()
     expected = Synthesis(random_segment(video, 4), video, path="float64").packed(range(4))
     with ThreadPoolExecutor(3) as pool:  # the network is whole, for several threads too
