@@ -2,6 +2,8 @@
 does. `tools/fuzz examples N` runs more of the same."""
 
 import os
+import subprocess
+import sys
 from collections import Counter
 
 import fuzzing
@@ -41,6 +43,22 @@ def report():  # type: ignore[no-untyped-def]
         print(f"\n{dict(outcomes)}; {fuzzing.report()}")
     if sum(outcomes.values()) > 2 * EXAMPLES:  # not when a single test was chosen
         assert outcomes["valid"] and outcomes["refused"]
+
+
+def test_commands_on_extreme_files() -> None:
+    """A short `tools/fuzz commands`: always the same files."""
+    command = [
+        sys.executable,
+        ROOT / "tools/fuzz_commands.py",
+        "60",
+        "--seed",
+        "1",
+        "--cases",
+        "25",
+    ]
+    run = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert "'valid'" in run.stdout and "'refused'" in run.stdout
 
 
 @fuzz

@@ -1,0 +1,343 @@
+"""See tools/fuzz: every command and output format on files whose fields claim extremes.
+
+    fuzz_commands.py SECONDS [--seed N] [--cases N] [--keep FOLDER]
+
+Each case is a sound file with some fields set to extreme values, or its chunks disordered, and all
+its checksums right again. Each command runs in a process of its own. What must hold of it: no
+signal; an exit code that errors.py names; one line for an error, in our own words; processor time
+and memory that the file's size allows; success only for what the reference decoder accepts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import resource
+import sys
+import tempfile
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT / "spec"), str(ROOT / "tools"), str(ROOT / "tools/vector_files")]
+
+import beside  # noqa: E402
+import fuzzing  # noqa: E402
+from vectors import Chunks, join, make_file, make_video, random_segment, repair, split  # noqa: E402
+
+from hnervcodec import cli  # noqa: E402
+from hnervcodec.bitstream.fields import ByteWriter  # noqa: E402
+from hnervcodec.decoding import decoder, selection  # noqa: E402
+from hnervcodec.media import outputs  # noqa: E402
+
+LOADED_ONCE = decoder, selection, outputs  # before the processes
+
+SECONDS, SECONDS_PER_MEGABYTE, MEBIBYTES = 1.0, 1.0, 512
+ENCODER_SECONDS = 4.0  # what starting libx264 or an AV1 encoder takes
+SLOWNESS = 4  # of a busy processor
+EXIT_CODES = (0, 2, 3, 4, 5, 7)
+# Words of Python's, numpy's and libav's that no user should read.
+FOREIGN = (
+    "Traceback",
+    "Errno",
+    "too large to convert",
+    "int too",
+    "NoneType",
+    "Fraction(",
+    "numpy",
+    "avcodec",
+    "index out of range",
+    "division",
+    " object",
+    "float",
+)
+EXTREMES = (0, 1, 2, 3, 5, 9, 10, 22, 255)
+
+# Where the fields of a payload are: offset, bytes.
+DESCRIBING = [(8, 1), (9, 1), (10, 1), (16, 4), (20, 4)]  # without changing samples
+FIELDS = {
+    b"VHDR": [(0, 2), (2, 2), (4, 1), (5, 1), (6, 1), (7, 1), (24, 4), *6 * DESCRIBING],
+    b"SEGM": [(0, 4), (4, 2), (6, 2), (8, 2), (10, 1), (11, 1), (12, 1), (13, 2), (15, 1)],
+    b"INDX": [(0, 4), (4, 8), (12, 4), (16, 4), (20, 2)],
+    b"HEND": [(0, 8), (8, 4)],
+    b"dISP": [(0, 1), (1, 1), (3, 2), (5, 2), (19, 4), (23, 4), (28, 2), (30, 2)],
+    b"tIME": [(0, 4), (4, 4)],
+    b"sTRM": [(7, 4), (11, 4), (18, 4), (22, 1), (23, 1)],
+    b"pKTS": [(0, 1)],
+}
+
+FORMATS = ("y4m", "yuv", "npy", "framemd5", "mkv", "mp4", "mov", "webm", "gif")
+DECODE = ("decode", "{file}", "-y", "-q", "-o")
+COMMANDS: dict[str, tuple[str, ...]] = {
+    "info": ("info", "{file}"),
+    "json": ("info", "--json", "{file}"),
+    "verify": ("verify", "{file}"),
+    "join": ("join", "{file}", "{file}", "-y", "-o", "{out}.hnv"),
+    "join sound": ("join", "{sound}", "{file}", "-y", "-o", "{out}.hnv"),
+    "metrics": ("metrics", "{file}", "{file}"),
+    "frame": (*DECODE, "{out}.png", "--frames", "0"),
+    "recover": (*DECODE, "{out}.mkv", "--recover"),
+    "recover slow": (*DECODE, "{out}.y4m", "--recover", "--slow-motion", "3"),
+    "fps": (*DECODE, "{out}.mkv", "--fps", "10"),
+    "png": (*DECODE, "{out}%05d.png"),
+    **{name: (*DECODE, f"{{out}}.{name}") for name in FORMATS},
+}
+WHOLE = {"verify", "png", *FORMATS}
+ANY_VIDEO = {
+    "info",
+    "json",
+    "verify",
+    "yuv",
+    "npy",
+    "framemd5",
+    "png",
+    "frame",
+}  # holds any of ours
+ENCODERS = {"mp4", "mov", "webm", "gif", "mkv", "recover", "fps", "metrics"}
+
+
+# ---------------------------------------------------------------- cases
+
+
+def extreme(rng: random.Random, size: int) -> bytes:
+    most = (1 << 8 * size) - 1
+    value = rng.choice(
+        (*EXTREMES, most, most - 1, most >> 1, (most >> 1) + 1, rng.randint(0, most))
+    )
+    return min(value, most).to_bytes(size, "little")
+
+
+def number(rng: random.Random, bits: int) -> int:
+    most = (1 << bits) - 1
+    return rng.choice((0, 1, 2, 3, 1000, most, most - 1, most >> 1, rng.randint(0, most)))
+
+
+def times(rng: random.Random, payload: bytes) -> bytes:
+    w = ByteWriter()
+    w.raw(payload[:8])
+    w.uv(number(rng, rng.choice((3, 20, 54, 54))))
+    for run in rng.choice(((3,), (3,), (1, 2), (1, 1, 1), (2, 1), (2,))):
+        w.uv(run)
+        w.uv(number(rng, rng.choice((2, 12, 32))) or 1)
+    return w.getvalue()
+
+
+def packets(rng: random.Random) -> bytes:
+    w = ByteWriter()
+    w.u8(rng.choice((0,) * 9 + (1, 255)))
+    count = rng.choice((1, 2, 5, 5, 2000))
+    w.uv(count if rng.random() < 0.95 else number(rng, 32))
+    size = rng.choice((0, 0, 1, 7))
+    for n in range(count):
+        w.uv(number(rng, rng.choice((2, 20, 54))) if n < 5 and rng.random() < 0.4 else 0)
+        w.uv(number(rng, rng.choice((2, 12, 32))) if n < 5 else 1)
+        w.uv(size)
+    w.raw(bytes(count * size))
+    return w.getvalue()
+
+
+def mutate_payload(rng: random.Random, kind: bytes, payload: bytes) -> bytes:
+    if kind == b"tIME" and rng.random() < 0.6:
+        payload = times(rng, payload)
+    if kind == b"pKTS" and rng.random() < 0.8:
+        return packets(rng)
+    changed = bytearray(payload)
+    if kind == b"VHDR" and rng.random() < 0.2:
+        changed[12:16] = b"".join(max(b"\1\0", extreme(rng, 2)) for _ in range(2))
+    for _ in range(rng.choice((1, 1, 2, 4))):
+        if rng.random() < 0.1 and changed:
+            changed[rng.randrange(len(changed))] = rng.randrange(256)
+            continue
+        at, size = rng.choice(FIELDS.get(kind, [(0, 1)]))
+        if at + size <= len(changed):
+            changed[at : at + size] = extreme(rng, size)
+    return bytes(changed)
+
+
+def mutate_structure(rng: random.Random, chunks: Chunks) -> None:
+    n = rng.randrange(len(chunks))
+    match rng.choice(("drop", "repeat", "move", "rename", "add", "many")):
+        case "drop":
+            del chunks[n]
+        case "repeat":
+            chunks[n:n] = [chunks[n]] * rng.choice((1, 1, 70))
+        case "move":
+            chunks.insert(rng.randrange(len(chunks)), chunks.pop(n))
+        case "rename":
+            chunks[n] = rng.choice((b"SEGM", b"tIME", b"dISP", b"ABCD", b"abcd")), chunks[n][1]
+        case "add":
+            kind = rng.choice((b"tIME", b"dISP", b"sTRM", b"pKTS"))
+            chunks.insert(n, (kind, rng.choice((packets(rng), beside.payload_of(kind)))))
+        case _:
+            chunks[n:n] = [(b"teST", b"")] * 3000
+
+
+def case_of(rng: random.Random, seeds: list[bytes]) -> bytes:
+    prefix, chunks = split(rng.choice(seeds))
+    for _ in range(rng.choice((1, 1, 2, 3))):
+        if not chunks or rng.random() < 0.1:
+            break
+        if rng.random() < 0.1:
+            mutate_structure(rng, chunks)
+            continue
+        weights = [6 if kind[:1].islower() or kind == b"VHDR" else 1 for kind, _ in chunks]
+        n = rng.choices(range(len(chunks)), weights)[0]
+        chunks[n] = chunks[n][0], mutate_payload(rng, *chunks[n])
+    data = join(prefix, chunks, relocate=rng.random() < 0.9)
+    if rng.random() < 0.1:
+        data = data[: rng.randrange(24, len(data) + 1)]
+        data = repair(data) if rng.random() < 0.5 else data
+    return data
+
+
+def seed_files() -> list[bytes]:
+    files = [path.read_bytes() for path in sorted((ROOT / "spec/vectors/valid").glob("*.hnv"))]
+    files = [data for data in files if len(data) < 3000 and data[11] == fuzzing.LEVEL]
+    video = make_video(16, 16)
+    plain = make_file(video, [random_segment(video, 2, seed=5)])
+    prefix, chunks = split(beside.file_with(beside.EXTRAS))
+    in_two = [n for n, (kind, _) in enumerate(chunks) if kind == b"SEGM"]
+    side_data = [chunk for chunk in chunks[: in_two[1]] if chunk[0][:1].islower()]
+    _, (header, part, *rest) = split(make_file(make_video(), [random_segment(make_video(), 3)]))
+    single = join(prefix, [header, *side_data[:2], part, *side_data[2:], *rest])
+    return [*files, *[single] * len(files), *[plain, beside.file_with(beside.EXTRAS)] * 9]
+
+
+# ---------------------------------------------------------------- running
+
+
+@dataclass(frozen=True)
+class Run:
+    status: int  # of the process: an exit code, or the negative number of a signal
+    said: str
+    seconds: float
+    mebibytes: float
+
+
+def in_process(work: Callable[[], int], folder: Path, limit: float) -> Run:
+    """`work` in a process of its own, which takes what it changes with it."""
+    log = folder / "stderr"
+    child = os.fork()
+    if child == 0:
+        code = 99
+        try:
+            resource.setrlimit(resource.RLIMIT_CPU, (int(limit) + 1, int(limit) + 2))
+            for number, path in ((0, os.devnull), (1, os.devnull), (2, log)):
+                flags = os.O_RDWR | (os.O_CREAT | os.O_TRUNC if number == 2 else 0)
+                os.dup2(os.open(path, flags, 0o600), number)
+            code = work()
+        except SystemExit as stopped:
+            code = stopped.code if isinstance(stopped.code, int) else 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+    _, status, used = os.wait4(child, 0)
+    said = log.read_text(errors="replace") if log.exists() else ""
+    code = os.waitstatus_to_exitcode(status)
+    return Run(code, said, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)
+
+
+def command(words: list[str]) -> int:
+    sys.argv = ["hnv", *words]
+    cli.main()
+
+
+OUTCOMES = {"valid": 20, "refused": 21, "large": 22}
+
+
+def expectation(data: bytes, folder: Path) -> tuple[str, str]:
+    """(outcome, complaint): what the reference decoder and the library make of it."""
+    run = in_process(lambda: OUTCOMES[fuzzing.check(data)], folder, 60)
+    for outcome, code in OUTCOMES.items():
+        if run.status == code:
+            return outcome, ""
+    return "unknown", f"the library ends with {run.status}: {run.said.strip()[-1000:]}"
+
+
+def complaint(name: str, run: Run, outcome: str, size: int) -> str:
+    """What is wrong with a run; "" if nothing is."""
+    errors = [line for line in run.said.splitlines() if line and not line.startswith("note: ")]
+    limit = SECONDS + SECONDS_PER_MEGABYTE * size / 1e6 + ENCODER_SECONDS * (name in ENCODERS)
+    foreign = [word for word in FOREIGN if word in run.said]
+    if run.status not in EXIT_CODES:
+        return f"exit code {run.status}"
+    if foreign:
+        return f"foreign words {foreign}"
+    if run.status and (len(errors) != 1 or not errors[0].startswith("hnv: ")):
+        return f"{len(errors)} lines for an error"
+    if run.status == 0 and errors and not name.startswith("join"):  # which says what it wrote
+        return "says something else than a note"
+    if outcome != "large" and run.seconds > SLOWNESS * limit:
+        return f"{run.seconds:.1f} s"
+    if run.mebibytes > MEBIBYTES:
+        return f"{run.mebibytes:.0f} MiB"
+    if outcome == "refused" and name in WHOLE and run.status == 0:
+        return "success with what the reference decoder refuses"
+    if outcome == "valid" and name in ANY_VIDEO and run.status:
+        return "refuses what the reference decoder accepts"
+    return ""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("seconds", type=float)
+    parser.add_argument("--seed", type=int, default=None)
+    parser.add_argument("--cases", type=int, default=1 << 62)
+    parser.add_argument("--keep", type=Path, help="a folder for the files that broke something")
+    options = parser.parse_args()
+    rng = random.Random(options.seed)
+    seeds, found, outcomes, runs = seed_files(), Counter[str](), Counter[str](), 0
+    slowest = greediest = 0.0
+    stop, told = time.monotonic() + options.seconds, time.monotonic()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "sound.hnv").write_bytes(beside.file_with(beside.EXTRAS))
+        while sum(outcomes.values()) < options.cases and time.monotonic() < stop:
+            data = case_of(rng, seeds)
+            outcome, wrong = expectation(data, folder)
+            outcomes[outcome] += 1
+            wrongs = [("library", wrong, "")] if wrong else []
+            names = list(COMMANDS) if outcome != "large" else ["info", "json"]
+            for chosen in rng.sample(names, min(5, len(names))):
+                (folder / "x.hnv").write_bytes(data)
+                places = {
+                    "file": folder / "x.hnv",
+                    "sound": folder / "sound.hnv",
+                    "out": folder / "out",
+                }
+                words = [word.format(**places) for word in COMMANDS[chosen]]
+                run = in_process(lambda words=words: command(words), folder, 60)  # type: ignore[misc]
+                runs += 1
+                slowest, greediest = max(slowest, run.seconds), max(greediest, run.mebibytes)
+                if wrong := complaint(chosen, run, outcome, len(data)):
+                    wrongs.append((chosen, wrong, run.said.strip()[-300:]))
+                for left in folder.glob("out*"):
+                    left.unlink()
+            for chosen, wrong, said in wrongs:
+                found[f"{chosen}: {wrong.splitlines()[-1][:80]}"] += 1
+                print(f"{chosen}: {wrong}\n    {said}", flush=True)
+                if options.keep:
+                    options.keep.mkdir(parents=True, exist_ok=True)
+                    (options.keep / f"{sum(found.values())}.hnv").write_bytes(data)
+            if time.monotonic() > told + 60:
+                told = time.monotonic()
+                print(f"{runs} runs, {dict(outcomes)}, {sum(found.values())} findings", flush=True)
+    print(
+        f"{runs} runs of {sum(outcomes.values())} files {dict(outcomes)}; "
+        f"at most {slowest:.1f} s and {greediest:.0f} MiB"
+    )
+    for text, times_found in found.most_common():
+        print(f"{times_found:6} {text}")
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
