@@ -14,6 +14,7 @@ import argparse
 import os
 import random
 import resource
+import signal
 import sys
 import tempfile
 import time
@@ -22,6 +23,12 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+# One thread, as those that a library has started do not live on in a forked process, which would
+# wait for them.
+os.environ["OMP_NUM_THREADS"] = "1"
+if hasattr(os, "sched_setaffinity"):
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "spec"), str(ROOT / "tools"), str(ROOT / "tools/vector_files")]
@@ -40,6 +47,7 @@ LOADED_ONCE = decoder, selection, outputs  # before the processes
 SECONDS, SECONDS_PER_MEGABYTE, MEBIBYTES = 1.0, 1.0, 512
 ENCODER_SECONDS = 4.0  # what starting libx264 or an AV1 encoder takes
 SLOWNESS = 4  # of a busy processor
+HANGS_AFTER = 120  # seconds
 EXIT_CODES = (0, 2, 3, 4, 5, 7)
 # Words of Python's, numpy's and libav's that no user should read.
 FOREIGN = (
@@ -226,6 +234,7 @@ def in_process(work: Callable[[], int], folder: Path, limit: float) -> Run:
     if child == 0:
         code = 99
         try:
+            signal.alarm(HANGS_AFTER)  # for what waits and takes no processor time
             resource.setrlimit(resource.RLIMIT_CPU, (int(limit) + 1, int(limit) + 2))
             for number, path in ((0, os.devnull), (1, os.devnull), (2, log)):
                 flags = os.O_RDWR | (os.O_CREAT | os.O_TRUNC if number == 2 else 0)
