@@ -123,15 +123,30 @@ def choose_video(container: InputContainer, name: str, wanted: int | None) -> tu
         context = stream.codec_context
         samples = context.width * context.height if context else 0
         is_default = bool(stream.disposition & Disposition.default)
-        is_grey = bool(context and context.pix_fmt and context.pix_fmt.startswith("gray"))
         score = samples + _DEFAULT_WEIGHS * is_default
-        return score, not is_grey, stream.frames, -stream.index
+        return score, not _is_grey(stream), stream.frames, -stream.index
 
     chosen = max(videos, key=rank)
     others = [_describe(stream) for stream in videos if stream is not chosen]
     if not others:
         return chosen, []
     return chosen, [f"{_describe(chosen)} is coded; choose by number instead: {', '.join(others)}"]
+
+
+def has_alpha_beside(container: InputContainer, stream: Any) -> bool:
+    """Whether a picture or an animation in AVIF or HEIF has its transparency in another stream."""
+    brand = container.metadata.get("major_brand", "")
+    size = stream.codec_context.width, stream.codec_context.height
+    return brand.startswith(("avi", "hei", "hev", "mif", "msf")) and any(
+        _is_grey(other) and (other.codec_context.width, other.codec_context.height) == size
+        for other in container.streams.video
+        if other.index != stream.index
+    )
+
+
+def _is_grey(stream: Any) -> bool:
+    context = stream.codec_context
+    return bool(context and context.pix_fmt and context.pix_fmt.startswith("gray"))
 
 
 def start(container: InputContainer) -> Fraction:

@@ -30,7 +30,8 @@ def read_masks(
     source's size and masked where they are at least half white; or JSON, a list of boxes
     `{"x": 0, "y": 0, "width": 50, "height": 50, "first": 0, "last": 9}` in luma samples, of which
     `first` and `last` (source frames, both included) may be absent.
-    SourceError for masks that cannot be read, have another size, or end before the video.
+    SourceError for masks that cannot be read, are damaged, have another size, or end before the
+    video.
     """
     if str(path).lower().endswith(".json"):
         boxes = _read_boxes(path)
@@ -47,7 +48,7 @@ def read_masks(
                 f"{path}: the mask is {found.width}x{found.height}, the video {video.width}x"
                 f"{video.height}"
             )
-        lumas = ((planes[0] > found.max_sample / 2) for planes in source.frames())
+        lumas = ((planes[0] > found.max_sample / 2) for planes in _without_losses(source))
         first = list(islice(lumas, 2))
         if len(first) == 1:
             yield from repeat(_planes(first[0], video))
@@ -56,6 +57,16 @@ def read_masks(
             if number >= skip and (number - skip) % every == 0:
                 yield _planes(luma, video)
         raise SourceError(f"{path}: the masks end at frame {number}, the video goes on")
+
+
+def _without_losses(source: VideoSource) -> Iterator[Planes]:
+    """The frames of a video of masks; SourceError if one is lost, which would shift the others."""
+    for planes in source.frames():
+        if source.damage.lost:
+            raise SourceError(
+                f"{source.name}: {source.damage.notes()[0]}, which a mask must not be"
+            )
+        yield planes
 
 
 @dataclass(frozen=True)

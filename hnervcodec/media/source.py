@@ -183,7 +183,9 @@ class VideoSource:
         if frame.interlaced_frame:
             notes.append("interlaced frames are coded as if they were progressive")
         # VP8 and VP9 hold it beside the picture in each packet, where libav's decoders leave it.
-        if self._stream.metadata.get("alpha_mode") == "1" or _is_seen_through(frame):
+        is_beside = self._stream.metadata.get("alpha_mode") == "1"
+        is_beside = is_beside or demuxing.has_alpha_beside(self._container, self._stream)
+        if is_beside or _is_seen_through(frame):
             notes.append(_TRANSPARENCY)
         depth = max(component.bits for component in frame.format.components)
         is_same = frame.format.is_rgb or frame.format.has_palette

@@ -228,6 +228,7 @@ def test_animations_of_avif(tmp_path: Path) -> None:
     frames, video = frames_of(path)
     assert len(frames) == 5 and video.header.chroma_format == 1
     assert "stream 2 (av1, 32x24) is coded" in video.notes[0]
+    assert video.notes[1:] == ["transparency is not coded"]
 
 
 def box(kind: bytes, *parts: bytes, full: int | None = None) -> bytes:
@@ -327,6 +328,38 @@ def test_damaged_packets_are_skipped_and_told(codec: str, make: Make, ffmpeg: st
     assert scan.damage[0] in scan.notes
     with pytest.raises(SourceError, match="is damaged"), VideoSource(path, strict=True) as video:
         list(video.frames())
+
+
+def test_damaged_masks_are_refused(make: Make) -> None:
+    """One that is lost would shift all others."""
+    path = with_packet(make("x.mkv", *CODECS["ffv1"]), 9, noise)
+    masks = read_masks(path, frames_of(path)[1].header)
+    with pytest.raises(SourceError, match="is damaged"):
+        list(masks)
+
+
+BROADCAST = ("-c:v", "libx264", "-g", 8, "-bf", 3, "-x264-params", "open-gop=1:keyint=8")
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("open.ts", BROADCAST),
+        ("fields.ts", ("-c:v", "libx264", "-flags", "+ildct+ilme", "-x264-params", "tff=1")),
+        ("hidden.webm", ("-c:v", "libvpx", "-auto-alt-ref", 1, "-lag-in-frames", 16)),
+        ("static.avi", ("-vf", "trim=end_frame=1,loop=23:1", "-c:v", "zmbv")),
+    ],
+)
+def test_what_is_whole_is_not_called_damaged(
+    name: str, options: tuple[object, ...], make: Make, ffmpeg: str
+) -> None:
+    path = make(name, *options)
+    if name == "open.ts":  # begins between key frames, as recordings do
+        data = path.read_bytes()
+        path.write_bytes(data[len(data) // 188 // 3 * 188 :])
+    frames, video = frames_of(path)
+    assert len(frames) == len(truth(ffmpeg, path, "-fps_mode", "passthrough")) >= 8
+    assert video.damage.notes() == []
 
 
 def test_lost_packets_lose_no_frames(ffmpeg: str) -> None:
