@@ -109,9 +109,9 @@ def test_sources_of_any_matrix_are_converted(form: str, ffmpeg: str, tmp_path: P
 
 def test_formats_are_listed_once() -> None:
     """The command line's list is the one that files are written by, and it loads no library."""
-    from hnervcodec.cli import cli
+    from hnervcodec.cli import all_commands
 
-    listed = next(param for param in cli.commands["decode"].params if param.name == "name")
+    listed = next(param for param in all_commands()["decode"].params if param.name == "name")
     assert (
         isinstance(listed.type, click.Choice)
         and tuple(listed.type.choices) == FORMATS
