@@ -21,6 +21,7 @@ NEED_TORCH = {
     "fitting.fit",
     "fitting.float_phase",
     "fitting.loss",
+    "fitting.muon",
     "fitting.quantized_phase",
     "fitting.rate_model",
     "fitting.synthesis_network",

@@ -38,10 +38,10 @@ ENCODER = (
     "bitstream/levels", "bitstream/range_coding", "bitstream/segment",
     "encoding/defaults", "encoding/encoder", "encoding/plan", "encoding/segment_encoder",
     "fitting/analysis_network", "fitting/final_rounding", "fitting/fit", "fitting/float_phase",
-    "fitting/loss", "fitting/model_choice", "fitting/presets", "fitting/quality_target",
-    "fitting/quantization", "fitting/quantized_phase", "fitting/rate_model",
-    "fitting/synthesis_network", "fitting/training", "metrics/ms_ssim", "planes",
-    "synthesis/tables", "system/devices",
+    "fitting/loss", "fitting/model_choice", "fitting/muon", "fitting/presets",
+    "fitting/quality_target", "fitting/quantization", "fitting/quantized_phase",
+    "fitting/rate_model", "fitting/synthesis_network", "fitting/training", "metrics/ms_ssim",
+    "planes", "synthesis/tables", "system/devices",
 )  # fmt: skip
 
 CRF = {"libx264": (23, 28, 33, 38, 43), "libx265": (23, 28, 33, 38, 43),

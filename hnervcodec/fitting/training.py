@@ -15,6 +15,7 @@ from hnervcodec.bitstream.architecture import ModelConfig
 from hnervcodec.bitstream.headers import VideoHeader
 from hnervcodec.errors import HnervError
 from hnervcodec.fitting.loss import Loss
+from hnervcodec.fitting.muon import Muon
 from hnervcodec.fitting.presets import FitConfig
 from hnervcodec.fitting.quality_target import QualityTarget
 from hnervcodec.fitting.synthesis_network import SynthesisNetwork
@@ -25,7 +26,7 @@ BATCH_PIXELS = 400_000  # of a batch, about: large frames come one by one
 MIN_STEPS = 20  # of a fit, however few its frames
 PRUNE_BEFORE_QUANTIZING = 0.8  # share of the float phase after which its networks are pruned
 LEAST_RATE = 1e-3  # of the peak learning rate, at the end of the schedule
-MUON_MOMENTUM, MUON_ITERATIONS = 0.95, 5  # Newton-Schulz; as in Muon's publication
+MUON_MOMENTUM = 0.95
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,14 +148,12 @@ class Training:
             synthesis.weights[-1],
             *analysis.parameters(),
         ]
-        self.muon = torch.optim.Muon(
+        self.muon = Muon(
             matrices,
-            lr=config.matrix_rate,
-            weight_decay=config.matrix_decay,
+            rate=config.matrix_rate,
+            decay=config.matrix_decay,
             momentum=MUON_MOMENTUM,
-            nesterov=True,
-            ns_steps=MUON_ITERATIONS,
-            adjust_lr_fn="original",
+            dtype=torch.bfloat16 if self.bf16 else torch.float32,
         )
         self.adam = torch.optim.Adam(others, lr=config.other_rate)
         self.optimizers: tuple[torch.optim.Optimizer, ...] = (self.muon, self.adam)

@@ -52,7 +52,8 @@ def use_threads(count: int) -> None:
 
 
 def bf16_pays(device: torch.device) -> bool:
-    """Whether this device multiplies bfloat16 in hardware (elsewhere it is emulated)."""
+    """Whether this device multiplies bfloat16 in hardware (elsewhere it is emulated), as far as
+    ATEN_CPU_CAPABILITY lets torch use it."""
     import torch
 
     if device.type == "cuda":
@@ -60,4 +61,6 @@ def bf16_pays(device: torch.device) -> bool:
     if device.type != "cpu":
         return False
     names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    return any(getattr(torch.cpu, name, lambda: False)() for name in names)
+    return torch.backends.cpu.get_cpu_capability() not in ("AVX2", "DEFAULT") and any(
+        getattr(torch.cpu, name, lambda: False)() for name in names
+    )
