@@ -20,6 +20,7 @@ from hnervcodec.bitstream.fields import ByteReader, ByteWriter
 from hnervcodec.bitstream.headers import LayerHeader, Requant, SegmentHeader, VideoHeader
 from hnervcodec.errors import FileError, UsageError
 
+WORK_PER_TENSOR = 1 << 12  # of `decoding_work`, however small the tensor is
 ACCUMULATOR_LIMIT = 1 << 24  # below it float32 adds integers exactly, in any order
 
 
@@ -194,15 +195,15 @@ def read(
 
     video: of the file that holds the segment. Raises FileError and LimitError.
     """
-    return read_with_header(payload, video, level)[0]
-
-
-def read_with_header(
-    payload: bytes | memoryview, video: VideoHeader, level: profiles.Level
-) -> tuple[QuantizedSegment, SegmentHeader]:
-    """The same, and the header that the payload begins with."""
     r = ByteReader(payload)
     header, specs = read_header(r, video, level)
+    return read_levels(r, header, specs)
+
+
+def read_levels(
+    r: ByteReader, header: SegmentHeader, specs: tuple[LayerSpec, ...]
+) -> QuantizedSegment:
+    """What follows the header that `read_header` gave, to the payload's end. Raises FileError."""
     coded = r.raw(header.coded_words * 4, "coded_levels")
     crcs = r.raw(header.frame_count * 4, "frame_crc")
     r.end("segment")
@@ -224,7 +225,7 @@ def read_with_header(
         np.frombuffer(crcs, "<u4").astype(np.uint32),
     )
     check_accumulators(segment)
-    return segment, header
+    return segment
 
 
 def _read_embedding(
@@ -249,8 +250,9 @@ def decoding_work(header: SegmentHeader, specs: tuple[LayerSpec, ...]) -> int:
     stem = specs[0]
     levels = header.frame_count * stem.in_channels * stem.height * stem.width
     levels += sum(spec.weights + spec.out_channels for spec in specs)
-    of_layers = [table for h in header.layers for table in (h.weight_table, h.bias_table)]
-    return 8 * levels + sum(2 * table.max_level for table in (*header.embed_tables, *of_layers))
+    tables = [table for h in header.layers for table in (h.weight_table, h.bias_table)]
+    tables += header.embed_tables
+    return 8 * levels + sum(WORK_PER_TENSOR + 2 * table.max_level for table in tables)
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,10 +59,11 @@ def describe(reader: Reader) -> dict[str, Any]:
             spent[kind] = spent.get(kind, 0) + CHUNK_OVERHEAD + chunk.length
             continue
         payload = reader.payload(chunk)
-        header, specs = segments.read_header(ByteReader(payload), video, reader.level)
+        r = ByteReader(payload)
+        header, specs = segments.read_header(r, video, reader.level)
         work -= segments.decoding_work(header, specs)
         if work >= 0:
-            segment, header = segments.read_with_header(payload, video, reader.level)
+            segment = segments.read_levels(r, header, specs)
             usage = segments.usage(payload, segment, header)
         else:
             usage = segments.undivided_usage(payload, header)

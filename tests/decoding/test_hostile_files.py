@@ -45,6 +45,7 @@ from hnervcodec.bitstream.fields import ByteWriter
 from hnervcodec.bitstream.headers import SegmentHeader
 from hnervcodec.bitstream.range_coding import Table
 from hnervcodec.bitstream.reader import Reader
+from hnervcodec.commands import info
 from hnervcodec.decoding.decoder import Decoder
 from hnervcodec.decoding.selection import Selection, gaps, parse_frames
 from hnervcodec.errors import FileError, UsageError
@@ -307,3 +308,24 @@ def test_packet_tables_refuse_what_single_fields_do() -> None:
             read(wrong)
         file = with_side_data(tiny_file(), [(STREAM, write_stream(SOUND))], [(PACKETS, wrong)])
         assert Reader(io.BytesIO(file), recover=True).damage
+
+
+# ---------------------------------------------------------------- info
+
+
+def test_info_tells_levels_apart_as_far_as_the_file_is_worth_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of any honest file all of them; `bytes` add up either way."""
+    data = make_file(VIDEO, [random_segment(VIDEO, 2, model=TINY)])
+    for allowed in (True, False):
+        if not allowed:
+            monkeypatch.setattr(info, "MAX_WORK", -info.MAX_WORK_PER_BYTE * len(data))
+        facts = info.describe(Reader(io.BytesIO(data)))
+        (row,) = facts["segments"]
+        parts = row["chunk"] + row["header"] + row["embedding"] + sum(row["layers"].values())
+        parts += row["coder"] + row["undivided"] + row["frame_crcs"]
+        assert parts == pytest.approx(row["bytes"])
+        assert bool(row["layers"]) == (row["undivided"] == 0) == allowed
+        text = info.as_text({"file": "x.hnv", **facts})
+        assert ("not told apart" in text) != allowed and ("range coder's end" in text) == allowed
