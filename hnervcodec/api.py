@@ -101,7 +101,9 @@ def encode(
     workers, cluster: fit so many segments of a path at a time, in processes of their own, or on
     the Dask cluster at that address. share: (i, n), only the i-th of n shares of the segments.
     on_progress: called with a segment's number and how far its fit is, a `Progress`.
-    The others are those of `hnv encode`. `threads` is torch's setting for the whole process.
+    threads: that torch computes each fit with; default: as many as it is set to. Its setting is as
+    before afterwards.
+    The others are those of `hnv encode`.
 
     Numbers may be Python's, numpy's or torch's. Errors are `HnervError`s: `UsageError` (also a
     ValueError) for arguments that make no sense.

@@ -187,12 +187,13 @@ def cli() -> None:
     """A neural video codec: one small network per video, any frame in one forward pass.
 
     \b
-    hnv encode in.mp4 -o out.hnv --bpp 0.05       minutes to hours, by --preset
-    hnv decode out.hnv -o - | ffmpeg -i - out.mp4
-    hnv decode out.hnv --frames 10-20 -o frames/%05d.png
-    hnv info out.hnv                              where every byte went
-    hnv verify out.hnv                            checksums of the file and of every frame
-    hnv play out.hnv                              in ffplay or mpv
+    hnv encode in.mp4                             to in.hnv; minutes to hours, by --preset
+    hnv encode in.mp4 -o out.hnv --bpp 0.05       of that size, about
+    hnv play in.hnv                               in ffplay or mpv
+    hnv info in.hnv                               where every byte went
+    hnv decode in.hnv -o - | ffmpeg -i - out.mp4
+    hnv decode in.hnv --frames 10-20 -o frames/%05d.png
+    hnv verify in.hnv                             checksums of the file and of every frame
     hnv help rates                                what to ask for; hnv help lists other topics
 
     Exit codes: 0 success, 2 wrong usage, 3 damaged file, 4 needs a newer version, 5 beyond a

@@ -78,12 +78,16 @@ def digest(header: VideoHeader, frames: Iterable[Planes]) -> str:
     return made.hexdigest()[:12]
 
 
-def check(header: VideoHeader, frames: list[Planes], preset: str, rates: list[float]) -> None:
-    """UsageError if hnv cannot code such frames at one of the rates, in bits per pixel."""
+def check(
+    header: VideoHeader, frames: list[Planes], preset: str, rates: list[float]
+) -> tuple[int, ...]:
+    """The lengths of the segments, in frames, into which hnv cuts the video; UsageError if it
+    cannot code such frames at one of the rates, in bits per pixel."""
     lengths = tuple(scan(header, frames, defaults.SEGMENT_FRAMES, defaults.SCENECUT))
     for rate in rates:
         wanted = _bytes_per_frame(header, rate)
         Plan.of(header, Settings(bytes_per_frame=wanted, preset=preset, lengths=lengths))
+    return lengths
 
 
 def _bytes_per_frame(header: VideoHeader, rate: float) -> float:
@@ -94,16 +98,20 @@ def measure(
     case: Case,
     header: VideoHeader,
     frames: list[Planes],
+    lengths: tuple[int, ...],
     observer: Observer,
     on_trial: Callable[[other_codecs.Coded], None],
 ) -> Point:
-    """Encodes, decodes and compares. observer: hears of hnv's encode; on_trial: of another codec's
-    trials."""
+    """Encodes, decodes and compares.
+
+    lengths: of hnv's segments, as `check` returns them. observer: hears of hnv's encode; on_trial:
+    of another codec's trials.
+    """
     if case.codec in other_codecs.CODECS:
         size = math.floor(_bytes_per_frame(header, case.rate) * len(frames))
         coded = other_codecs.code_at(case.codec, header, frames, size, case.preset, on_trial)
     else:
-        coded = _code(case, header, frames, observer)
+        coded = _code(case, MemoryInput(header, frames, lengths=lengths), observer)
     found = _quality(header, frames, coded.decoded)
     return Point(
         case.source,
@@ -127,13 +135,11 @@ def measure(
     )
 
 
-def _code(
-    case: Case, header: VideoHeader, frames: list[Planes], observer: Observer
-) -> other_codecs.Coded:
-    """What this codec makes of the frames, as `hnv encode` does it."""
+def _code(case: Case, source: MemoryInput, observer: Observer) -> other_codecs.Coded:
+    """What this codec makes of the source, as `hnv encode` does it."""
     options = session.EncodeOptions(rate=Rate(bpp=case.rate), preset=case.preset)
     file, start = io.BytesIO(), time.monotonic()
-    session.encode(MemoryInput(header, frames), file, options, observer=observer)
+    session.encode(source, file, options, observer=observer)
     encoded, coded = time.monotonic(), file.getvalue()
     with Decoder(coded) as decoder:
         decoded = [planes for _, planes in decoder.frames(range(len(decoder)))]

@@ -110,8 +110,7 @@ def compare(
             other_codecs.check(name, header, frames[0])
     from hnervcodec.benchmark import study
 
-    if HNV in codecs:
-        study.check(header, frames, preset, rates)
+    lengths = study.check(header, frames, preset, rates) if HNV in codecs else ()
     content, folder = study.digest(header, frames), open_folder(output)
     cases = []
     for name in codecs:
@@ -119,7 +118,7 @@ def compare(
         own = preset if name == HNV else other_codecs.CODECS[name].preset
         cases += [study.Case(content, name, own, value, version) for value in rates]
     try:
-        points = measured(cases, header, frames, folder / TABLE, quiet)
+        points = measured(cases, header, frames, lengths, folder / TABLE, quiet)
     except KeyboardInterrupt:
         raise KeyboardInterrupt("the same command goes on from here") from None
     report(points, folder, Path(source).name)
@@ -149,6 +148,7 @@ def measured(
     cases: list[Case],
     header: VideoHeader,
     frames: list[Planes],
+    lengths: tuple[int, ...],
     path: Path,
     quiet: bool,
 ) -> list[Point]:
@@ -164,7 +164,7 @@ def measured(
         if point is None:
             say(f"{number}/{len(cases)}  {case.codec} {case.preset}, {case.rate:g} bpp", quiet)
             fit = EncodeProgress(case.preset, quiet or case.codec != HNV)
-            point = measure(case, header, frames, fit, trial)
+            point = measure(case, header, frames, lengths, fit, trial)
             save(path, [*load(path), point])
             if point.bpp > case.rate:
                 say(f"note: {case.codec} cannot code these frames at {case.rate:g} bpp", quiet)

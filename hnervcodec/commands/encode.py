@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from fractions import Fraction
+from pathlib import Path
 
 import click
 
@@ -23,7 +24,7 @@ from hnervcodec.commands.options import (
     Timestamp,
 )
 from hnervcodec.commands.progress import EncodeProgress, print_prediction
-from hnervcodec.encoding.defaults import SCENECUT, SEGMENT_FRAMES
+from hnervcodec.encoding.defaults import QUALITY, SCENECUT, SEGMENT_FRAMES
 from hnervcodec.errors import UsageError
 
 
@@ -33,7 +34,11 @@ from hnervcodec.errors import UsageError
 )
 @click.argument("source", metavar="IN", type=click.Path())
 @click.option(
-    "-o", "--output", metavar="OUT", type=click.Path(), help="The .hnv file; - for a pipe."
+    "-o",
+    "--output",
+    metavar="OUT",
+    type=click.Path(),
+    help="The .hnv file; - for a pipe. Default: in.hnv beside in.mp4.",
 )
 @click.option("--bpp", type=click.FloatRange(0, min_open=True), help="Bits per pixel of the video.")
 @click.option("--bitrate", type=Amount(), help="Bits per second of the video: 500k, 1.5M.")
@@ -46,7 +51,8 @@ from hnervcodec.errors import UsageError
 @click.option(
     "--quality",
     type=click.FloatRange(10, 60),
-    help="Instead of a size: constant quality, about 25 (poor) to 40; 6 more: twice the bytes.",
+    help="Instead of a size: constant quality, about 25 (poor) to 40; 6 more: twice the bytes. "
+    f"Default: {QUALITY:g}, if none of these is given.",
 )
 @click.option(
     "--denoise",
@@ -172,7 +178,7 @@ def encode(
     IN is anything ffmpeg's libraries open, or - for Y4M on standard input. Choose the size of
     the result by one of --bpp, --bitrate and --size: it comes out just below that; sound and
     subtitles come on top of the first two. Or choose its quality by --psnr or --quality: a few
-    short trial fits find out what that takes.
+    short trial fits find out what that takes. With none of them the quality is constant.
 
     With --denoise the fits hide some samples from themselves, and the size is the one at which
     they predict these best: what cannot be predicted is noise. PSNRs are to the noisy source. Of
@@ -184,13 +190,26 @@ def encode(
     "height": 50, "first": 0, "last": 9}: luma samples, and source frames, which may be left out.
 
     \b
+    hnv encode in.mp4                             to in.hnv, at the default quality
     hnv encode in.mp4 -o out.hnv --bpp 0.05 --preset slow
     hnv encode in.mp4 -o out.hnv --size 1M --preset fast
     hnv encode in.mp4 -o out.hnv --psnr 36
     hnv encode in.mp4 --bpp 0.05 --dry-run        how long that would take
     ffmpeg -i in.mov -f yuv4mpegpipe - | hnv encode - -o out.hnv --bitrate 500k
     """
-    from hnervcodec.encoding import encoder, session
+    asked_rates = (bpp, bitrate, size, psnr, quality, denoise or None)
+    is_default_quality = all(choice is None for choice in asked_rates)
+    if is_default_quality:
+        quality = QUALITY
+    is_default_output = output is None and not dry_run
+    if is_default_output:
+        output = output_beside(source)
+    if is_ours(source):
+        raise UsageError(f"{source} is a .hnv file already: hnv join puts such files together")
+    if (is_default_quality or is_default_output) and not quiet:
+        click.echo(first_line(source, output, is_default_quality), err=True)
+
+    from hnervcodec.encoding import encoder, session  # which takes seconds, as they load torch
     from hnervcodec.encoding.dispatch import Dispatch
     from hnervcodec.encoding.file_input import FileInput, between
     from hnervcodec.encoding.rate import Rate
@@ -213,12 +232,8 @@ def encode(
         device=device,
         dispatch=Dispatch(workers=workers, cluster=cluster, threads=threads, share=share),
     )
-    if output is None and not dry_run:
-        raise UsageError("-o OUT is missing: where the .hnv file is to go, or - for a pipe")
     if dry_run and resume:
         raise UsageError("--resume works from a file to a file, not with --dry-run")
-    if is_ours(source):
-        raise UsageError(f"{source} is a .hnv file already: hnv join puts such files together")
     if start is not None or stop is not None:
         if skip or limit:
             raise UsageError("choose the part either by --ss and --to, or by --skip and --limit")
@@ -255,3 +270,18 @@ def encode(
             f"note: {psnr:g} dB is out of reach of preset {preset} here; a slower one comes nearer",
             err=True,
         )
+
+
+def output_beside(source: str) -> str:
+    """The default OUT: in.hnv for in.mp4, in the same folder."""
+    if source == "-" or "://" in source or "%" in source:  # which are not names of one file
+        raise UsageError("-o OUT is missing: where the .hnv file is to go, or - for a pipe")
+    return str(Path(source).with_suffix(".hnv"))
+
+
+def first_line(source: str, output: str | None, is_default_quality: bool) -> str:
+    """Says what was chosen for the user, and how to choose otherwise."""
+    to = f" -> {output}" if output else ""
+    if not is_default_quality:
+        return f"{source}{to}"
+    return f"{source}{to}, at --quality {QUALITY:g} (hnv help rates: other qualities, or a size)"

@@ -7,13 +7,13 @@ import click
 RATES = """\
 Sizes and qualities
 
-An encode takes exactly one of these:
+An encode takes one of these, or none for --quality 32:
 
   --bpp 0.05       bits per pixel: 8 * bytes / (width * height * frames)
   --bitrate 500k   bits per second
   --size 1M        bytes of the whole file, sound and all
   --psnr 36        dB over all samples of a segment, within a few tenths
-  --quality 30     constant quality, about 25 (poor) to 40: 6 more are about
+  --quality 32     constant quality, about 25 (poor) to 40: 6 more are about
                    twice the bytes
   --denoise        as many bytes as best tell the video from its noise
 

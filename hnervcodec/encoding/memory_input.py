@@ -37,14 +37,22 @@ class MemoryInput:
     """Frames that a program holds as planes, to be encoded like a file's.
 
     video: what describes `frames`. Their planes are checked as they come; only a sequence can
-    be looked at before it is encoded."""
+    be looked at before it is encoded.
+    lengths: of the segments in frames, where a scan has found them already."""
 
     can_be_reread = False  # by other processes
     notes: tuple[str, ...] = ()  # nothing of them is lost
     damage = Damage()
 
-    def __init__(self, video: VideoHeader, frames: Iterable[Planes], mask: str | None = None):
+    def __init__(
+        self,
+        video: VideoHeader,
+        frames: Iterable[Planes],
+        mask: str | None = None,
+        lengths: tuple[int, ...] = (),
+    ):
         self.header, self._frames, self._mask = checked(video), frames, mask
+        self._lengths = lengths
 
     def open(self) -> nullcontext[MemoryInput]:
         return nullcontext(self)
@@ -70,7 +78,7 @@ class MemoryInput:
     def scan(self, wanted: int, scenecut: float, report: Callable[[int], None]) -> Scan | None:
         if not isinstance(self._frames, Sequence):
             return None
-        lengths = scan(self.header, self.frames(), wanted, scenecut)
+        lengths = self._lengths or scan(self.header, self.frames(), wanted, scenecut)
         if not lengths:
             raise UsageError("there are no frames")
         return Scan(tuple(lengths), (), None, (Fraction(0), None, None), Display(), ())

@@ -29,7 +29,7 @@ from hnervcodec.fitting.presets import Preset
 from hnervcodec.media.source import VideoSource
 from hnervcodec.system import numbers
 from hnervcodec.system.atomic_files import open_complete_or_absent
-from hnervcodec.system.devices import resolve_device, use_threads
+from hnervcodec.system.devices import resolve_device, using_threads
 
 Source = FileInput | MemoryInput
 
@@ -142,10 +142,9 @@ def prepared(
         raise UsageError(
             "`workers`, `cluster` and `share` need a file, as pipes and memory are read only once"
         )
-    use_threads(dispatch.fit_threads)
     if not dispatch.is_elsewhere:
         resolve_device(options.device)
-    with source.open() as frames:
+    with using_threads(dispatch.fit_threads), source.open() as frames:
         video = frames.header
         options.rate.check(video)
         if options.tune == "ssim" and min(video.width, video.height) < TUNE_SSIM_LEAST:

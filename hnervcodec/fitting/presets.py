@@ -10,6 +10,7 @@ class FitConfig:
     """How a segment is fitted: nothing of this enters the file, unlike `ModelConfig`."""
 
     updates_per_frame: float  # optimizer steps, whatever the batch: they are what a fit needs
+    least_steps: int = 20  # of the whole fit: fewer leave a blur, however few the frames
     batch_frames: int = 4  # at most; large frames come in smaller batches
     matrix_rate: float = 0.04  # Muon's learning rate, for the convolution kernels
     matrix_decay: float = 0.05  # Muon's weight decay, in units of that rate
@@ -23,6 +24,10 @@ class FitConfig:
     prune: float = 0.0  # share of the weights set to zero (global magnitude)
     rate_weight: float = 0.7  # lambda in units of distortion / rate
     seed: int = 0
+
+    def steps(self, frames: int) -> int:
+        """Optimizer steps of the whole fit of so many frames."""
+        return max(round(self.updates_per_frame * frames), self.least_steps)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +47,10 @@ class Preset:
 
 
 PRESETS = {
-    "ultrafast": Preset(FitConfig(3), ShapeLimits(4_000, residuals=1)),
-    "faster": Preset(FitConfig(15), ShapeLimits(6_000, residuals=3)),
-    "fast": Preset(FitConfig(40), ShapeLimits(12_000, residuals=4)),
-    "medium": Preset(FitConfig(120), ShapeLimits(12_000, residuals=4)),
-    "slow": Preset(FitConfig(300), ShapeLimits(12_000, residuals=4)),
-    "veryslow": Preset(FitConfig(750), ShapeLimits(16_000, residuals=6)),
+    "ultrafast": Preset(FitConfig(3, 120), ShapeLimits(4_000, residuals=1)),
+    "faster": Preset(FitConfig(15, 240), ShapeLimits(6_000, residuals=3)),
+    "fast": Preset(FitConfig(40, 480), ShapeLimits(12_000, residuals=4)),
+    "medium": Preset(FitConfig(120, 960), ShapeLimits(12_000, residuals=4)),
+    "slow": Preset(FitConfig(300, 1920), ShapeLimits(12_000, residuals=4)),
+    "veryslow": Preset(FitConfig(750, 3840), ShapeLimits(16_000, residuals=6)),
 }

@@ -6,6 +6,8 @@ torch is imported only inside the functions that need it: counting processors do
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from hnervcodec.errors import UsageError
@@ -49,6 +51,20 @@ def use_threads(count: int) -> None:
     import torch
 
     torch.set_num_threads(count)
+
+
+@contextmanager
+def using_threads(count: int) -> Iterator[None]:
+    """Lets torch compute with `count` threads within the block, and with as many as before after
+    it; in the whole process."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def bf16_pays(device: torch.device) -> bool:

@@ -179,7 +179,7 @@ def test_help_teaches() -> None:
         assert text.startswith(f"Usage: hnv {name}") and len(text.splitlines()) > 5
         assert name == "help" or f"\n  hnv {name} " in text, f"{name} has no example"
         assert command.short_help and f"{name:10}  {command.short_help}" in whole
-    for phrase in ("hnv encode in.mp4 -o out.hnv --bpp 0.05", "Exit codes", "| ffmpeg -i -"):
+    for phrase in ("hnv encode in.mp4   ", "Exit codes", "| ffmpeg -i -"):
         assert phrase in hnv("--help").stdout.decode()
 
 
@@ -192,6 +192,25 @@ def test_messages_are_in_the_words_of_the_command_line() -> None:
     for name in ("cannot open `x`: gone", "/a/`bpp`.mp4 exists", "`bpp`.mp4 is no video"):
         assert as_flags(name) == name  # what a person wrote stays
     assert as_flags("give the `format`, not `start`") == "give the --format, not --ss"
+
+
+@pytest.mark.slow
+def test_encode_without_options(real_source: Path, tmp_path: Path) -> None:
+    """OUT lies beside IN and the quality is the default one, which the first line says; what is
+    there already stays."""
+    source, output = tmp_path / "in.mkv", tmp_path / "in.hnv"
+    source.write_bytes(real_source.read_bytes())
+    short = ("--limit", 2, "--preset", "ultrafast", "--threads", 1)
+    said = hnv("encode", source, *short).stderr.decode().splitlines()
+    assert said[0].startswith(f"{source} -> {output}, at --quality 32 (hnv help rates")
+    assert sorted(tmp_path.iterdir()) == [output, source]
+    made = output.read_bytes()
+    explicit = ("--quality", 32, "-o", tmp_path / "explicit.hnv", *short)
+    hnv("encode", source, *explicit)
+    assert (tmp_path / "explicit.hnv").read_bytes() == made
+    text = error_of(hnv("encode", source, "-q", "--bpp", 1, *short, check=False), 2)
+    assert text == f"hnv: {output} exists: use -y to overwrite it\n"
+    assert output.read_bytes() == made
 
 
 # ---------------------------------------------------------------- failures
@@ -258,16 +277,17 @@ def test_decode_of_the_future(
         (("still.png", "-o", "x.hnv", "--bpp", "0"), 2, "0.0 is not in the range"),
         (("still.png", "-o", "x.hnv", "--bpp", "50"), 2, "uncompressed"),
         (("still.png", "-o", "x.hnv", "--bpp", "0.0001"), 2, "smallest network needs"),
-        (("still.png", "-o", "x.hnv", "--bpp", "nan"), 2, "not a rate"),
+        (("still.png", "-o", "x.hnv", "--bpp", "nan"), 2, "nan is not a number"),
         (("still.png", "-o", "x.hnv", "--size", "-3"), 2, "-3"),
-        (("still.png", "--bpp", "1"), 2, "-o OUT is missing"),
+        (("-", "--bpp", "1"), 2, "-o OUT is missing"),
+        (("%03d.png", "--bpp", "1"), 2, "-o OUT is missing"),
+        (("text.txt",), 6, "text.txt"),
         (("still.png", "--bpp", "0.0001", "--dry-run"), 2, "smallest network needs"),
-        (("still.png", "-o", "x.hnv"), 2, "exactly one of --bpp"),
         (("still.png", "-o", "x.hnv", "--bpp", "1", "--size", "3k"), 2, "exactly one of --bpp"),
         (("still.png", "-o", "x.hnv", "--bpp", "1", "--psnr", "30"), 2, "exactly one of --bpp"),
         (("still.png", "-o", "x.hnv", "--psnr", "99"), 2, "not in the range"),
-        (("still.png", "-o", "x.hnv", "--psnr", "nan"), 2, "not a quality"),
-        (("still.png", "-o", "x.hnv", "--quality", "nan"), 2, "not a quality"),
+        (("still.png", "-o", "x.hnv", "--psnr", "nan"), 2, "nan is not a number"),
+        (("still.png", "-o", "x.hnv", "--quality", "nan"), 2, "nan is not a number"),
         (("still.png", "-o", "x.hnv", "--bpp", "1", "--skip", "4"), 6, "no frames in the selected"),
         (("still.png", "-o", "x.hnv", "--bpp", "1", "--device", "cuda:77"), 2, "not available"),
         (("still.png", "-o", "x.hnv", "--bpp", "1", "--preset", "warp"), 2, "warp"),

@@ -43,9 +43,15 @@ def test_a_path_gives_the_commands_file(real_source: Path, tmp_path: Path) -> No
         seen.append(report)
         files.update(path.name for path in tmp_path.iterdir())
 
-    result = encode(
-        real_source, tmp_path / "x.hnv", bpp=4, limit=4, segment=2, on_progress=watch, **FAST
-    )
+    threads = torch.get_num_threads() + 1
+    torch.set_num_threads(threads)
+    try:
+        result = encode(
+            real_source, tmp_path / "x.hnv", bpp=4, limit=4, segment=2, on_progress=watch, **FAST
+        )
+        assert torch.get_num_threads() == threads  # as before, whatever the encode took
+    finally:
+        torch.set_num_threads(threads - 1)
     assert files == {"x.hnv.job"} and result.notes == ()
     hnv(
         "encode",
