@@ -143,7 +143,7 @@ def encode(
     masked_by = None if mask is None else str(mask)
     skip, every = numbers.whole("skip", skip), numbers.whole("every", every)
     limit = None if limit is None else numbers.whole("limit", limit)
-    given: session.Source
+    encode_input: session.Source
     if isinstance(source, str | Path):
         if frame_rate is not None or video is not None:
             raise UsageError("a path brings its own frame_rate and video")
@@ -153,7 +153,7 @@ def encode(
             skip, limit = between(
                 str(source), _seconds("start", start), _seconds("stop", stop), every, stream
             )
-        given = FileInput(
+        encode_input = FileInput(
             str(source),
             skip,
             limit,
@@ -170,9 +170,14 @@ def encode(
             )
         if stream is not None or strict:
             raise UsageError("stream and strict are for paths")
-        given = _in_memory(source, frame_rate, video, masked_by)
+        encode_input = _in_memory(source, frame_rate, video, masked_by)
     return session.encode(
-        given, output, options, resume=resume, discard=discard, observer=_Reporting(on_progress)
+        encode_input,
+        output,
+        options,
+        resume=resume,
+        discard=discard,
+        observer=_Reporting(on_progress),
     )
 
 
@@ -235,14 +240,14 @@ def inpaint(
         device=device,
         dispatch=Dispatch(threads=threads or torch.get_num_threads()),
     )
-    given = FileInput(str(source), mask=str(mask))
+    encode_input = FileInput(str(source), mask=str(mask))
 
     def open_sink(header: VideoHeader, shown: Presentation) -> AbstractContextManager[sinks.Sink]:
         return outputs.open_file_sink(str(output), name, header, shown)
 
     with session.open_job_folder(
-        given, output, options, resume=resume, discard=discard, kind="inpainted"
+        encode_input, output, options, resume=resume, discard=discard, kind="inpainted"
     ) as folder:
         return inpainting.inpaint(
-            given, options, open_sink, folder=folder, observer=_Reporting(on_progress)
+            encode_input, options, open_sink, folder=folder, observer=_Reporting(on_progress)
         )

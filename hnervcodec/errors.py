@@ -32,10 +32,10 @@ class FileError(HnervError):
     exit_code = 3
 
     def __init__(self, message: str, *, element: str = "", offset: int | None = None):
-        where = f" ({element}" if element else ""
+        place = f" ({element}" if element else ""
         if offset is not None:
-            where += f"{' ' if where else ' ('}at byte {offset}"
-        super().__init__(message + (where + ")" if where else ""))
+            place += f"{' ' if place else ' ('}at byte {offset}"
+        super().__init__(message + (place + ")" if place else ""))
         self.element, self.offset = element, offset
 
 

@@ -23,6 +23,7 @@ PHASES = (
 
 
 def packed_channels(chroma_format: int) -> int:
+    """Channels of a packed frame: 4 for 4:0:0, 6 for 4:2:0, 8 for 4:2:2, 12 for 4:4:4."""
     return sum(rows * columns for rows, columns in PHASES[chroma_format])
 
 

@@ -1,4 +1,4 @@
-"""hnv compare"""
+"""`hnv compare`: this codec and others on the same frames, as a table, JSON and a picture."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def compare(
 
 
 def rate(text: str) -> float:
-    """Bits per pixel."""
+    """The bits per pixel that `text` asks for; UsageError if it is no positive number."""
     try:
         value = float(text)
     except ValueError:
@@ -136,6 +136,7 @@ def rate(text: str) -> float:
 
 
 def open_folder(output: str) -> Path:
+    """The folder `output`, made if it is missing; OutputError if it cannot be."""
     folder = Path(output)
     try:
         folder.mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""hnv completion"""
+"""`hnv completion`: prints the script that lets a shell complete the command line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""hnv decode, hnv verify"""
+"""`hnv decode` and `hnv verify`: both decode frames, one writes them, one only checks them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hnervcodec.commands.files import check_files, named, open_decoder, open_sink
+from hnervcodec.commands.files import check_files, naming_file, open_decoder, open_sink
 from hnervcodec.commands.options import (
     ARITHMETIC,
     DECODE_DEVICE,
@@ -101,7 +101,7 @@ def decode(
     if words and not words[0].startswith("-"):
         raise UsageError(f"{words[0]!r} is one argument too many: OUT follows -o")
     with (
-        named(source),
+        naming_file(source),
         open_decoder(source, recover, max_level, arithmetic, device, threads) as decoder,
     ):
         from hnervcodec.decoding.selection import Selection, gaps, parse_frames, retimed
@@ -168,7 +168,7 @@ def verify(
     hnv verify x.hnv --arithmetic float64     by another arithmetic: the same frames
     """
     with (
-        named(source),
+        naming_file(source),
         open_decoder(source, False, max_level, arithmetic, device, threads) as decoder,
     ):
         decoder.reader.check()

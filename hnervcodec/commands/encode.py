@@ -1,4 +1,4 @@
-"""hnv encode"""
+"""`hnv encode`: fits networks to a video and writes the `.hnv` file."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from hnervcodec.commands.files import check_overwrite, is_ours, standard_output
+from hnervcodec.commands.files import check_overwrite, is_hnv_file, standard_output
 from hnervcodec.commands.options import (
     FIT_DEVICE,
     OVERWRITE,
@@ -204,7 +204,7 @@ def encode(
     is_default_output = output is None and not dry_run
     if is_default_output:
         output = output_beside(source)
-    if is_ours(source):
+    if is_hnv_file(source):
         raise UsageError(f"{source} is a .hnv file already: hnv join puts such files together")
     if (is_default_quality or is_default_output) and not quiet:
         click.echo(first_line(source, output, is_default_quality), err=True)

@@ -1,4 +1,4 @@
-"""hnv export"""
+"""`hnv export`: writes a segment's network as ONNX."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from hnervcodec.bitstream.reader import Reader
-from hnervcodec.commands.files import check_overwrite, named, open_file
+from hnervcodec.commands.files import check_overwrite, naming_file, open_file
 from hnervcodec.commands.options import MAX_LEVEL, OVERWRITE
 from hnervcodec.errors import UsageError
 
@@ -46,7 +46,7 @@ def export(
     """
     if not output.endswith(".onnx"):
         raise UsageError(f"{output!r} does not end in .onnx")
-    with named(source), open_file(source) as file:
+    with naming_file(source), open_file(source) as file:
         reader = Reader(file, max_level=max_level)
         if segment >= len(reader.index):
             raise UsageError(f"segment {segment}: the last one is {len(reader.index) - 1}")

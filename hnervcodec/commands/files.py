@@ -1,4 +1,4 @@
-"""Files in and out of the commands, and what can be refused before any work."""
+"""Opens what commands read and write, and refuses what cannot be written before any work."""
 
 from __future__ import annotations
 
@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 
 @contextmanager
 def open_file(source: str) -> Iterator[BinaryIO]:
-    """The .hnv file, seekable; - reads all of standard input."""
+    """Opens a `.hnv` file for reading, seekable: pipes and standard input (-) are read whole.
+    SourceError if it cannot be opened."""
     if source == "-":
         yield io.BytesIO(sys.stdin.buffer.read())
         return
@@ -47,8 +48,9 @@ def open_file(source: str) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def named(source: str) -> Iterator[None]:
-    """Errors of a .hnv file begin with its name. Nothing that reads another one belongs inside."""
+def naming_file(source: str) -> Iterator[None]:
+    """Puts the name of the `.hnv` file before the errors raised within the block, which must read
+    no other file."""
     try:
         yield
     except (FileError, UnsupportedError, LimitError) as error:
@@ -75,8 +77,8 @@ def open_decoder(
         yield Decoder(reader, path=arithmetic, device=device, threads=threads)
 
 
-def is_ours(source: str) -> bool:
-    """Whether it is a .hnv file, by its first bytes."""
+def is_hnv_file(source: str) -> bool:
+    """Whether `source` is a `.hnv` file, by its first bytes, not by its name."""
     if not os.path.isfile(source):
         return False
     with open(source, "rb") as file:
@@ -86,9 +88,9 @@ def is_ours(source: str) -> bool:
 @contextmanager
 def open_video(source: str) -> Iterator[tuple[VideoHeader, Iterator[Planes]]]:
     """Header and frames of a .hnv file or of anything that libav opens."""
-    if is_ours(source):
+    if is_hnv_file(source):
         with ExitStack() as stack:
-            with named(source):
+            with naming_file(source):
                 opened = open_decoder(source, False, None, "auto", "cpu", None)
                 decoder = stack.enter_context(opened)
             yield decoder.video, _frames(source, decoder)
@@ -102,7 +104,7 @@ def open_video(source: str) -> Iterator[tuple[VideoHeader, Iterator[Planes]]]:
 
 
 def _frames(source: str, decoder: Decoder) -> Iterator[Planes]:
-    with named(source):
+    with naming_file(source):
         for _, planes in decoder.frames(range(len(decoder))):
             yield planes
 
@@ -160,7 +162,11 @@ def standard_output() -> BinaryIO:
 def check_files(
     source: str, output: str, name: str, numbers: Sequence[int], yes: bool, no: bool
 ) -> None:
-    """What can be known before anything is computed."""
+    """Refuses an output before anything is computed: a missing folder, a file that exists and is
+    not to be overwritten, several frames for one picture.
+
+    name: of the format. numbers: of the frames to be written, which may be in their files' names.
+    """
     if output == "-":
         return
     if name == "png" and "%" not in output and len(numbers) > 1:

@@ -1,4 +1,4 @@
-"""hnv help: what the options of one command do not tell."""
+"""`hnv help`: topics that no single command's --help has room for."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""hnv info"""
+"""`hnv info`: what a `.hnv` file holds and where its bytes went, without decoding a frame."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hnervcodec.bitstream.ancillary import AUDIO
 from hnervcodec.bitstream.fields import ByteReader
 from hnervcodec.bitstream.reader import Reader
 from hnervcodec.bitstream.timing import ConstantTimes
-from hnervcodec.commands.files import named, open_file
+from hnervcodec.commands.files import naming_file, open_file
 from hnervcodec.commands.options import MAX_LEVEL
 from hnervcodec.planes import CHROMA_NAMES
 
@@ -38,7 +38,7 @@ def info(source: str, as_json: bool, max_level: int | None) -> None:
     hnv info x.hnv
     hnv info --json x.hnv | jq .bytes
     """
-    with named(source), open_file(source) as file:
+    with naming_file(source), open_file(source) as file:
         facts = describe(Reader(file, max_level=max_level))
     facts = {"file": source, **facts}
     click.echo(json.dumps(facts, indent=2) if as_json else as_text(facts))
@@ -127,8 +127,8 @@ def streams_facts(reader: Reader) -> list[dict[str, Any]]:
     return described
 
 
-def beside(facts: dict[str, Any]) -> list[str]:
-    """A line for each thing that goes with the frames."""
+def lines_beside_frames(facts: dict[str, Any]) -> list[str]:
+    """A line for each thing beside the frames: times, rotation, light levels, sound."""
     lines, display = [], facts["display"]
     if not facts["constant_rate"]:
         lines.append(f"times of its own for each frame, from {facts['begin_seconds']:.3f} s on")
@@ -163,7 +163,7 @@ def as_text(facts: dict[str, Any]) -> str:
         f"format {facts['format']}, profile {facts['profile']}, level {facts['level']}; "
         f"{total:,} bytes, {facts['bits_per_pixel']:.4f} bpp, "
         f"{facts['bits_per_second'] / 1000:.1f} kbit/s",
-        *beside(facts),
+        *lines_beside_frames(facts),
         "",
         f"{'bytes':>12} {'share':>7}",
     ]

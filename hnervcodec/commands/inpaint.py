@@ -1,4 +1,4 @@
-"""hnv inpaint"""
+"""`hnv inpaint`: replaces what a mask covers in a video."""
 
 from __future__ import annotations
 

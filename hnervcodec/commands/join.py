@@ -1,4 +1,4 @@
-"""hnv join"""
+"""`hnv join`: makes one `.hnv` file of several."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from contextlib import ExitStack
 import click
 
 from hnervcodec.bitstream.reader import Reader
-from hnervcodec.commands.files import check_overwrite, named, open_file, open_output
+from hnervcodec.commands.files import check_overwrite, naming_file, open_file, open_output
 from hnervcodec.commands.options import MAX_LEVEL, OVERWRITE
 
 
@@ -40,7 +40,7 @@ def join(sources: tuple[str, ...], output: str, max_level: int | None, yes: bool
         readers = []
         for source in sources:
             file = stack.enter_context(open_file(source))
-            with named(source):  # checked here, as what is damaged is only known by name here
+            with naming_file(source):  # checked here, as what is damaged is only known by name here
                 readers.append(Reader(file, max_level=max_level))
                 readers[-1].check()
         whole = stack.enter_context(open_output(output))

@@ -1,4 +1,4 @@
-"""hnv metrics"""
+"""`hnv metrics`: how much two videos differ."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Kinds of values, and the options that several commands share."""
+"""The types of option values, and the options that several commands share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""hnv play"""
+"""`hnv play`: pipes decoded frames into a video player."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import IO, TYPE_CHECKING, BinaryIO, cast
 
 import click
 
-from hnervcodec.commands.files import named, open_decoder
+from hnervcodec.commands.files import naming_file, open_decoder
 from hnervcodec.commands.options import (
     ARITHMETIC,
     DECODE_DEVICE,
@@ -77,7 +77,7 @@ def play(
     """
     program = found_player(player)
     with (
-        named(source),
+        naming_file(source),
         open_decoder(source, False, max_level, arithmetic, device, threads) as decoder,
     ):
         from hnervcodec.decoding.selection import parse_frames, retimed
