@@ -209,7 +209,11 @@ class VideoSource:
         if moved:
             self.notes.append(f"{counted(moved, 'timestamp')} out of order: moved")
         start = self._origin if self._skip == 0 else stamps[0][0]
-        return times_of(base, [(pts - start, duration) for pts, duration in stamps], rate)
+        try:
+            return times_of(base, [(pts - start, duration) for pts, duration in stamps], rate)
+        except ValueError:  # in the coarser time base that long videos need
+            self.notes.append("timestamps are too close: frames come out at a constant rate")
+            return None
 
     def window(self) -> tuple[Fraction, Fraction | None, Fraction | None]:
         """The source's time, in seconds, that is 0 here, and between which times the frames lie

@@ -12,6 +12,7 @@ from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 from threading import Thread
+from types import SimpleNamespace
 
 import av
 import numpy as np
@@ -452,6 +453,17 @@ def test_repeated_timestamps_are_moved_by_a_tick(base: Path, tmp_path: Path) -> 
                 out.mux(packet)
     _, shown, _ = scanned(path)
     assert [round(1000 * at) for at in shown[3:8]] == [120, 160, 161, 240, 280]
+
+
+def test_timestamps_too_close_for_the_format(base: Path) -> None:
+    """A tick of a nanosecond is nothing in the time base that years need."""
+    with VideoSource(base) as video:
+        list(video.frames())
+        video._stream = SimpleNamespace(time_base=Fraction(1, 10**9))
+        year = 10**9 * 365 * 86400
+        video._stamps = [(0, 0), (0, 0), (year, 0)]
+        assert video.times() is None
+    assert video.notes[-1] == "timestamps are too close: frames come out at a constant rate"
 
 
 def test_timestamps_are_straightened() -> None:
