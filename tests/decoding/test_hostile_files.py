@@ -164,6 +164,7 @@ CASES: dict[str, tuple[Callable[[], bytes], tuple[int, ...]]] = {
 
 
 @pytest.mark.parametrize("case", CASES)
+@pytest.mark.slow
 def test_work_is_bounded_by_the_file(case: str, tmp_path: Path) -> None:
     maker, codes = CASES[case]
     file, out = tmp_path / "x.hnv", tmp_path / "out.y4m"
