@@ -17,6 +17,7 @@ from hnervcodec.commands.files import open_video
 from hnervcodec.commands.metrics import finite
 from hnervcodec.commands.options import PRESET, QUIET
 from hnervcodec.commands.progress import EncodeProgress
+from hnervcodec.encoding.observer import Observer
 from hnervcodec.errors import OutputError, SourceError, UsageError
 
 if TYPE_CHECKING:
@@ -164,7 +165,7 @@ def measured(
         point = {known.case: known for known in load(path)}.get(case)
         if point is None:
             say(f"{number}/{len(cases)}  {case.codec} {case.preset}, {case.rate:g} bpp", quiet)
-            fit = EncodeProgress(case.preset, quiet or case.codec != HNV)
+            fit = EncodeProgress(case.preset, quiet) if case.codec == HNV else Observer()
             point = measure(case, header, frames, lengths, fit, trial)
             save(path, [*load(path), point])
             if point.bpp > case.rate:

@@ -125,5 +125,6 @@ def found_player(asked: str | None) -> str:
             return name
     raise OutputError(
         f"{asked or 'neither ffplay nor mpv'} is {'not ' if asked else ''}installed: "
-        "apt install ffmpeg, or brew install ffmpeg, brings ffplay; apt or brew install mpv"
+        "apt install ffmpeg, or brew install ffmpeg, brings ffplay; apt or brew install mpv. "
+        "For other players: hnv decode IN -o x.mp4"
     )
