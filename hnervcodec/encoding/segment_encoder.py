@@ -114,6 +114,7 @@ class EncodedSegment:
 
 
 TRIAL_UPDATES = 2.0  # per frame: how long the trials for a constant quality fit
+TRIAL_STEPS = 120  # at least: of a blur no quality can be foretold
 GAIN_PER_DOUBLING = 0.6  # dB that twice the updates are expected to bring
 TRIAL_BITS_PER_PIXEL = 0.05
 HELD_OUT = 0.03  # share of the samples that a denoising fit is judged by
@@ -171,8 +172,13 @@ def budget_for_quality(request: SegmentRequest, aim: QualityTarget) -> int:
     least = smallest_budget(video, len(request.frames), limits)
     most = highest_budget(video, len(request.frames), limits)
     budget = starting_budget(request)
-    trial = replace(config, updates_per_frame=min(TRIAL_UPDATES, config.updates_per_frame))
-    gain = GAIN_PER_DOUBLING * math.log2(config.updates_per_frame / trial.updates_per_frame)
+    trial = replace(
+        config,
+        updates_per_frame=min(TRIAL_UPDATES, config.updates_per_frame),
+        least_steps=min(TRIAL_STEPS, config.least_steps),
+    )
+    frames = len(request.frames)
+    gain = GAIN_PER_DOUBLING * math.log2(config.steps(frames) / trial.steps(frames))
     for _ in range(3):
         reached = [0.0]
 

@@ -23,7 +23,6 @@ from hnervcodec.planes import packed_size
 from hnervcodec.system.devices import bf16_pays
 
 BATCH_PIXELS = 400_000  # of a batch, about: large frames come one by one
-MIN_STEPS = 20  # of a fit, however few its frames
 PRUNE_BEFORE_QUANTIZING = 0.8  # share of the float phase after which its networks are pruned
 LEAST_RATE = 1e-3  # of the peak learning rate, at the end of the schedule
 MUON_MOMENTUM = 0.95
@@ -72,7 +71,7 @@ class Schedule:
         config, frames = task.config, len(task.frames)
         affordable = max(round(BATCH_PIXELS / (task.video.width * task.video.height)), 1)
         batch_frames = min(affordable, config.batch_frames)
-        steps = max(round(config.updates_per_frame * frames), MIN_STEPS)
+        steps = config.steps(frames)
         quantize_at = round(steps * config.quantize_from)
         return cls(
             steps,
