@@ -148,9 +148,12 @@ def test_constant_quality(frames: np.ndarray) -> None:
     worse, better = (coded(planes, ConstantQuality(quality)) for quality in (36, 42))
     assert worse.bytes < better.bytes and worse.error.average < better.error.average
     # Of one quality, easier content looks better and takes fewer bytes than harder.
-    calm = [planes[0]] * len(planes)
-    easy = coded(calm, ConstantQuality(42))
-    assert easy.bytes < better.bytes and easy.error.average > better.error.average
+    with VideoSource(EXCERPT, every=10, limit=12) as source:
+        moving = [
+            (y[40:88, 100:164], cb[20:44, 50:82], cr[20:44, 50:82]) for y, cb, cr in source.frames()
+        ]
+    easy, hard = (coded(p, ConstantQuality(40)) for p in ([planes[0]] * len(planes), moving))
+    assert easy.bytes < hard.bytes and easy.error.average > hard.error.average
     with pytest.raises(UsageError, match="either a rate or a quality"):
         encode(VIDEO, planes, io.BytesIO(), Settings(preset="ultrafast"))
 
