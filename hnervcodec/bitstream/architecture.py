@@ -64,6 +64,7 @@ class LayerSpec:
 
     @property
     def weight_shape(self) -> tuple[int, int, int, int]:
+        """[outputs, inputs, kernel, kernel] of its weights, as they are coded."""
         return self.out_channels * self.shuffle**2, self.in_channels, self.kernel, self.kernel
 
     @property

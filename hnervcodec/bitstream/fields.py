@@ -62,15 +62,19 @@ class ByteReader:
         return value
 
     def u8(self, element: str, low: int = 0, high: int | None = None) -> int:
+        """A byte, `low` to `high`; FileError about `element` if it is missing or out of range."""
         return self._uint(1, element, low, high)
 
     def u16(self, element: str, low: int = 0, high: int | None = None) -> int:
+        """Two bytes, the lower first, as in `u8`."""
         return self._uint(2, element, low, high)
 
     def u32(self, element: str, low: int = 0, high: int | None = None) -> int:
+        """Four bytes, the lowest first, as in `u8`."""
         return self._uint(4, element, low, high)
 
     def u64(self, element: str) -> int:
+        """Eight bytes, the lowest first; FileError if they are not there."""
         return self._uint(8, element, 0, None)
 
     def uv(self, element: str, low: int = 0, high: int = (1 << 63) - 1) -> int:
@@ -141,21 +145,27 @@ class ByteWriter:
         return len(self._parts)
 
     def raw(self, data: bytes | memoryview) -> None:
+        """Bytes as they are."""
         self._parts += data
 
     def u8(self, value: int) -> None:
+        """A number of one byte; OverflowError if it needs more."""
         self._parts += value.to_bytes(1, "little")
 
     def u16(self, value: int) -> None:
+        """A number of two bytes, the lower first."""
         self._parts += value.to_bytes(2, "little")
 
     def u32(self, value: int) -> None:
+        """A number of four bytes, the lowest first."""
         self._parts += value.to_bytes(4, "little")
 
     def u64(self, value: int) -> None:
+        """A number of eight bytes, the lowest first."""
         self._parts += value.to_bytes(8, "little")
 
     def uv(self, value: int) -> None:
+        """A number >= 0 in groups of seven bits, the lowest first; bit 7 says that more follow."""
         while value > 127:
             self.u8(value & 127 | 128)
             value >>= 7
@@ -175,7 +185,9 @@ class ByteWriter:
         self._parts += groups.tobytes()
 
     def sv(self, value: int) -> None:
+        """A number of either sign as the `uv` 2n if n >= 0, else -2n - 1."""
         self.uv(2 * value if value >= 0 else -2 * value - 1)
 
     def getvalue(self) -> bytes:
+        """All that was written."""
         return bytes(self._parts)

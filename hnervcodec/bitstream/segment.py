@@ -53,6 +53,7 @@ class QuantizedSegment:
 
     @property
     def frame_count(self) -> int:
+        """Of the segment."""
         return len(self.embedding)
 
     def embeddings_at(self, positions: Sequence[int | Fraction]) -> np.ndarray:

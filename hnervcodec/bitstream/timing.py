@@ -20,14 +20,17 @@ class ConstantTimes:
 
     @property
     def time_base(self) -> Fraction:
+        """Seconds of a tick: a frame takes one."""
         return 1 / self.frame_rate
 
     @property
     def begin(self) -> Fraction:
+        """When the first frame is shown, in seconds."""
         return Fraction(0)
 
     @property
     def end(self) -> Fraction:
+        """When the last frame is not shown any more, in seconds."""
         return self.frame_count / self.frame_rate
 
     def pts(self, position: int | Fraction) -> Fraction:
@@ -78,21 +81,26 @@ class VariableTimes:
 
     @property
     def begin(self) -> Fraction:
+        """When the first frame is shown, in seconds."""
         return self.ticks[0] * self.time_base
 
     @property
     def end(self) -> Fraction:
+        """When the last frame is not shown any more, in seconds."""
         return self.ticks[-1] * self.time_base
 
     def pts(self, position: int | Fraction) -> Fraction:
+        """As in `ConstantTimes`."""
         before = int(position // 1)
         start, stop = self.ticks[before : before + 2]
         return (start + (stop - start) * (position - before)) * self.time_base
 
     def duration(self, index: int) -> Fraction:
+        """As in `ConstantTimes`."""
         return self.durations[index] * self.time_base
 
     def position(self, seconds: Fraction) -> Fraction:
+        """As in `ConstantTimes`."""
         at = seconds / self.time_base
         index = min(max(bisect_right(self.ticks, at) - 1, 0), self.frame_count - 1)
         start, stop = self.ticks[index : index + 2]

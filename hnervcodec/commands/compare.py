@@ -175,11 +175,13 @@ def measured(
 
 
 def say(line: str, quiet: bool) -> None:
+    """A line on standard error, unless it is to be `quiet`."""
     if not quiet:
         click.echo(line, err=True)
 
 
 def load(path: Path) -> list[Point]:
+    """The points measured so far; UsageError if the table at `path` is another one."""
     from hnervcodec.benchmark import csv_rows
     from hnervcodec.benchmark.study import Point
 
@@ -190,6 +192,7 @@ def load(path: Path) -> list[Point]:
 
 
 def save(path: Path, points: list[Point]) -> None:
+    """Writes all points as CSV, whole or not at all."""
     from hnervcodec.benchmark.csv_rows import to_csv
     from hnervcodec.system.atomic_files import open_complete_or_absent
 
@@ -262,10 +265,12 @@ def cells(point: Point) -> list[str]:
 
 
 def difference(percent: float | None) -> str:
+    """A percentage with its sign; "-" if it cannot be told, "" if there is none."""
     return "" if percent is None else "-" if math.isnan(percent) else f"{percent:+.1f}"
 
 
 def print_columns(names: list[str], rows: Iterable[Sequence[str]]) -> None:
+    """Prints a table whose columns are as wide as their widest word."""
     table = [names, *rows]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     for row in table:

@@ -68,6 +68,8 @@ def open_decoder(
     device: str,
     threads: int | None,
 ) -> Iterator[Decoder]:
+    """A decoder of the file `source` names, closed at the end of the `with`; `recover`: what is
+    intact of a damaged one."""
     with open_file(source) as file:
         reader = Reader(
             file, recover=recover, max_level=max_level
@@ -110,6 +112,7 @@ def _frames(source: str, decoder: Decoder) -> Iterator[Planes]:
 
 
 def check_overwrite(source: str, output: str, yes: bool, no: bool) -> None:
+    """Asks whether an existing output may go, unless `yes` or `no` says so; UsageError if not."""
     if output == "-" or not os.path.exists(output):
         return
     if source != "-" and os.path.exists(source) and os.path.samefile(source, output):

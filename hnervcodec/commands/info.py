@@ -153,6 +153,7 @@ def lines_beside_frames(facts: dict[str, Any]) -> list[str]:
 
 
 def as_text(facts: dict[str, Any]) -> str:
+    """The facts that --json prints, as lines for people."""
     video = facts["video"]
     total = facts["size"]
     lines = [

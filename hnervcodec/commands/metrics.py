@@ -126,6 +126,7 @@ def scores(judge: Vmaf, is_asked: bool) -> list[float]:
 
 
 def print_summary(whole: dict[str, float]) -> None:
+    """Prints the means over all frames, a line per metric."""
     names = {"psnr": "PSNR, dB", "ssim": "SSIM", "ms_ssim": "MS-SSIM", "vmaf": "VMAF"}
     for kind, label in names.items():
         values = {
@@ -151,6 +152,7 @@ def finite(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def write_plot(path: str, frames: list[Quality], video: VideoHeader, title: str) -> None:
+    """Writes the curves of all frames as a picture; UsageError without matplotlib."""
     from hnervcodec.benchmark import frame_quality
     from hnervcodec.system.atomic_files import complete_or_absent
 
@@ -162,6 +164,7 @@ def write_plot(path: str, frames: list[Quality], video: VideoHeader, title: str)
 
 
 def write_table(path: str, rows: list[dict[str, Any]]) -> None:
+    """Writes a row per frame, as CSV."""
     from hnervcodec.benchmark.csv_rows import to_csv
     from hnervcodec.system.atomic_files import open_complete_or_absent
 

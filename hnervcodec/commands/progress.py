@@ -258,6 +258,7 @@ class EncodeProgress(Observer):
 
 
 def print_prediction(prediction: Prediction, is_guess: bool) -> None:
+    """Prints what --dry-run found out; `is_guess`: the size is not what was asked for."""
     count = prediction.segments
     click.echo(
         f"{prediction.frames} frames in {count} segment{'s' * (count > 1)}\n"
@@ -274,6 +275,7 @@ def time_left(seconds: float | None, of: str = "") -> str:
 
 
 def duration(seconds: float) -> str:
+    """Seconds in words: "7 s", "2:05 min", "1:30 h"."""
     seconds = round(seconds)
     if seconds < 60:
         return f"{seconds} s"

@@ -63,28 +63,35 @@ class VideoMetadata:
 
     @property
     def num_frames_from_header(self) -> int:
+        """torchcodec's name for `num_frames`."""
         return self.num_frames
 
     @property
     def num_frames_from_content(self) -> int:
+        """torchcodec's name for `num_frames`."""
         return self.num_frames
 
     @property
     def average_fps_from_header(self) -> float:
+        """torchcodec's name for `average_fps`."""
         return self.average_fps
 
     @property
     def duration_seconds_from_header(self) -> float:
+        """torchcodec's name for `duration_seconds`."""
         return self.duration_seconds
 
     @property
     def begin_stream_seconds_from_header(self) -> float:
+        """torchcodec's name for `begin_stream_seconds`."""
         return self.begin_stream_seconds
 
     @property
     def begin_stream_seconds_from_content(self) -> float:
+        """torchcodec's name for `begin_stream_seconds`."""
         return self.begin_stream_seconds
 
     @property
     def end_stream_seconds_from_content(self) -> float:
+        """torchcodec's name for `end_stream_seconds`."""
         return self.end_stream_seconds

@@ -45,6 +45,7 @@ class Scan:
     damage: tuple[str, ...] = ()
 
     def to_bytes(self) -> bytes:
+        """As the job folder keeps it."""
         times = self.times and [
             str(self.times.time_base),
             self.times.first_pts,
@@ -57,6 +58,7 @@ class Scan:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Scan:
+        """Inverse of `to_bytes`."""
         lengths, entries, times, (zero, begin, end), display, (notes, damage) = json.loads(data)
         if times:
             times = SegmentTimes(Fraction(times[0]), times[1], tuple(times[2]))
@@ -101,6 +103,7 @@ class FileInput:
         return can_be_reread(self.source)
 
     def open(self) -> VideoSource:
+        """The frames that are to be encoded, as a source to be closed."""
         return VideoSource(
             self.source,
             skip=self.skip,

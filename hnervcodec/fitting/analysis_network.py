@@ -63,6 +63,7 @@ class AnalysisNetwork(nn.Module):
         self.stages = nn.Sequential(*stages)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Samples to embeddings, as above."""
         y: Tensor = self.stages(x - 0.5)
         return y
 

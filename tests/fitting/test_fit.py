@@ -149,7 +149,7 @@ def test_constant_quality(frames: np.ndarray) -> None:
     assert worse.bytes < better.bytes and worse.error.average < better.error.average
     # Of one quality, easier content looks better and takes fewer bytes than harder.
     with VideoSource(EXCERPT, every=10, limit=12) as source:
-        moving = [
+        moving: list[Planes] = [
             (y[40:88, 100:164], cb[20:44, 50:82], cr[20:44, 50:82]) for y, cb, cr in source.frames()
         ]
     easy, hard = (coded(p, ConstantQuality(40)) for p in ([planes[0]] * len(planes), moving))
