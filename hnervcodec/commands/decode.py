@@ -81,6 +81,9 @@ def decode(
 ) -> None:
     """Reconstruct frames of the .hnv file IN, each checked against its checksum.
 
+    Without --frames the whole file is checked first, and refused if any of it is damaged; with
+    --frames only what these frames need is read. --recover takes what is intact.
+
     The name of OUT says what is written: .y4m, .yuv, .npy (RGB [T, H, W, 3]), .framemd5, .png,
     .mp4 or .mov (H.264), .mkv (FFV1, lossless), .webm (AV1) or .gif. For the last five, options of
     the encoder may follow --, in ffmpeg's words.
