@@ -1,6 +1,6 @@
 /* The synthesis network's layers: convolution, table, residual sum and pixel shuffle in one pass over
- * memory. Integers only: the same samples as every other arithmetic. `native.py` compiles this file
- * for a processor, packs the operands and tests what it got with a known answer.
+ * memory. Integers only: the same samples as every other arithmetic. `native_library.py` compiles this
+ * file for a processor; `native.py` packs the operands and tests what it got with a known answer.
  *
  * What differs between processors stands in the first part, once for each: a vector `Sums` of LANES
  * 32-bit sums and few functions on it. `dots` is the heart: to each sum it adds the products of four
