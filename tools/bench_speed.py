@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -121,6 +122,15 @@ def convolutions_only() -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def one_kernel(name: str) -> Iterator[None]:
+    """native.c as another processor would have it."""
+    with mock.patch.dict(os.environ, {native_library.KERNEL_VARIABLE: name}):
+        lib = native.choice.__wrapped__().library
+    with mock.patch.object(native, "library", lambda: lib):
+        yield
+
+
 def synthesis_rate(network: Synthesis) -> float:
     """Frames per second."""
     frames = range(network.batch_size)
@@ -134,6 +144,11 @@ def synthesis_rates(part: QuantizedSegment, video: VideoHeader) -> dict[str, flo
     for path in dict.fromkeys((*fastest.paths.values(), "int8", "float32")):
         rate = synthesis_rate(Synthesis(part, video, path=path))
         facts[f"synthesis {path}, frames/s"] = rate
+    for kernel in native_library.candidates():
+        if not native_library.lacking(kernel):
+            with one_kernel(kernel.name):
+                rate = synthesis_rate(Synthesis(part, video, path="native"))
+            facts[f"synthesis native {kernel.name}, frames/s"] = rate
     return facts
 
 
