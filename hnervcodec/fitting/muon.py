@@ -1,8 +1,8 @@
 """Muon: momentum, made orthogonal (Jordan et al., https://kellerjordan.github.io/posts/muon).
 
-torch's own does all products in bfloat16. Where that is emulated they take ten times as long as in
-float32, a third of a whole training step; so here the number format is the caller's to choose. In
-bfloat16 the updates are torch's, bit for bit.
+torch's own does all products in bfloat16, which takes far longer than float32 where it is emulated;
+so here the number format is the caller's to choose. In bfloat16 the updates are torch's, bit for
+bit.
 """
 
 from __future__ import annotations

@@ -79,7 +79,7 @@ class Choice:
     passed_over: tuple[str, ...]  # "kernel: reason"
 
     def __str__(self) -> str:
-        """ "avx2 (avx-vnni: this processor lacks avx_vnni)", for `hnv --version`."""
+        """For `hnv --version`: native avx2 (avx-vnni: this processor lacks avx_vnni)."""
         reasons = f" ({'; '.join(self.passed_over)})" if self.passed_over else ""
         return (f"native {self.name}" if self.name else "torch") + reasons
 

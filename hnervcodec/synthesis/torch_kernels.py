@@ -151,14 +151,6 @@ def _fastest_exact(candidates: Sequence[str], operands: _Operands, size: tuple[i
     raise UsageError(f"device {operands.weight.device} has no exact arithmetic: use the CPU")
 
 
-def fastest_path() -> str:
-    """The fastest exact arithmetic of torch on this processor, for a typical layer."""
-    generator = torch.Generator().manual_seed(0)
-    weight = torch.randint(-127, 128, (32, 32, 3, 3), generator=generator, dtype=torch.int32)
-    operands = _Operands(weight, torch.zeros(32, dtype=torch.int64), 8)
-    return _fastest_exact(PATHS, operands, (16, 16))
-
-
 class _Layer:
     """One convolution with its table and, for "up" layers, its pixel shuffle."""
 

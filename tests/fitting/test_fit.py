@@ -90,6 +90,16 @@ def test_deep_video_fits_as_well(frames: np.ndarray, depth: int) -> None:
     assert psnr(float(error), 255) == pytest.approx(shallow, abs=1.5)
 
 
+def test_short_clips_get_steps_enough_for_a_picture(frames: np.ndarray) -> None:
+    """Three steps per frame would leave a blur of two frames."""
+    config = PRESETS["ultrafast"].fit
+    model = choose_model(VIDEO, 2, 5000, PRESETS["ultrafast"].limits, LEVEL)
+    reports: list[Progress] = []
+    fit(FitTask(frames[:2], VIDEO, model, config, 5000, CPU), report=reports.append)
+    assert len(reports) == reports[-1].steps == 120
+    assert reports[-1].psnr > reports[5].psnr + 5
+
+
 def test_the_same_seed_gives_the_same_bytes(frames: np.ndarray) -> None:
     first, second, other = (
         segment.write(quantize(small_fit(frames, updates_per_frame=2, seed=seed)[0], VIDEO, 0))
