@@ -12,7 +12,7 @@ ROWS = (  # the lowest first; the picture is in hnervcodec/README.md
     {"errors", "planes", "_version"},
     {"system", "metrics", "bitstream"},
     {"synthesis", "media"},
-    {"fitting", "decoding"},
+    {"fitting", "decoding", "player"},
     {"encoding"},
     {"api", "benchmark"},
     {"commands"},

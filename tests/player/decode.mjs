@@ -1,0 +1,33 @@
+// Decodes files through the player's module, whole: for each a line of JSON, [name, MD5s of the frames
+// or the class of the error, seconds, megabytes that memory grew by].
+//
+//     node decode.mjs PLAYER_FOLDER FILE ...
+
+import { createHash } from "node:crypto";
+import { readFileSync } from "node:fs";
+import { pathToFileURL } from "node:url";
+
+const [folder, ...files] = process.argv.slice(2);
+const { HnvDecoder, HnvError } = await import(pathToFileURL(`${folder}/hnv.js`));
+
+async function decoded(file) {
+  try {
+    const decoder = await HnvDecoder.open(new Uint8Array(readFileSync(file)), { check: true });
+    const sums = [];
+    for (let n = 0; n < decoder.frameCount; n++) {
+      sums.push(createHash("md5").update(await decoder.frameBytes(n)).digest("hex"));
+    }
+    decoder.close();
+    return sums;
+  } catch (error) {
+    if (error instanceof HnvError) return error.kind;
+    throw error;
+  }
+}
+
+for (const file of files) {
+  const start = performance.now(), before = process.memoryUsage().rss;
+  const result = await decoded(file);
+  const seconds = (performance.now() - start) / 1000;
+  console.log(JSON.stringify([file, result, seconds, (process.memoryUsage().rss - before) / 2 ** 20]));
+}
