@@ -34,6 +34,7 @@ MODULES = {
     "compare": "compare",
     "inpaint": "inpaint",
     "export": "export",
+    "serve": "serve",
     "join": "join",
     "help": "help",
     "completion": "completion",

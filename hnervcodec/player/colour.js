@@ -37,19 +37,23 @@ export function siteOf({ chromaFormat, chromaSiting }) {
   return SITES[chromaSiting] ?? [CENTRE, CENTRE];
 }
 
+// Where sample n of `to` lies among `from` subsampled ones: at n * step + shift.
+export function placesOf(from, to, site) {
+  const step = Math.floor((from * 65536 + (to >> 1)) / to) / 65536;
+  return { step, shift: step / 2 - ((site + 128) >> 1) / 256 };
+}
+
 // swscale's bicubic filter from `from` samples to `to`: {at: first sample of each, taps, tap: their
 // weights, whose sum is `one`}. subsampled: whether there are half as many, from `site` on.
 export function filterOf(from, to, subsampled, site, one) {
   if (!subsampled) return { at: Array.from({ length: to }, (_, n) => n), taps: 1, tap: Array(to).fill(one) };
-  const step = Math.floor((from * 65536 + (to >> 1)) / to);
-  const size = Math.max(1, Math.min(5, from - 2));
-  const start = step - (((site + 128) >> 1) * 65536) / 128; // 1/2^17 samples
+  const { step, shift } = placesOf(from, to, site), size = Math.max(1, Math.min(5, from - 2));
   const weight = (d) =>
     d < 1 ? (8.4 * d - 14.4) * d * d + 6 : d < 2 ? ((-3.6 * d + 18) * d - 28.8) * d + 14.4 : 0;
   const at = [], tap = [];
   for (let n = 0; n < to; n++) {
-    const position = start + 2 * step * n, first = Math.trunc((position - (size - 2) * 65536) / 131072);
-    const weights = Array.from({ length: size }, (_, j) => weight(Math.abs(first + j - position / 131072)));
+    const position = n * step + shift, first = Math.trunc(position - (size - 2) / 2);
+    const weights = Array.from({ length: size }, (_, j) => weight(Math.abs(first + j - position)));
     const sum = weights.reduce((a, b) => a + b, 0);
     const rounded = weights.map((w) => Math.round((w / sum) * one));
     const most = weights.indexOf(Math.max(...weights));

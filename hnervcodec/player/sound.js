@@ -1,0 +1,114 @@
+// A file's sound beside its frames, through WebCodecs: decoded a little ahead, at normal speed only.
+
+const AHEAD = 1.5; // seconds that are decoded before they are heard
+const DRIFT = 0.08; // seconds between sound and frames that make it begin anew
+
+// Matroska's CodecID -> what AudioDecoder takes: [codec, whether codec_private is its description]
+const CODECS = {
+  "A_OPUS": ["opus", true],
+  "A_VORBIS": ["vorbis", true],
+  "A_FLAC": ["flac", true],
+  "A_MPEG/L3": ["mp3", false],
+  "A_PCM/INT/LIT": ["pcm-s16", false],
+};
+
+// From an AudioSpecificConfig (ISO/IEC 14496-3), whose first five bits are the type.
+const aac = (stream) => [`mp4a.40.${stream.private[0] >> 3 || 2}`, true];
+
+export class Sound {
+  // The first stream of sound that this browser decodes; `note` says what is not heard, and why.
+  static async of(reader) {
+    const sound = new Sound();
+    const streams = await reader.streams();
+    const found = streams.map((stream, number) => ({ stream, number })).filter(({ stream }) => stream.kind === "sound");
+    if (!found.length) return sound;
+    for (const { stream, number } of found) {
+      const [codec, described] = stream.codec === "A_AAC" ? aac(stream) : (CODECS[stream.codec] ?? []);
+      if (!codec || typeof AudioDecoder === "undefined") continue;
+      const config = { codec, sampleRate: stream.sampleRate, numberOfChannels: stream.channels };
+      if (described && stream.private.length) config.description = stream.private;
+      const { supported } = await AudioDecoder.isConfigSupported(config).catch(() => ({}));
+      if (supported) return Object.assign(sound, { reader, streams, number, config, available: true });
+    }
+    sound.note = `Silent: this browser does not decode the sound (${found[0].stream.codec}).`;
+    return sound;
+  }
+
+  available = false;
+  note = "";
+  muted = false;
+  #nodes = new Set();
+  #run = 0; // counts the beginnings: what belongs to an older one is dropped
+
+  // Beside frames of which `clock` tells the time.
+  async play(clock) {
+    this.stop();
+    if (!this.available || this.muted) return;
+    const run = this.#run;
+    this.context ??= new AudioContext();
+    await this.context.resume().catch(() => {});
+    if (run !== this.#run) return;
+    const begin = clock();
+    this.zero = { context: this.context.currentTime, media: begin };
+    const failed = () => {
+      this.available = false;
+      this.note = "Silent: this browser could not decode the sound.";
+    };
+    this.decoder = new AudioDecoder({ output: (data) => this.#hear(data, run), error: failed });
+    this.decoder.configure(this.config);
+    this.#feed(run, begin).catch(failed);
+  }
+
+  stop() {
+    this.#run++;
+    if (this.decoder && this.decoder.state !== "closed") this.decoder.close();
+    this.decoder = null;
+    for (const node of this.#nodes) node.stop();
+    this.#nodes.clear();
+  }
+
+  // Whether what is heard is not what belongs to the time `media`.
+  drifted(media) {
+    if (!this.decoder || this.context.state !== "running") return false;
+    const heard = this.zero.media + this.context.currentTime - this.zero.context;
+    return Math.abs(heard - media) > DRIFT;
+  }
+
+  async #feed(run, begin) {
+    const { reader, streams, number, decoder } = this;
+    const times = await reader.times();
+    for (let n = reader.segmentOf(times.at(begin)); n < reader.index.length; n++) {
+      for (const { pts, duration, data } of await reader.packets(n, number, streams)) {
+        if (pts + duration < begin - 0.1) continue;
+        while (run === this.#run && pts > this.#heard() + AHEAD) await new Promise((done) => setTimeout(done, 100));
+        if (run !== this.#run) return;
+        decoder.decode(new EncodedAudioChunk({
+          type: "key", timestamp: Math.round(pts * 1e6), duration: Math.round(duration * 1e6), data,
+        }));
+      }
+    }
+    if (run === this.#run) await decoder.flush();
+  }
+
+  #heard() {
+    return this.zero.media + this.context.currentTime - this.zero.context;
+  }
+
+  #hear(data, run) {
+    const { numberOfFrames, numberOfChannels, sampleRate, timestamp } = data;
+    if (run !== this.#run) return data.close();
+    const buffer = this.context.createBuffer(numberOfChannels, numberOfFrames, sampleRate);
+    for (let channel = 0; channel < numberOfChannels; channel++) {
+      data.copyTo(buffer.getChannelData(channel), { planeIndex: channel, format: "f32-planar" });
+    }
+    data.close();
+    const at = this.zero.context + timestamp / 1e6 - this.zero.media;
+    const late = Math.max(0, this.context.currentTime - at);
+    if (late >= buffer.duration) return;
+    const node = new AudioBufferSourceNode(this.context, { buffer });
+    node.connect(this.context.destination);
+    node.onended = () => this.#nodes.delete(node);
+    node.start(at + late, late);
+    this.#nodes.add(node);
+  }
+}

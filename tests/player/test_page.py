@@ -1,0 +1,159 @@
+"""The player's page in a browser: from a file, and by ranges from the server."""
+
+import base64
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from threading import Thread
+
+import numpy as np
+import pytest
+from browser import CHROMIUM, Browser
+from running import ROOT, error_of, hnv
+from test_server import ten_segments
+
+from hnervcodec import Decoder
+from hnervcodec.player import page, server
+
+VECTORS = ROOT / "spec/vectors"
+REAL = VECTORS / "valid/real-bunny.hnv"
+READY = "globalThis.hnvPlayer && (hnvPlayer.failure || hnvPlayer.firstFrame !== undefined)"
+PIXELS = """(() => {
+  const screen = document.getElementById("screen"), copy = document.createElement("canvas");
+  Object.assign(copy, { width: screen.width, height: screen.height });
+  const context = copy.getContext("2d");
+  context.drawImage(screen, 0, 0);
+  return [copy.width, copy.height, [...context.getImageData(0, 0, copy.width, copy.height).data]];
+})()"""
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    if not CHROMIUM:
+        pytest.skip("chromium is not installed")
+    with Browser(tmp_path_factory.mktemp("profile"), "--enable-unsafe-swiftshader") as opened:
+        yield opened
+
+
+def opened(browser: Browser, folder: Path, name: str, after: str = "") -> None:
+    """Opens the page of a vector; `after` its address."""
+    path = folder / f"{Path(name).name}.html"
+    path.write_text(page.alone((VECTORS / f"{name}.hnv").read_bytes(), name))
+    browser.open("about:blank")
+    browser.open(f"file://{path}{after}")
+    browser.wait(READY)
+    if name.startswith("valid"):
+        assert not browser.run("hnvPlayer.failure")
+
+
+def test_export_writes_a_page_of_the_video_and_at_most_60_kb(tmp_path: Path) -> None:
+    hnv("export", REAL, "-o", tmp_path / "x.html")
+    text = (tmp_path / "x.html").read_text()
+    video = REAL.read_bytes()
+    assert base64.b64encode(video).decode() in text
+    encoded = sum(map(len, re.findall(r'<script type="text/plain"[^>]*>([^<]*)<', text)))
+    assert len(text) - encoded + encoded * 3 // 4 - len(video) <= 60_000
+    faulty = VECTORS / "faulty/serial.hnv"
+    error_of(hnv("export", faulty, "-o", tmp_path / "y.html", check=False), 3)
+    error_of(hnv("export", REAL, "-o", tmp_path / "y.html", "--segment", 1, check=False), 2)
+    assert not (tmp_path / "y.html").exists()
+
+
+def test_a_page_plays_to_the_end_and_asks_nobody(browser: Browser, tmp_path: Path) -> None:
+    browser.requests.clear()
+    opened(browser, tmp_path, "valid/real-bunny")
+    browser.press(" ")
+    browser.wait("hnvPlayer.ended")
+    shown, dropped, verified = browser.run(
+        "[hnvPlayer.statistics.shown, hnvPlayer.statistics.dropped,"
+        " hnvPlayer.frames.verified.reduce((a, b) => a + b)]"
+    )
+    assert shown + dropped == 10 and shown > 3 and verified >= shown
+    assert browser.errors == []
+    assert not [a for a in browser.requests if not a.startswith(("file:", "blob:", "about:"))]
+
+
+def test_keys_and_addresses(browser: Browser, tmp_path: Path) -> None:
+    opened(browser, tmp_path, "valid/real-bunny", "#f=4")
+    steps = {".": 5, "ArrowRight": 6, ",": 5, "ArrowLeft": 4, "End": 9, "Home": 0}
+    for key, frame in steps.items():
+        browser.press(key)
+        browser.wait(f"hnvPlayer.shown === {frame}")
+        assert browser.run("document.getElementById('frame').value") == str(frame)
+        assert browser.run("location.hash") == f"#f={frame}"
+    browser.run("location.hash = 't=0.2'")
+    browser.wait("hnvPlayer.shown === 5")
+    browser.run("hnvPlayer.set({ speed: 0.25 })")  # three frames between two
+    browser.wait("hnvPlayer.shown === 4 * 5")
+    browser.press(".")
+    browser.wait("hnvPlayer.shown === 4 * 5 + 1")
+
+
+@pytest.mark.parametrize("renderer", ["canvas", "webgl"])
+def test_pictures_are_decoder_s(browser: Browser, tmp_path: Path, renderer: str) -> None:
+    for name in (
+        "beside",
+        "described",
+        "odd-size-420",
+        "yuv422-10bit",
+        "yuv444-8bit",
+        "yuv400-12bit",
+    ):
+        opened(browser, tmp_path, f"valid/{name}", f"?renderer={renderer}")
+        with Decoder(VECTORS / f"valid/{name}.hnv", dimension_order="NHWC") as decoder:
+            right = decoder[0].numpy().astype(int)
+            display = decoder.reader.display
+        right = np.rot90(right, display.rotation)
+        if display.mirrored:
+            right = right[:, ::-1]
+        width, height, data = browser.run(PIXELS)
+        assert (height, width) == right.shape[:2]
+        shown = np.array(data).reshape(height, width, 4)[..., :3]
+        assert np.abs(shown - right).max() <= 1, name
+        assert browser.run("hnvPlayer.screen.name").lower().startswith(renderer)
+
+
+def test_a_faulty_file_is_refused_and_not_shown(browser: Browser, tmp_path: Path) -> None:
+    for name, kind in (
+        ("cut-20", "damaged"),
+        ("unknown-profile", "unsupported"),
+        ("segm1-flipped", "damaged"),
+        ("limit-weights", "limit"),
+        ("segm-frame_crc", "damaged"),
+    ):
+        opened(browser, tmp_path, f"faulty/{name}")
+        assert browser.wait("hnvPlayer.failure").startswith(f"{kind}: ")
+        assert browser.run("document.getElementById('message').textContent").startswith(f"{kind}: ")
+        wrong = re.search(r"frame (\d+) fails", browser.run("hnvPlayer.failure"))
+        assert browser.run("hnvPlayer.shown ?? -1") < (int(wrong[1]) if wrong else 0)
+
+
+def test_a_served_page_reads_what_it_shows(
+    browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "ten.hnv"
+    path.write_bytes(ten_segments())
+    sent: list[int] = []
+    send = server._Handler._send
+
+    def counted(self: server._Handler, file: object, offset: int, size: int) -> None:
+        sent.append(size)
+        send(self, file, offset, size)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(server._Handler, "_send", counted)
+    with server.PlayerServer(tmp_path) as served:
+        Thread(target=served.serve_forever, daemon=True).start()
+        browser.requests.clear()
+        browser.open(f"{served.address}play/ten.hnv#f=210")
+        browser.wait(READY)
+        assert browser.run("hnvPlayer.shown") == 210
+        assert sum(sent) < 0.2 * path.stat().st_size
+        assert all(a.startswith(served.address) for a in browser.requests)
+        browser.run("hnvPlayer.set({ speed: 4 })")
+        browser.run("hnvPlayer.seekFrame(360)")
+        browser.run("hnvPlayer.play()")
+        browser.wait("hnvPlayer.ended")
+        assert browser.run("hnvPlayer.shown") == 399
+        browser.open(served.address)
+        assert "ten.hnv" in browser.wait("document.querySelector('a')?.textContent")
+        served.shutdown()
