@@ -64,10 +64,10 @@ class Outcome:
         return ""
 
 
-def make(folder: Path, carrier: str, codec: str) -> Path:
+def make(folder: Path, carrier: str, codec: str, frames: int = FRAMES) -> Path:
     path = folder / f"{codec}.{carrier}"
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-f", "lavfi", "-i"]
-    command += [f"testsrc2=s=96x64:r=25:d={FRAMES / 25}", *CODECS[codec], "-strict", "-2"]
+    command += [f"testsrc2=s=96x64:r=25:d={frames / 25}", *CODECS[codec], "-strict", "-2"]
     subprocess.run([*command, "-threads", "1", str(path)], check=True)
     return path
 

@@ -1,26 +1,30 @@
 """See tools/fuzz: every command and output format on files whose fields claim extremes.
 
-    fuzz_commands.py SECONDS [--seed N] [--cases N] [--keep FOLDER]
+    fuzz_commands.py SECONDS [--sources] [--seed N] [--cases N] [--keep FOLDER]
 
 Each case is a sound file with some fields set to extreme values, or its chunks disordered, and all
 its checksums right again. Each command runs in a process of its own. What must hold of it: no
 signal; an exit code that errors.py names; one line for an error, in our own words; processor time
 and memory that the file's size allows; success only for what the reference decoder accepts.
+With --sources each case is a damaged video, and the commands are those that take one; what they
+write must pass `hnv verify`.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import random
 import resource
+import shutil
 import signal
 import sys
 import tempfile
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +38,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "spec"), str(ROOT / "tools"), str(ROOT / "tools/vector_files")]
 
 import beside  # noqa: E402
+import damaged_sources  # noqa: E402
 import fuzzing  # noqa: E402
 from vectors import Chunks, join, make_file, make_video, random_segment, repair, split  # noqa: E402
 
@@ -49,6 +54,7 @@ ENCODER_SECONDS = 4.0  # what starting libx264 or an AV1 encoder takes
 SLOWNESS = 4  # of a busy processor
 HANGS_AFTER = 120  # seconds
 EXIT_CODES = (0, 2, 3, 4, 5, 7)
+UNREADABLE = 6  # the exit code for a source
 # Words of Python's, numpy's and libav's that no user should read.
 FOREIGN = (
     "Traceback",
@@ -108,6 +114,15 @@ ANY_VIDEO = {
     "png",
     "frame",
 }  # holds any of ours
+
+FIT = ("--bpp", "4", "--preset", "ultrafast")  # at least what the smallest network takes
+FITTING_SECONDS = 30
+SOURCE_COMMANDS: dict[str, tuple[str, ...]] = {
+    "encode": ("encode", "{source}", "-y", "-q", "-o", "{out}.hnv", *FIT),
+    "encode mask": ("encode", "{source}", "--mask", "{mask}", "-y", "-q", "-o", "{out}.hnv", *FIT),
+    "inpaint": ("inpaint", "{source}", "--mask", "{mask}", "-y", "-q", "-o", "{out}.mkv", *FIT),
+    "compare": ("compare", "{source}", "-q", "-o", "{out}", "--codecs", "hnv,x264", *FIT),
+}
 SAYS_WHAT_IT_WROTE = {"join", "join sound", "export"}
 ENCODERS = {"mp4", "mov", "webm", "gif", "mkv", "recover", "fps", "metrics"}
 
@@ -283,17 +298,39 @@ def expectation(data: bytes, folder: Path) -> tuple[str, str]:
     return "unknown", f"the library ends with {run.status}: {run.said.strip()[-1000:]}"
 
 
-def complaint(name: str, run: Run, outcome: str, size: int) -> str:
-    """What is wrong with a run; "" if nothing is."""
-    errors = [line for line in run.said.splitlines() if line and not line.startswith("note: ")]
-    limit = SECONDS + SECONDS_PER_MEGABYTE * size / 1e6 + ENCODER_SECONDS * (name in ENCODERS)
-    foreign = [word for word in FOREIGN if word in run.said]
-    if run.status not in EXIT_CODES:
+def errors_of(run: Run) -> list[str]:
+    return [line for line in run.said.splitlines() if line and not line.startswith("note: ")]
+
+
+def ill_mannered(run: Run, exit_codes: tuple[int, ...]) -> str:
+    """What no command may do, whatever it is given."""
+    errors = errors_of(run)
+    if run.status not in exit_codes:
         return f"exit code {run.status}"
-    if foreign:
+    if foreign := [word for word in FOREIGN if word in run.said]:
         return f"foreign words {foreign}"
     if run.status and (len(errors) != 1 or not errors[0].startswith("hnv: ")):
         return f"{len(errors)} lines for an error"
+    return ""
+
+
+def source_complaint(name: str, run: Run) -> str:
+    """What is wrong with a run on a damaged video; "" if nothing is."""
+    if wrong := ill_mannered(run, (*EXIT_CODES, UNREADABLE)):
+        return wrong
+    if run.seconds > SLOWNESS * FITTING_SECONDS:
+        return f"{run.seconds:.1f} s"
+    if run.status == 0 and errors_of(run) and name != "compare":  # which says what it measured
+        return "says something else than a note"
+    return ""
+
+
+def complaint(name: str, run: Run, outcome: str, size: int) -> str:
+    """What is wrong with a run; "" if nothing is."""
+    errors = errors_of(run)
+    limit = SECONDS + SECONDS_PER_MEGABYTE * size / 1e6 + ENCODER_SECONDS * (name in ENCODERS)
+    if wrong := ill_mannered(run, EXIT_CODES):
+        return wrong
     if run.status == 0 and errors and name not in SAYS_WHAT_IT_WROTE:
         return "says something else than a note"
     if outcome != "large" and run.seconds > SLOWNESS * limit:
@@ -307,54 +344,108 @@ def complaint(name: str, run: Run, outcome: str, size: int) -> str:
     return ""
 
 
+def mask_of(rng: random.Random) -> bytes:
+    """Boxes in JSON; one in two is odd or damaged."""
+    keys = ("x", "y", "width", "height", "first", "last")
+    odd: tuple[object, ...] = (-1, 0, 10**30, 0.5, "1", None, True, [], float("inf"))
+    boxes: list[dict[str, object]] = [
+        {key: rng.randrange(1, 40) for key in keys} for _ in range(rng.choice((1, 1, 3)))
+    ]
+    if rng.random() < 0.3:
+        rng.choice(boxes)[rng.choice(keys)] = rng.choice(odd)
+    data = bytearray(json.dumps(boxes).encode())
+    if rng.random() < 0.2:
+        data[rng.randrange(len(data))] = rng.randrange(256)
+    return bytes(data)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One input, and what was found with it: (command, what is wrong, what was said)."""
+
+    data: bytes
+    outcome: str
+    runs: list[Run]
+    wrongs: list[tuple[str, str, str]]
+
+
+def run_command(words: tuple[str, ...], places: dict[str, Path], limit: float) -> Run:
+    filled = [word.format(**places) for word in words]
+    return in_process(lambda: command(filled), places["out"].parent, limit)
+
+
+def file_cases(rng: random.Random, folder: Path) -> Iterator[Case]:
+    seeds = seed_files()
+    places = {name: folder / name for name in ("file", "sound", "out")}
+    places["sound"].write_bytes(beside.file_with(beside.EXTRAS))
+    while True:
+        data = case_of(rng, seeds)
+        outcome, wrong = expectation(data, folder)
+        wrongs, runs = [("library", wrong, "")] if wrong else [], []
+        names = list(COMMANDS) if outcome != "large" else ["info", "json"]
+        for chosen in rng.sample(names, min(5, len(names))):
+            places["file"].write_bytes(data)
+            runs.append(run := run_command(COMMANDS[chosen], places, 60))
+            if wrong := complaint(chosen, run, outcome, len(data)):
+                wrongs.append((chosen, wrong, run.said.strip()[-300:]))
+        yield Case(data, outcome, runs, wrongs)
+
+
+def source_cases(rng: random.Random, folder: Path) -> Iterator[Case]:
+    kinds = [(c, codec) for c, codecs in damaged_sources.CARRIERS.items() for codec in codecs]
+    places = {name: folder / name for name in ("source", "out")}
+    places["mask"] = folder / "mask.json"
+    while True:
+        carrier, codec = rng.choice(kinds)
+        path = damaged_sources.make(folder, carrier, codec, frames=3)
+        data, _ = damaged_sources.damage(path.read_bytes(), rng, carrier)
+        path.unlink()
+        places["source"].write_bytes(data)
+        places["mask"].write_bytes(mask_of(rng))
+        chosen = rng.choice(list(SOURCE_COMMANDS))
+        run = run_command(SOURCE_COMMANDS[chosen], places, SLOWNESS * FITTING_SECONDS)
+        wrong = source_complaint(chosen, run)
+        encoded = folder / "out.hnv"
+        if not wrong and encoded.exists():
+            verified = run_command(COMMANDS["verify"], {**places, "file": encoded}, 60)
+            wrong = "wrote what does not verify" if verified.status else ""
+        wrongs = [(chosen, wrong, run.said.strip()[-300:])] if wrong else []
+        yield Case(data, "refused" if run.status else "read", [run], wrongs)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("seconds", type=float)
+    parser.add_argument("--sources", action="store_true")
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--cases", type=int, default=1 << 62)
     parser.add_argument("--keep", type=Path, help="a folder for the files that broke something")
     options = parser.parse_args()
     rng = random.Random(options.seed)
-    seeds, found, outcomes, runs = seed_files(), Counter[str](), Counter[str](), 0
-    slowest = greediest = 0.0
+    found, outcomes, runs = Counter[str](), Counter[str](), list[Run]()
     stop, told = time.monotonic() + options.seconds, time.monotonic()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         without_window(folder / "bin")
-        (folder / "sound.hnv").write_bytes(beside.file_with(beside.EXTRAS))
-        while sum(outcomes.values()) < options.cases and time.monotonic() < stop:
-            data = case_of(rng, seeds)
-            outcome, wrong = expectation(data, folder)
-            outcomes[outcome] += 1
-            wrongs = [("library", wrong, "")] if wrong else []
-            names = list(COMMANDS) if outcome != "large" else ["info", "json"]
-            for chosen in rng.sample(names, min(5, len(names))):
-                (folder / "x.hnv").write_bytes(data)
-                places = {
-                    "file": folder / "x.hnv",
-                    "sound": folder / "sound.hnv",
-                    "out": folder / "out",
-                }
-                words = [word.format(**places) for word in COMMANDS[chosen]]
-                run = in_process(lambda words=words: command(words), folder, 60)  # type: ignore[misc]
-                runs += 1
-                slowest, greediest = max(slowest, run.seconds), max(greediest, run.mebibytes)
-                if wrong := complaint(chosen, run, outcome, len(data)):
-                    wrongs.append((chosen, wrong, run.said.strip()[-300:]))
-                for left in folder.glob("out*"):
-                    left.unlink()
-            for chosen, wrong, said in wrongs:
+        for case in (source_cases if options.sources else file_cases)(rng, folder):
+            outcomes[case.outcome] += 1
+            runs += case.runs
+            for chosen, wrong, said in case.wrongs:
                 found[f"{chosen}: {wrong.splitlines()[-1][:80]}"] += 1
                 print(f"{chosen}: {wrong}\n    {said}", flush=True)
                 if options.keep:
                     options.keep.mkdir(parents=True, exist_ok=True)
-                    (options.keep / f"{sum(found.values())}.hnv").write_bytes(data)
+                    (options.keep / str(found.total())).write_bytes(case.data)
+            for left in folder.glob("out*"):
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
             if time.monotonic() > told + 60:
                 told = time.monotonic()
-                print(f"{runs} runs, {dict(outcomes)}, {sum(found.values())} findings", flush=True)
+                print(f"{len(runs)} runs, {dict(outcomes)}, {found.total()} findings", flush=True)
+            if outcomes.total() >= options.cases or time.monotonic() > stop:
+                break
     print(
-        f"{runs} runs of {sum(outcomes.values())} files {dict(outcomes)}; "
-        f"at most {slowest:.1f} s and {greediest:.0f} MiB"
+        f"{len(runs)} runs of {outcomes.total()} inputs {dict(outcomes)}; at most "
+        f"{max(run.seconds for run in runs):.1f} s and {max(run.mebibytes for run in runs):.0f} MiB"
     )
     for text, times_found in found.most_common():
         print(f"{times_found:6} {text}")
