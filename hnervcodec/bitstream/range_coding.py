@@ -41,12 +41,12 @@ def decay_ratio(decay: int) -> int:
 
 
 @cache
-def _weights(decay: int) -> np.ndarray:
-    """int64 [MAX_LEVEL]: the weights of the magnitudes 1, 2 ...: 64 kB for each of 192 decays,
-    which all tables share."""
+def _weights(decay: int, count: int) -> np.ndarray:
+    """int64 [count]: the weights of the magnitudes 1, 2 ..: at most 128 kB for each of 192 decays
+    if `count` is a power of two; all tables share them."""
     ratio, weight = decay_ratio(decay), 1 << 30
     weights = []
-    for _ in range(MAX_LEVEL):
+    for _ in range(count):
         weights.append(weight)
         weight = weight * ratio >> 16
     return np.array(weights, np.int64)
@@ -55,7 +55,8 @@ def _weights(decay: int) -> np.ndarray:
 @lru_cache(maxsize=256)
 def frequencies(table: Table) -> np.ndarray:
     """int64 [2 max_level + 1], each >= 1, sum 2**24, for the levels -max_level..max_level."""
-    weights = _weights(table.decay)[: table.max_level]
+    enough = 1 << table.max_level.bit_length()
+    weights = _weights(table.decay, enough)[: table.max_level]
     spare = ((1 << PRECISION) - ((2 * table.zero + 1) << 15)) // 2 - table.max_level
     side = 1 + weights * spare // max(1, int(weights.sum()))
     centre = (1 << PRECISION) - 2 * int(side.sum())

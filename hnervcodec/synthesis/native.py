@@ -155,16 +155,18 @@ def _digits(weight: np.ndarray, bits: int, partial: int) -> np.ndarray:
 def _fits(weight: np.ndarray, partial: int, depth: int) -> bool:
     """Whether these are bytes, and 16 bits hold the sum of `depth` neighbouring products of two
     weights with any two levels; for the last ones of a row of one."""
-    if weight.min() < -128 or weight.max() > 127:
+    low, high = int(weight.min()), int(weight.max())
+    if low < -128 or high > 127:
         return False
-    if not partial:
+    if not partial or 2 * depth * max(-low, high) <= partial:
         return True
-    pairs = weight.reshape(*weight.shape[:-1], 2, 2)
-    signs = np.maximum(pairs, 0).sum(-1), np.maximum(-pairs, 0).sum(-1)
-    for sums in signs:
+    weight = weight.astype(np.int16)
+    for sign in (1, -1):
+        ones = np.maximum(sign * weight, 0)
+        sums = ones[..., ::2] + ones[..., 1::2]  # of the two
         whole = sums.shape[-2] // depth * depth
-        groups = sums[..., :whole, :].reshape(*sums.shape[:-2], -1, depth, 2).sum(-2)
-        if max(groups.max(initial=0), sums[..., whole:, :].max(initial=0)) > partial:
+        groups = sum(sums[..., n:whole:depth, :] for n in range(depth))
+        if max(np.max(groups, initial=0), sums[..., whole:, :].max(initial=0)) > partial:
             return False
     return True
 
