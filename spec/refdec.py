@@ -484,7 +484,7 @@ class RangeDecoder:
             q = ((self.point - self.low) & MASK) // scale
             if q >= 1 << 24:
                 raise Damaged("SEGM: coded_levels are corrupt")
-            i = bisect_right(cdf, q) - 1  # the largest index with cdf[i] <= q
+            i = bisect_right(cdf, q) - 1  # the largest index with cdf[i] <= place, here q
             self.low = (self.low + scale * cdf[i]) & MASK
             self.range = scale * (cdf[i + 1] - cdf[i])
             if self.range < 1 << 32:
@@ -536,7 +536,7 @@ def convolve(a: np.ndarray, z: int, layer: Layer, p: Parameters) -> np.ndarray:
             shifted = padded[:, i : i + height, j : j + width].reshape(layer.inputs, -1)
             acc += p.weights[:, :, i, j] @ shifted
     acc += np.repeat(p.biases << p.bias_shift, s * s)[:, None]
-    # output channel c, row y * s + m, column x * s + n takes acc[c * s * s + m * s + n][y][x]
+    # output channel c, row y * s + sy, column x * s + sx takes acc[c * s * s + sy * s + sx][y][x]
     acc = acc.reshape(layer.outputs, s, s, height, width).transpose(0, 3, 1, 4, 2)
     return acc.reshape(layer.outputs, height * s, width * s)
 
@@ -657,7 +657,7 @@ def check_beside(chunks: list[Chunk], frame_counts: list[int]) -> None:
         raise Damaged("a SEGM without tIME")
     ordered = [times[n] for n in sorted(times)]
     for (num, den, _, end), (other_num, other_den, first, _) in pairwise(ordered):
-        # the same fraction in all tIME; not before the end of the segment before it
+        # num / den has the same value in all tIME; not before the end of the segment before it
         if num * other_den != other_num * den or first < end:
             raise Damaged("tIME does not go on from the one before")
 

@@ -1,5 +1,5 @@
-// Decodes files through the player's module, whole: for each a line of JSON, [name, MD5s of the frames
-// or the class of the error, seconds, megabytes that memory grew by].
+// Decodes files through the player's module, whole: for each a line of JSON, [name, MD5s of the frames,
+// and of those between frames that the vector's description names, or the class of the error, seconds, megabytes that memory grew by].
 //
 //     node decode.mjs PLAYER_FOLDER FILE ...
 
@@ -14,9 +14,12 @@ async function decoded(file) {
   try {
     const decoder = await HnvDecoder.open(new Uint8Array(readFileSync(file)), { check: true });
     const sums = [];
-    for (let n = 0; n < decoder.frameCount; n++) {
-      sums.push(createHash("md5").update(await decoder.frameBytes(n)).digest("hex"));
-    }
+    const add = async (...moment) => {
+      sums.push(createHash("md5").update(await decoder.frameBytes(...moment)).digest("hex"));
+    };
+    for (let n = 0; n < decoder.frameCount; n++) await add(n);
+    const { between = [] } = JSON.parse(readFileSync(file.replace(/hnv$/, "json"), "utf8"));
+    for (const { n, p, q } of between) await add(n, p, q);
     decoder.close();
     return sums;
   } catch (error) {

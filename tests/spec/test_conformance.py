@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 import types
+from fractions import Fraction
 from pathlib import Path
 
 import make_vectors
@@ -133,9 +134,8 @@ MISREADINGS = [  # of the specification, as changes to the reference decoder
 ]
 
 
-@pytest.mark.parametrize(("right", "wrong"), MISREADINGS)
-@pytest.mark.slow
-def test_vectors_notice_a_misreading(right: str, wrong: str) -> None:
+def misread(right: str, wrong: str) -> types.ModuleType:
+    """The reference decoder with a change."""
     path = ROOT / "spec/refdec.py"
     source = path.read_text()
     assert right in source
@@ -143,7 +143,50 @@ def test_vectors_notice_a_misreading(right: str, wrong: str) -> None:
     module.__file__ = str(path)
     sys.modules["misread"] = module  # where dataclasses look for it
     exec(compile(source.replace(right, wrong), "misread", "exec"), module.__dict__)
+    return module
+
+
+@pytest.mark.parametrize(("right", "wrong"), MISREADINGS)
+@pytest.mark.slow
+def test_vectors_notice_a_misreading(right: str, wrong: str) -> None:
+    module = misread(right, wrong)
     assert any(by_misreading(module, path) != expected_of(path) for path in FILES)
+
+
+FAULTS = [  # vectors with one fault, and what makes the reference decoder miss it
+    ("stream-late", "elif chunk.kind in PLACES and previous != PLACES[chunk.kind]:", "elif False:"),
+    ("times-late", "elif chunk.kind in PLACES and previous != PLACES[chunk.kind]:", "elif False:"),
+    ("sv-large", "self.uv(element, 0, 2**54 - 1)", "self.uv(element)"),
+    ("stream-private-long", 'r.u32("private_size", 0, 2**20)', 'r.u32("private_size")'),
+    ("streams-65", "or streams > 64", "or False"),
+    ("index-early", "if previous not in ORDER[kind]:", "if False:"),
+    ("vhdr-other-size-same-network", "if crc32(planes) != frame_crc:", "if False:"),
+]
+
+
+@pytest.mark.parametrize(("name", "right", "wrong"), FAULTS)
+def test_a_vector_has_one_fault_only(name: str, right: str, wrong: str) -> None:
+    path = VECTORS / f"faulty/{name}.hnv"
+    assert by_reference(path.read_bytes()) == "damaged"
+    assert isinstance(by_misreading(misread(right, wrong), path), list)
+
+
+def test_frames_between_frames() -> None:
+    path = VECTORS / "valid/between.hnv"
+    data = path.read_bytes()
+    moments = json.loads(path.with_suffix(".json").read_text())["between"]
+    level, chunks = refdec.read_prefix(data), list(refdec.read_chunks(data))
+    video = refdec.read_video_header(chunks[0].payload, level)
+    payloads = [chunk.payload for chunk in chunks if chunk.kind == "SEGM"]
+    segments = [refdec.read_segment(payload, video, level) for payload in payloads]
+    with Decoder(data) as decoder:
+        for n, p, q, expected in (moment.values() for moment in moments):
+            [(_, planes)] = decoder.frames([n + Fraction(p, q)])
+            assert md5(plane_bytes(planes)) == expected
+            part = segments[n >= segments[1].first_frame]
+            embedding = refdec.between(part, n - part.first_frame, p, q)
+            packed = refdec.synthesize(part, embedding, video.bit_depth)
+            assert md5(refdec.plane_bytes(refdec.unpack(packed, video), 8)) == expected
 
 
 def by_misreading(decoder: types.ModuleType, path: Path) -> list[str] | str:

@@ -4,6 +4,8 @@ vectors and the tests."""
 from __future__ import annotations
 
 import io
+import struct
+from collections.abc import Iterator
 from fractions import Fraction
 
 from vectors import join, make_video, random_segment, split
@@ -82,6 +84,35 @@ FAULTS = (
     ("packets-long", "a byte after the packets", b"pKTS", PACKETS + b"\0"),
     ("packets-twice", "a second pKTS of a stream in a segment", b"pKTS", PACKETS, PACKETS),
 )  # fmt: skip
+
+
+def more_faults() -> Iterator[tuple[str, str, bytes]]:
+    """Name, what it proves, and data: chunks in other places, too many, or too large."""
+    prefix, chunks = split(file_with(EXTRAS))
+    kinds = [kind for kind, _ in chunks]
+    segment_at, index_at = kinds.index(b"SEGM"), kinds.index(b"INDX")
+    stream = (b"sTRM", STREAM)
+    late = [*chunks[: segment_at + 1], stream, *chunks[segment_at + 1 :]]
+    yield "stream-late", "sTRM after a SEGM", join(prefix, late)
+    last = max(n for n, kind in enumerate(kinds) if kind == b"tIME")
+    others = [*chunks[:last], *chunks[last + 1 : index_at + 1]]
+    moved = [*others, chunks[last], *chunks[index_at + 1 :]]
+    yield "times-late", "tIME after INDX", join(prefix, moved)
+    # -2^53 - 1, so that the next segment begins later all the same
+    huge = TIME_BASE + b"\x81" + b"\x80" * 6 + b"\x20" + b"\x03\x01"
+    at = kinds.index(b"tIME")
+    yield (
+        "sv-large",
+        "an sv whose uv is above 2^54",
+        join(prefix, [*chunks[:at], (b"tIME", huge), *chunks[at + 1 :]]),
+    )
+    size = 2**20 + 1
+    private = STREAM[:-6] + struct.pack("<I", size) + bytes(size)
+    at = kinds.index(b"sTRM")
+    long = [*chunks[:at], (b"sTRM", private), *chunks[at + 1 :]]
+    yield "stream-private-long", "codec_private of 2^20 + 1 bytes", join(prefix, long)
+    many = [*chunks[:at], *[stream] * 65, *chunks[at + 1 :]]
+    yield "streams-65", "65 sTRM", join(prefix, many)
 
 
 def faulty_file(name: str) -> bytes:

@@ -49,12 +49,16 @@ FOLDER = ROOT / "spec/vectors"
 
 @dataclass(frozen=True)
 class Vector:
-    """One file; `error` is the class of a faulty one: "damaged", "unsupported" or "limit"."""
+    """One file; `error` is the class of a faulty one: "damaged", "unsupported" or "limit".
+
+    `between`: numbers n, p and q of frames between frames that its description has, too.
+    """
 
     name: str
     proves: str
     data: bytes
     error: str | None = None
+    between: tuple[tuple[int, int, int], ...] = ()
 
 
 # ---------------------------------------------------------------- valid vectors
@@ -80,6 +84,12 @@ def valid() -> Iterator[Vector]:
         "beside",
         "rotation, light levels, times and sound; the frames are those without them",
         beside.file_with(beside.EXTRAS),
+    )
+    video = make_video()
+    parts = random_segment(video, 3, seed=6), random_segment(video, 2, seed=7, first_frame=3)
+    yield replace(
+        of("between", "frames between frames, of two segments", video, *parts),
+        between=((0, 1, 2), (0, 2, 3), (1, 1, 2**32 - 1), (1, 2**32 - 2, 2**32 - 1), (3, 5, 7)),
     )
     yield from valid_entropy(of)
     yield from valid_synthesis(of)
@@ -448,6 +458,8 @@ def faulty() -> Iterator[Vector]:
     yield from faulty_chunks(data)
     for name, proves, *_ in beside.FAULTS:
         yield Vector(name, proves, beside.faulty_file(name), "damaged")
+    for name, proves, changed in beside.more_faults():
+        yield Vector(name, proves, changed, "damaged")
     yield from faulty_index(data)
     yield from faulty_video_header(data)
     yield from faulty_segment(video, parts[0])
@@ -656,6 +668,11 @@ def faulty_video_header(data: bytes) -> Iterator[Vector]:
     yield of("short", header[:-1], "VHDR is a byte short")
     yield of("long", header + b"\0", "VHDR is a byte long")
     yield of("other-size", poke(header, 0, b"\x0a"), "the frames are not of this size")
+    yield of(
+        "other-size-same-network",
+        poke(header, 0, b"\x07"),
+        "the frames are not of this size, though the network could make them",
+    )
 
 
 def faulty_segment(video: VideoHeader, part: QuantizedSegment) -> Iterator[Vector]:
@@ -685,6 +702,13 @@ def faulty_segment(video: VideoHeader, part: QuantizedSegment) -> Iterator[Vecto
 
     yield header("first_frame", "first_frame is not the index's", first_frame=1)
     yield header("frame_count", "frame_count is not the index's", frame_count=3)
+    more = random_segment(video, part.frame_count + 1, seed=1, model=TINY_MODEL)
+    yield Vector(
+        "segm-frame_count-sound",
+        "frame_count is not the index's, in a segment that has so many frames",
+        make_file(video, [(segment.write(more), part.frame_count)]),
+        "damaged",
+    )
     yield header("frame_count-0", "a segment without frames", frame_count=0)
     for n in (0, 1025):
         yield model(f"embed_channels-{n}", "not in 1..1024", embed_channels=n)
@@ -725,7 +749,7 @@ def faulty_segment(video: VideoHeader, part: QuantizedSegment) -> Iterator[Vecto
     crcs = 4 * part.frame_count
     start = len(payload) - crcs - 4 * words
     corrupt = payload[:start] + b"\xff" * (4 * words) + payload[-crcs:]
-    yield of("coded-corrupt", "no level has this code: q >= 2^24", corrupt)
+    yield of("coded-corrupt", "no level has this code: place >= 2^24", corrupt)
     zeros = payload[:start] + bytes(4 * words) + payload[-crcs:]
     yield of("coded-zeros", "every level is the table's lowest", zeros)
     yield of(
@@ -864,6 +888,8 @@ def describe(vector: Vector) -> dict[str, Any]:
     with Decoder(vector.data, path="float64") as decoder:
         video = decoder.video
         decoded = [plane_bytes(planes) for _, planes in decoder.frames(range(len(decoder)))]
+        moments = [n + Fraction(p, q) for n, p, q in vector.between]
+        between = [plane_bytes(planes) for _, planes in decoder.frames(moments)]
     return {
         **facts,
         "width": video.width,
@@ -872,8 +898,21 @@ def describe(vector: Vector) -> dict[str, Any]:
         "bit_depth": video.bit_depth,
         "frame_rate": str(video.frame_rate),
         "crc32": [f"{crc32(frame):08x}" for frame in decoded],
-        "md5": [hashlib.md5(frame, usedforsecurity=False).hexdigest() for frame in decoded],
-    }
+        "md5": list(map(_md5, decoded)),
+    } | (
+        {
+            "between": [
+                {"n": n, "p": p, "q": q, "md5": _md5(frame)}
+                for (n, p, q), frame in zip(vector.between, between, strict=True)
+            ]
+        }
+        if between
+        else {}
+    )
+
+
+def _md5(data: bytes) -> str:
+    return hashlib.md5(data, usedforsecurity=False).hexdigest()
 
 
 def main() -> None:
@@ -910,7 +949,8 @@ Made by `tools/make_vectors`. Beside each `.hnv` file stands a `.json` with what
 the file is valid, its geometry and the CRC-32 and MD5 of every frame's planes (in order, rows from
 the top, one byte a sample, or two, little-endian, above 8 bits). A decoder that reads whole files
 MUST decode the valid ones to these bytes and MUST refuse the faulty ones, as `damaged`,
-`unsupported` or for a `limit` (sections 10 and 11 of [the specification](../bitstream.md)).
+`unsupported` or for a `limit` (sections 10 and 11 of [the specification](../bitstream.md)). One
+that makes frames between frames (section 9.4) MUST make those at n + p / q of `between`.
 """
 
 
