@@ -19,6 +19,7 @@ from hnervcodec.planes import CHROMA_NAMES
 # Numbers that are decoded to say where bytes went: of honest files all, of hostile ones what keeps
 # `info` within about a second per megabyte.
 MAX_WORK, MAX_WORK_PER_BYTE = 1 << 26, 1 << 7
+WORK_PER_SEGMENT = 1 << 16  # however few numbers it has
 
 
 @click.command(
@@ -61,7 +62,7 @@ def describe(reader: Reader) -> dict[str, Any]:
         payload = reader.payload(chunk)
         r = ByteReader(payload)
         header, specs = segments.read_header(r, video, reader.level)
-        work -= segments.decoding_work(header, specs)
+        work -= WORK_PER_SEGMENT + segments.decoding_work(header, specs)
         if work >= 0:
             segment = segments.read_levels(r, header, specs)
             usage = segments.usage(payload, segment, header)

@@ -134,9 +134,9 @@ def many_chunks() -> bytes:
     return with_side_data(tiny_file(), [], [(b"teST", b"")] * 20_000)
 
 
-def many_segments() -> bytes:
+def many_segments(count: int = 400) -> bytes:
     payload = segment.write(random_segment(VIDEO, 1, model=TINY))
-    return make_file(VIDEO, [(segment.with_first_frame(payload, n), 1) for n in range(400)])
+    return make_file(VIDEO, [(segment.with_first_frame(payload, n), 1) for n in range(count)])
 
 
 def slow_time_base() -> bytes:
@@ -184,6 +184,14 @@ def test_work_is_bounded_by_the_file(case: str, tmp_path: Path) -> None:
         if code:
             assert done.stderr.startswith("hnv: ") and done.stderr.count("\n") == 1, done
             assert len(done.stderr) < 600, done
+
+
+@pytest.mark.slow
+def test_info_of_a_megabyte_of_tiny_segments(tmp_path: Path) -> None:
+    (tmp_path / "x.hnv").write_bytes(data := many_segments(7_000))
+    limit = SLOWNESS * (SECONDS_PER_MEGABYTE * len(data) / 1e6)
+    done = run("info", tmp_path / "x.hnv", limit=2 * limit)
+    assert (done.code, done.seconds < limit) == (0, True), done.seconds
 
 
 @pytest.mark.parametrize("first", [50_000_000, 2**32 - 2])
