@@ -156,6 +156,7 @@ file. A frame that fails it is not delivered: exit code 3.
   hnv verify x.hnv                      all checksums
   hnv decode x.hnv --format framemd5    to compare two machines
   hnv export x.hnv -o x.onnx            the network, for onnxruntime
+  hnv export x.hnv -o x.html            a web page that plays it, frame by frame
 
 Not covered by checksums, though as exact, are frames between coded frames.
 RGB is computed from the planes as ffmpeg's swscale does, and is only as exact

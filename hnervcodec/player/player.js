@@ -121,7 +121,7 @@ class Player {
       if (!frames.made.has(this.position) || !frames.made.has(few)) return;
       if (this.shown !== this.position) this.#draw(this.position);
       this.#startClock(line.time(this.position));
-      this.recent = { at: performance.now(), ...this.statistics };
+      this.recent ??= { at: performance.now(), ...this.statistics };
     }
     const now = this.#now(), ended = now >= this.times.end, v = ended ? line.count - 1 : line.at(now);
     let best = v;
@@ -167,7 +167,7 @@ class Player {
   play() {
     if (this.playing || this.failure) return;
     if (this.position >= this.line.count - 1) this.seek(0);
-    Object.assign(this, { playing: true, started: null, ended: false });
+    Object.assign(this, { playing: true, started: null, ended: false, recent: null });
     this.frames.eager = true;
     this.#tick();
     this.#update();

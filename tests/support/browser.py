@@ -132,5 +132,6 @@ class Browser:
             self._call("Input.dispatchKeyEvent", type=kind, key=key, **text)
 
     def picture(self) -> bytes:
-        """A PNG of the page."""
-        return base64.b64decode(self._call("Page.captureScreenshot", format="png")["data"])
+        """A JPEG of the page."""
+        taken = self._call("Page.captureScreenshot", format="jpeg", quality=85)
+        return base64.b64decode(taken["data"])
