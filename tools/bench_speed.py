@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -20,7 +19,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from family import HNeRVDecoder
-from reference import CLIPS, ROOT, Filters, read_clip
+from reference import CLIPS, ROOT, Filters, processor, read_clip
 from torch import Tensor
 from vectors import make_file, random_segment
 
@@ -202,11 +201,13 @@ def fitting_step(
     training = float_phase.training
     index = torch.arange(training.schedule.batch_frames)
 
+    operands = training.synthesis.operands()
+
     def forward() -> Tensor:
         target = training.batch(index)
         with training.autocast():
-            decoded = training.synthesis(float_phase.analysis(target), None)
-        return training.compare(decoded, target, index)[0]
+            decoded = training.decoder(float_phase.analysis(target), operands)
+        return training.loss.measure(decoded, target)[0]
 
     def optimize() -> None:
         for optimizer in training.optimizers:
@@ -272,14 +273,6 @@ def measure(case: Case) -> dict[str, float]:
         anchor = other_codecs.code(codec, video, frames, {"crf": "33", "preset": "medium"})
         facts[f"{codec} decodes, frames/s"] = len(frames) / anchor.decode_seconds
     return facts
-
-
-def processor() -> str:
-    with contextlib.suppress(OSError), open("/proc/cpuinfo") as file:
-        for line in file:
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def main() -> None:

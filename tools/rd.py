@@ -37,11 +37,11 @@ ENCODER = (
     "bitstream/architecture", "bitstream/container", "bitstream/fields", "bitstream/headers",
     "bitstream/levels", "bitstream/range_coding", "bitstream/segment",
     "encoding/defaults", "encoding/encoder", "encoding/plan", "encoding/segment_encoder",
-    "fitting/analysis_network", "fitting/final_rounding", "fitting/fit", "fitting/float_phase",
-    "fitting/loss", "fitting/model_choice", "fitting/muon", "fitting/presets",
-    "fitting/quality_target", "fitting/quantization", "fitting/quantized_phase",
-    "fitting/rate_model", "fitting/synthesis_network", "fitting/training", "metrics/ms_ssim",
-    "planes", "synthesis/tables", "system/devices",
+    "fitting/analysis_network", "fitting/cores", "fitting/final_rounding", "fitting/fit",
+    "fitting/float_phase", "fitting/loss", "fitting/model_choice", "fitting/muon",
+    "fitting/presets", "fitting/quality_target", "fitting/quantization", "fitting/quantized_phase",
+    "fitting/rate_model", "fitting/synthesis_network", "fitting/training",
+    "fitting/training_kernel", "metrics/ms_ssim", "planes", "synthesis/tables", "system/devices",
 )  # fmt: skip
 
 CRF = {"libx264": (23, 28, 33, 38, 43), "libx265": (23, 28, 33, 38, 43),
@@ -115,6 +115,7 @@ def version_of(codec: str) -> str:
     digest = hashlib.sha256()
     for module in ENCODER:
         digest.update(code_of((ROOT / f"hnervcodec/{module}.py").read_text()).encode())
+    digest.update((ROOT / "hnervcodec/fitting/training_kernel.c").read_bytes())
     return digest.hexdigest()[:12]
 
 

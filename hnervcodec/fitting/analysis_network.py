@@ -3,9 +3,6 @@ only while fitting, and never transmitted."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -66,10 +63,3 @@ class AnalysisNetwork(nn.Module):
         """Samples to embeddings, as above."""
         y: Tensor = self.stages(x - 0.5)
         return y
-
-
-def embed_all(network: AnalysisNetwork, batches: Iterable[Tensor]) -> Tensor:
-    """Embeddings float32 [T, C, h, w] of all frames, in the order of `batches` [B, channels, H, W],
-    whose samples are 0..1."""
-    with torch.no_grad():
-        return torch.cat([network(batch).float() for batch in batches])

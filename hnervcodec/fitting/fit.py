@@ -138,11 +138,12 @@ def fit(
     """
     state, checkpoints = _Fit(task), _Checkpoints(checkpoint)
     begun = time.monotonic() - checkpoints.restore(state)
-    while state.step < state.schedule.steps:
-        state.advance()
-        seconds = time.monotonic() - begun
-        report(state.progress(seconds, checkpoints.warning))
-        checkpoints.keep(state, seconds)
+    with state.phase.training.cores.in_use():
+        while state.step < state.schedule.steps:
+            state.advance()
+            seconds = time.monotonic() - begun
+            report(state.progress(seconds, checkpoints.warning))
+            checkpoints.keep(state, seconds)
     return state.result()
 
 
@@ -166,12 +167,13 @@ def predict_seconds(task: FitTask) -> float:
             seconds += (time.monotonic() - begun) * (end - start) / schedule.steps_per_epoch
         return seconds
 
-    total = seconds_of(first, 0, schedule.quantize_at)
-    begun = time.monotonic()
-    second = first.quantized()
-    total += time.monotonic() - begun
-    total += seconds_of(second, schedule.quantize_at, schedule.round_at)
-    begun = time.monotonic()
-    second.round_activations()
-    total += time.monotonic() - begun
-    return total + seconds_of(second, schedule.round_at, schedule.steps)
+    with first.training.cores.in_use():
+        total = seconds_of(first, 0, schedule.quantize_at)
+        begun = time.monotonic()
+        second = first.quantized()
+        total += time.monotonic() - begun
+        total += seconds_of(second, schedule.quantize_at, schedule.round_at)
+        begun = time.monotonic()
+        second.round_activations()
+        total += time.monotonic() - begun
+        return total + seconds_of(second, schedule.round_at, schedule.steps)

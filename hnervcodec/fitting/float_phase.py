@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hnervcodec.fitting.analysis_network import AnalysisNetwork, embed_all
+from hnervcodec.fitting.analysis_network import AnalysisNetwork
 from hnervcodec.fitting.progress import Phase
 from hnervcodec.fitting.quantized_phase import QuantizedPhase
 from hnervcodec.fitting.synthesis_network import SynthesisNetwork
@@ -32,12 +32,15 @@ class FloatPhase:
 
     def train(self, index: Tensor, step: int) -> None:
         """One update from the frames numbered by `index`."""
-        training = self.training
-        target = training.batch(index)
-        with training.autocast():
-            decoded = training.synthesis(self.analysis(target))
-        loss, error = training.compare(decoded, target, index)
-        training.update(loss)
+        training, analysis = self.training, self.analysis
+        operands = training.synthesis.operands()
+        trained = [*operands, *analysis.parameters()]
+        gradients, error = training.gradients(
+            index, lambda target, part: training.decoder(analysis(target), operands), trained
+        )
+        for parameter, gradient in zip(trained, gradients, strict=True):
+            parameter.grad = gradient
+        training.update()
         training.record(error, step)
 
     @torch.no_grad()
@@ -57,14 +60,20 @@ class FloatPhase:
         training = self.training
         everything = torch.arange(len(training.frames), device=training.task.device)
         chunks = torch.split(everything, training.schedule.batch_frames)
-        with training.autocast():
-            embedding = embed_all(self.analysis, map(training.batch, chunks))
+        embedding = torch.cat(training.cores.map(self._embedding, chunks))
         spreads = [weight.std() / LEVELS_PER_DEVIATION for weight in training.synthesis.weights]
         spreads.append(embedding.std() / EMBEDDING_LEVELS_PER_DEVIATION)
         steps = torch.stack(spreads).clamp(min=FINEST_STEP)
         following = QuantizedPhase(training, embedding, steps.log())
         following.begin()
         return following
+
+    @torch.no_grad()
+    def _embedding(self, index: Tensor) -> Tensor:
+        """Float32 [B, C, h, w] of the frames numbered by `index`."""
+        with self.training.autocast():
+            embedding: Tensor = self.analysis(self.training.batch(index)).float()
+        return embedding
 
     def state(self) -> dict[str, Any]:
         """What of this phase is not in the state of its training."""

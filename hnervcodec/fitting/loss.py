@@ -26,25 +26,42 @@ class Loss:
         self.plane_errors: Tensor | None = None  # running means
         self.dissimilarity: Tensor | None = None
 
-    def __call__(
+    def measure(
         self, decoded: Tensor, target: Tensor, hidden: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """(loss, mean squared error) of packed frames [B, channels, H, W], black 0 .. white 1;
-        the loss is on the scale of the error. Samples that are `hidden` (bool, the same shape)
-        count for nothing."""
+        """What the loss has to know of some frames of a batch: of packed frames [B, channels, H,
+        W], black 0 .. white 1. Samples that are `hidden` (bool, the same shape) count for nothing.
+
+        Returns ([channels + 1], [channels]), means over these frames: each channel's squared error
+        and 1 - MS-SSIM of luma, where it matters; and the share of each channel's samples that
+        count, which has no gradient.
+        """
         height, width = self.size
         decoded = decoded.float()[..., :height, :width]
         target = target[..., :height, :width]
-        share: Tensor | float = 1.0  # of each channel's samples that count
+        shown = target.new_ones(target.shape[1])
         if hidden is not None:
             hidden = hidden[..., :height, :width]
-            share = 1 - hidden.float().mean((0, 2, 3))
+            shown = 1 - hidden.float().mean((0, 2, 3))
             decoded = torch.where(hidden, target, decoded)
-        channels = (decoded - target).square().mean((0, 2, 3)) / (share + 1e-9)
+        errors = (decoded - target).square().mean((0, 2, 3))
+        dissimilarity = errors.new_zeros(1)
+        if self.structure:
+            with torch.autocast(decoded.device.type, enabled=False):
+                a, b = (F.pixel_shuffle(x[:, :LUMA], 2) for x in (decoded, target))
+                dissimilarity = (1 - ms_ssim(a, b)).view(1)
+        return torch.cat([errors, dissimilarity]), shown
+
+    def __call__(self, measured: Tensor, shown: Tensor) -> tuple[Tensor, Tensor]:
+        """(loss, mean squared error) of a batch, from the means of what `measure` returned for its
+        frames; the loss is on the scale of the error."""
+        errors = measured[:-1]
+        channels = errors / (shown + 1e-9)
         error = channels.mean()
         loss = self.balanced(channels)
         if self.structure:
-            loss = (1 - self.structure) * loss + self.structure * self.structural(decoded, target)
+            structural = self.structural(measured[-1], errors[:LUMA].mean())
+            loss = (1 - self.structure) * loss + self.structure * structural
         return loss, error
 
     def balanced(self, channels: Tensor) -> Tensor:
@@ -69,13 +86,10 @@ class Loss:
         weights = weights * (shares @ self.plane_errors) / (weights @ self.plane_errors)
         return weights @ errors
 
-    def structural(self, decoded: Tensor, target: Tensor) -> Tensor:
-        """1 - MS-SSIM of luma, scaled to the running mean squared error."""
-        with torch.autocast(decoded.device.type, enabled=False):
-            a, b = (F.pixel_shuffle(x[:, :LUMA], 2) for x in (decoded, target))
-            dissimilarity = 1 - ms_ssim(a, b)
-            error = (a - b).square().mean().detach().clamp(min=1e-10)
+    def structural(self, dissimilarity: Tensor, error: Tensor) -> Tensor:
+        """1 - MS-SSIM of luma, scaled to the running mean of its squared `error`."""
+        ratio = (dissimilarity / error.clamp(min=1e-10)).detach()
         if self.dissimilarity is None:
-            self.dissimilarity = (dissimilarity / error).detach()
-        self.dissimilarity.lerp_((dissimilarity / error).detach(), MEMORY)
+            self.dissimilarity = ratio
+        self.dissimilarity.lerp_(ratio, MEMORY)
         return dissimilarity / self.dissimilarity

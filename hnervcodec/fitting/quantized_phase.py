@@ -87,14 +87,20 @@ class QuantizedPhase:
 
     def train(self, index: Tensor, step: int) -> None:
         """One update from the frames numbered by `index`."""
-        training = self.training
-        target = training.batch(index)
-        with training.autocast():
-            decoded = self.synthesis(self.embedding[index], self.quantizers)
-        loss, error = training.compare(decoded, target, index)
+        training, synthesis, quantizers = self.training, self.synthesis, self.quantizers
+        levels = synthesis.embedding_levels(self.embedding[index], quantizers)
+        rounded = [levels, *synthesis.operands(quantizers)]
+        used = [tensor.detach().requires_grad_(tensor.requires_grad) for tensor in rounded]
+        gradients, error = training.gradients(
+            index,
+            lambda target, part: training.decoder(used[0][part], used[1:], quantizers),
+            [tensor for tensor in used if tensor.requires_grad],
+        )
+        trained = [tensor for tensor in rounded if tensor.requires_grad]
+        torch.autograd.backward(trained, gradients)
         if step % RATE_EVERY == 0:
-            loss = loss + self._rate_term(step)
-        training.update(loss)
+            self._rate_term(step).backward()  # type: ignore[no-untyped-call]
+        training.update()
         self._hold_budget(step)
         training.record(error, step)
 

@@ -7,6 +7,7 @@ passed straight through by the gradient. Nothing here is normative.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -95,44 +96,64 @@ class SynthesisNetwork(nn.Module):
         limit = MAX_WEIGHT[self.specs[layer].kind]
         return round_clip(self.weights[layer] / quantizers.step(layer), -limit, limit)
 
-    def forward(self, x: Tensor, quantizers: Quantizers | None = None) -> Tensor:
-        """In float; with `quantizers`, from rounded weights and embeddings, and with their
-        `round_activations` in levels all the way."""
+    def operands(self, quantizers: Quantizers | None = None) -> list[Tensor]:
+        """What the layers compute with: their weights, then their biases. With `quantizers` the
+        weights are rounded; with their `round_activations` they are in levels, the biases in
+        units of the sums, and these units [] follow."""
         if quantizers is None:
-            return self.run(x, list(self.weights))
+            return [*self.weights, *self.biases]
+        layers = range(len(self.specs))
+        steps = [quantizers.step(n) for n in layers]
+        levels = [self.weight_levels(n, quantizers) for n in layers]
+        if not quantizers.round_activations:
+            weights = [level * step for level, step in zip(levels, steps, strict=True)]
+            return [*weights, *self.biases]
+        # A level of the input is worth what one of the layer before is.
+        values = map(level_value, quantizers.gains)
+        units = [steps[0] * quantizers.step(-1)]
+        units += [step * value for step, value in zip(steps[1:], values, strict=True)]
+        biases = [bias / unit for bias, unit in zip(self.biases, units, strict=True)]
+        return [*levels, *biases, *units]
+
+    def embedding_levels(self, embedding: Tensor, quantizers: Quantizers) -> Tensor:
+        """Embeddings [B, C, h, w] rounded, as the input of the layers: in levels relative to their
+        zero point if activations are, else with their values."""
         step = quantizers.step(-1)
-        levels = round_clip(x / step, -EMBED_ZERO, 255 - EMBED_ZERO)
-        if quantizers.round_activations:
-            return self.run_in_levels(levels, quantizers)
-        weights = [
-            self.weight_levels(n, quantizers) * quantizers.step(n) for n in range(len(self.specs))
-        ]
-        return self.run(levels * step, weights)
+        levels = round_clip(embedding / step, -EMBED_ZERO, 255 - EMBED_ZERO)
+        return levels if quantizers.round_activations else levels * step
 
-    def run(self, x: Tensor, weights: list[Tensor]) -> Tensor:
-        """With real-valued activations."""
+    def forward(
+        self, x: Tensor, operands: Sequence[Tensor], quantizers: Quantizers | None = None
+    ) -> Tensor:
+        """Samples of embeddings `x` by layers that compute with `operands`."""
+        count = len(self.specs)
+        weights, biases = operands[:count], operands[count : 2 * count]
+        if quantizers is not None and quantizers.round_activations:
+            return self._run_in_levels(x, weights, biases, operands[2 * count :], quantizers)
         for n, spec in enumerate(self.specs[:-1]):
-            y = F.gelu(self.convolve(n, x, weights[n], self.biases[n]))
+            y = F.gelu(self.convolve(n, x, weights[n], biases[n]))
             x = x + y if spec.kind == "residual" else y
-        return self.convolve(len(self.specs) - 1, x, weights[-1], self.biases[-1])
+        return self.convolve(count - 1, x, weights[-1], biases[-1])
 
-    def run_in_levels(self, x: Tensor, quantizers: Quantizers) -> Tensor:
+    def _run_in_levels(
+        self,
+        x: Tensor,
+        weights: Sequence[Tensor],
+        biases: Sequence[Tensor],
+        units: Sequence[Tensor],
+        quantizers: Quantizers,
+    ) -> Tensor:
         """With activations in levels relative to their zero point."""
-        value: Tensor | float = quantizers.step(-1)  # of one input level
         stream = x  # what residual layers add to: not rounded, unlike the convolutions' inputs
-        for n, spec in enumerate(self.specs):
-            unit = quantizers.step(n) * value
-            v = self.convolve(n, x, self.weight_levels(n, quantizers), self.biases[n] / unit)
-            v = v * unit.to(v.dtype)
-            if spec.kind == "head":
-                return v
-            value = level_value(quantizers.gains[n])
-            y = F.gelu(v) / value
+        for n, spec in enumerate(self.specs[:-1]):
+            v = self.convolve(n, x, weights[n], biases[n])
+            y = F.gelu(v * units[n].to(v.dtype)) / level_value(quantizers.gains[n])
             stream = stream + y if spec.kind == "residual" else y
             zero = quantizers.zero_points[n]
             stream = _Clip.apply(stream, -zero, 255 - zero)  # type: ignore[no-untyped-call]
             x = _Round.apply(stream)  # type: ignore[no-untyped-call]
-        raise AssertionError("a network ends with its head")
+        v = self.convolve(len(self.specs) - 1, x, weights[-1], biases[-1])
+        return v * units[-1].to(v.dtype)
 
     def convolve(self, layer: int, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         """Convolution with one bias per output channel, then the pixel shuffle."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Self
 
 import numpy as np
@@ -14,11 +16,14 @@ from torch import Tensor, nn
 from hnervcodec.bitstream.architecture import ModelConfig
 from hnervcodec.bitstream.headers import VideoHeader
 from hnervcodec.errors import HnervError
+from hnervcodec.fitting import training_kernel
+from hnervcodec.fitting.cores import Cores
 from hnervcodec.fitting.loss import Loss
 from hnervcodec.fitting.muon import Muon
 from hnervcodec.fitting.presets import FitConfig
 from hnervcodec.fitting.quality_target import QualityTarget
 from hnervcodec.fitting.synthesis_network import SynthesisNetwork
+from hnervcodec.fitting.training_kernel import TrainingKernel
 from hnervcodec.planes import packed_size
 from hnervcodec.system.devices import bf16_pays
 
@@ -140,6 +145,10 @@ class Training:
         self.hidden = None if hidden is None else torch.from_numpy(hidden).to(task.device)
         self.white = float(task.video.max_sample)
         self.bf16 = bf16_pays(task.device)
+        self.decoder: Callable[..., Tensor] = synthesis  # or what computes the same, faster
+        self.cores = Cores(task.device, min(self.schedule.batch_frames, len(samples)))
+        if task.device.type == "cpu" and (lib := training_kernel.library()):
+            self.decoder = TrainingKernel(synthesis.specs, self.cores, lib)
         matrices = list(synthesis.weights)[1:-1]
         others = [
             *synthesis.biases,
@@ -165,17 +174,49 @@ class Training:
         return sum(self.errors) / len(self.errors) if self.errors else 0.0
 
     def autocast(self) -> AbstractContextManager[None]:
-        """Networks run in bfloat16 where that is faster."""
-        return torch.autocast(self.task.device.type, torch.bfloat16, enabled=self.bf16)
+        """Networks run in bfloat16 where that is faster. Nothing is cached, as threads would share
+        it."""
+        kind = self.task.device.type
+        return torch.autocast(kind, torch.bfloat16, enabled=self.bf16, cache_enabled=False)
 
     def batch(self, index: Tensor) -> Tensor:
         """The frames numbered by `index`: [B, channels, H, W] float32, black 0 .. white 1."""
         return self.frames[index].float().div_(self.white)
 
-    def compare(self, decoded: Tensor, target: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
-        """(loss, mean squared error) of the frames numbered by `index`."""
-        hidden = None if self.hidden is None else self.hidden[index]
-        return self.loss(decoded, target, hidden)
+    def gradients(
+        self,
+        index: Tensor,
+        decode: Callable[[Tensor, slice], Tensor],
+        by: Sequence[Tensor],
+    ) -> tuple[list[Tensor], Tensor]:
+        """Of the frames numbered by `index`: (the loss's gradients, mean squared error).
+
+        decode: (frames [b, channels, H, W], which of the batch they are) -> the network's output
+        for them. by: the tensors that it depends on, for each of which there is a gradient.
+        """
+
+        def forward(part: slice) -> tuple[Tensor, Tensor]:
+            numbers = index[part]
+            target = self.batch(numbers)
+            with self.autocast():
+                decoded = decode(target, part)
+            hidden = None if self.hidden is None else self.hidden[numbers]
+            measured, shown = self.loss.measure(decoded, target, hidden)
+            weight = len(numbers) / len(index)
+            return measured * weight, shown * weight
+
+        def backward(measured: Tensor) -> tuple[Tensor, ...]:
+            return torch.autograd.grad(measured, by, slope)
+
+        count = min(self.cores.parts, len(index))
+        ends = [len(index) * n // count for n in range(count + 1)]
+        parts = [slice(*part) for part in pairwise(ends)]
+        measured, shown = zip(*self.cores.map(forward, parts), strict=True)
+        total = torch.stack(measured).detach().sum(0).requires_grad_()
+        loss, error = self.loss(total, torch.stack(shown).sum(0))
+        (slope,) = torch.autograd.grad(loss, total)
+        gradients = zip(*self.cores.map(backward, measured), strict=True)
+        return [sum(others, first) for first, *others in gradients], error.detach()
 
     def train(self, parameters: list[nn.Parameter], rate: float) -> None:
         """From now on Adam trains these too, at the peak learning rate `rate`."""
@@ -189,13 +230,12 @@ class Training:
                 group.setdefault("peak", group["lr"])
                 group["lr"] = group["peak"] * factor
 
-    def update(self, loss: Tensor) -> None:
-        """Backpropagates and lets every optimizer make one step."""
-        for optimizer in self.optimizers:
-            optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+    def update(self) -> None:
+        """Lets every optimizer make one step, with the gradients that there are, and forgets
+        them."""
         for optimizer in self.optimizers:
             optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
         if self.keep is not None:
             with torch.no_grad():
                 for weight, keep in zip(self.synthesis.weights, self.keep, strict=True):
@@ -203,7 +243,7 @@ class Training:
 
     def record(self, error: Tensor, step: int) -> None:
         """Counts a batch's mean squared error; HnervError if the fit has diverged."""
-        self.errors.append(float(error.detach()))
+        self.errors.append(float(error))
         self.errors = self.errors[-self.schedule.steps_per_epoch :]
         if not math.isfinite(self.distortion):
             raise HnervError(f"the fit diverged at step {step}: try another seed")

@@ -100,17 +100,22 @@ def load(kernel: Kernel) -> ctypes.CDLL:
     OSError or subprocess.SubprocessError, with the reason, where that cannot be; NoCompilerError
     where that is so for every kernel.
     """
-    compiler = shutil.which(os.environ.get("CC", "cc"))
-    if compiler is None:
-        raise NoCompilerError("no C compiler: with one (cc), frames decode several times as fast")
     source = files("hnervcodec.synthesis").joinpath("native.c").read_bytes()
-    key = repr((source, compiler, FLAGS, kernel.flags, platform.machine()))
-    name = f"native-{hashlib.sha256(key.encode()).hexdigest()[:16]}.so"
-    loaded = _cached(compiler, [*FLAGS, *kernel.flags], source, name)
+    loaded = compiled(source, kernel.flags)
     pointer, number = ctypes.c_void_p, ctypes.c_int32
     loaded.hnv_run.argtypes = [pointer, number, pointer, pointer, number, number, pointer]
     loaded.hnv_run.restype = None
     return loaded
+
+
+def compiled(source: bytes, flags: tuple[str, ...]) -> ctypes.CDLL:
+    """A C source as a library, compiled before if it has not been yet; errors as for `load`."""
+    compiler = shutil.which(os.environ.get("CC", "cc"))
+    if compiler is None:
+        raise NoCompilerError("no C compiler: with one (cc), frames decode several times as fast")
+    key = repr((source, compiler, FLAGS, flags, platform.machine()))
+    name = f"native-{hashlib.sha256(key.encode()).hexdigest()[:16]}.so"
+    return _cached(compiler, [*FLAGS, *flags], source, name)
 
 
 def _cached(compiler: str, flags: list[str], source: bytes, name: str) -> ctypes.CDLL:

@@ -1,0 +1,437 @@
+/* The synthesis network's layers in float32 with their gradients, for one training step: convolution,
+ * GELU, residual sum, clipping, rounding and pixel shuffle in one pass over memory, and back.
+ * `synthesis_network.py` says the same with torch, and the tests compare the two. `training_kernel.py`
+ * compiles this file.
+ *
+ * Memory is [row][column][channel] with channels rounded up to whole vectors. The output channels of a
+ * convolution before its shuffle are ordered [dy][dx][channel], so that the shuffle is a choice of where
+ * vectors go. Inputs of convolutions have a border of zeros around them.
+ *
+ * Row bands may be computed by several workers, each called from a thread of its own; they meet between
+ * the layers. */
+
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <string.h>
+
+#define INLINE static inline __attribute__((always_inline))
+
+enum { LANES = 8, MAX_TILE = 12 };
+typedef float Vector __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+typedef int32_t Integers __attribute__((vector_size(4 * LANES)));
+
+/* A layer, the same for all frames. Pointers to float32. */
+typedef struct {
+    int32_t in, out;          /* channels: of the input, of the output after the shuffle */
+    int32_t kernel, shuffle;  /* width of the kernel, odd; factor of the pixel shuffle */
+    int32_t height, width;    /* of the input */
+    int32_t is_residual, is_head;
+    int32_t rounds;           /* whether the output is clipped to low..high, and the next input rounded */
+    float unit;               /* what a sum is worth */
+    float scale;              /* by which the GELU's value is multiplied */
+    float low, high;
+    const float *weight;      /* [out * shuffle^2][in][kernel][kernel] */
+    const float *bias;        /* [out], in units of the sums */
+    float *weight_gradient;   /* of these shapes */
+    float *bias_gradient;
+    float *packed;            /* weights [kernel][kernel][in][shuffle^2 * out vectors], then biases */
+    float *flipped;           /* weights [kernel][kernel][shuffle^2 * out vectors][in vectors] */
+    float *partial;           /* of each worker: gradients, like `packed` */
+    int64_t input;            /* where in a frame's memory: the padded input */
+    int64_t factor;           /* and the derivative of the output by a sum; 0: clipped */
+} Layer;
+
+/* Memory of one worker group: `stream` and `slope` hold a layer's unrounded output and its gradient,
+ * `sums` the padded gradient of a convolution's sums. */
+typedef struct {
+    const Layer *layers;
+    int32_t count, frames;
+    const float *embedding;   /* [frames][in][height][width] */
+    float *samples;           /* [frames][height][width][out] */
+    const float *samples_gradient;
+    float *embedding_gradient;
+    float *memory;            /* [frames][frame_floats] */
+    int64_t frame_floats;
+    float *stream, *slope, *sums;
+    float *lines;             /* of each worker: one row of sums */
+    int64_t line_floats;
+    _Atomic int *arrived;     /* 0 at the start of a call */
+} Network;
+
+INLINE int padded(int channels) { return (channels + LANES - 1) / LANES * LANES; }
+INLINE int border(const Layer *l) { return l->kernel / 2; }
+INLINE int outputs(const Layer *l) { return l->shuffle * l->shuffle * padded(l->out); }
+INLINE int64_t input_row(const Layer *l) { return (int64_t)(l->width + 2 * border(l)) * padded(l->in); }
+INLINE int64_t sums_row(const Layer *l) { return (int64_t)(l->width + 2 * border(l)) * outputs(l); }
+
+INLINE Vector all(float x) { return (Vector){} + x; }
+INLINE Vector load(const float *p) { return *(const Vector *)p; }
+INLINE void store(float *p, Vector x) { *(Vector *)p = x; }
+INLINE Vector choose(Integers which, Vector x, Vector y) {
+    return (Vector)((which & (Integers)x) | (~which & (Integers)y));
+}
+
+/* Waits until all workers have come here; `turn` counts the meetings. */
+static void meet(const Network *net, int workers, int *turn) {
+    if (workers == 1) return;
+    *turn += 1;
+    atomic_fetch_add(net->arrived, 1);
+    for (int spins = 0; atomic_load(net->arrived) < *turn * workers; spins++)
+        if (spins > 1000) sched_yield();
+}
+
+/* e^x for x of -87..0, to float32's precision. */
+INLINE Vector exponential(Vector x) {
+    const Vector shifted = x * 1.44269504f + 12582912.0f; /* its last bits: log2 of the result, rounded */
+    const Vector rest = (x - (shifted - 12582912.0f) * 0.693359375f)
+                        - (shifted - 12582912.0f) * -2.12194440e-4f;
+    Vector p = rest * 1.9875691500e-4f + 1.3981999507e-3f;
+    p = p * rest + 8.3334519073e-3f;
+    p = p * rest + 4.1665795894e-2f;
+    p = p * rest + 1.6666665459e-1f;
+    p = p * rest + 5.0000001201e-1f;
+    p = p * rest * rest + rest + 1.0f;
+    return p * (Vector)(((Integers)shifted << 23) + (127 << 23));
+}
+
+/* GELU and its derivative. The normal distribution is Abramowitz and Stegun's 7.1.26, within 1e-7. */
+INLINE Vector gelu(Vector x, Vector *derivative) {
+    const Integers negative = x < 0.0f;
+    const Vector size = choose(negative, -x, x);
+    Vector exponent = x * x * -0.5f;
+    exponent = choose(exponent < -87.0f, all(-87.0f), exponent);
+    const Vector bell = exponential(exponent), t = 1.0f / (size * 0.23164189f + 1.0f);
+    Vector tail = t * 1.061405429f - 1.453152027f;
+    tail = tail * t + 1.421413741f;
+    tail = tail * t - 0.284496736f;
+    tail = tail * t + 0.254829592f;
+    tail = tail * t * bell * 0.5f;
+    const Vector below = choose(negative, tail, 1.0f - tail);
+    *derivative = below + x * bell * 0.39894228f;
+    return x * below;
+}
+
+/* ---------------------------------------------------------------- one convolution */
+
+/* Sums of TILE pixels and VECTORS vectors of outputs: in: the first pixel's top left neighbour. */
+#define CONVOLVE(TILE, VECTORS)                                                                       \
+    INLINE void convolve_##TILE##_##VECTORS(const float *in, int64_t row, int pixel, int channels,    \
+                                            int kernel, const float *weight, int total, float *out) { \
+        Vector sums[TILE][VECTORS];                                                                   \
+        for (int t = 0; t < TILE; t++)                                                                \
+            for (int v = 0; v < VECTORS; v++) sums[t][v] = all(0);                                    \
+        for (int ky = 0; ky < kernel; ky++)                                                           \
+            for (int kx = 0; kx < kernel; kx++) {                                                     \
+                const float *from = in + ky * row + kx * pixel;                                       \
+                for (int c = 0; c < channels; c++, weight += VECTORS * LANES) {                                 \
+                    Vector w[VECTORS];                                                                \
+                    for (int v = 0; v < VECTORS; v++) w[v] = load(weight + v * LANES);                \
+                    for (int t = 0; t < TILE; t++) {                                                  \
+                        const Vector x = all(from[t * pixel + c]);                                    \
+                        for (int v = 0; v < VECTORS; v++) sums[t][v] += x * w[v];                     \
+                    }                                                                                 \
+                }                                                                                     \
+            }                                                                                         \
+        for (int t = 0; t < TILE; t++)                                                                \
+            for (int v = 0; v < VECTORS; v++) store(out + t * total + v * LANES, sums[t][v]);         \
+    }
+
+/* Adds to the gradients of TILE inputs' and VECTORS output vectors' weights, over a row of pixels. */
+#define CORRELATE(TILE, VECTORS)                                                                      \
+    INLINE void correlate_##TILE##_##VECTORS(const float *in, int pixel, const float *sums, int total, \
+                                             int width, float *gradient) {                            \
+        Vector g[TILE][VECTORS];                                                                      \
+        for (int t = 0; t < TILE; t++)                                                                \
+            for (int v = 0; v < VECTORS; v++) g[t][v] = load(gradient + (t * VECTORS + v) * LANES);   \
+        for (int x = 0; x < width; x++, in += pixel, sums += total) {                                 \
+            Vector s[VECTORS];                                                                        \
+            for (int v = 0; v < VECTORS; v++) s[v] = load(sums + v * LANES);                          \
+            for (int t = 0; t < TILE; t++)                                                            \
+                for (int v = 0; v < VECTORS; v++) g[t][v] += all(in[t]) * s[v];                       \
+        }                                                                                             \
+        for (int t = 0; t < TILE; t++)                                                                \
+            for (int v = 0; v < VECTORS; v++) store(gradient + (t * VECTORS + v) * LANES, g[t][v]);   \
+    }
+
+#define BOTH(TILE, VECTORS) CONVOLVE(TILE, VECTORS) CORRELATE(TILE, VECTORS)
+BOTH(1, 1) BOTH(2, 1) BOTH(3, 1) BOTH(4, 1) BOTH(5, 1) BOTH(6, 1)
+BOTH(7, 1) BOTH(8, 1) BOTH(9, 1) BOTH(10, 1) BOTH(11, 1) BOTH(12, 1)
+BOTH(1, 2) BOTH(2, 2) BOTH(3, 2) BOTH(4, 2) BOTH(5, 2) BOTH(6, 2)
+BOTH(1, 3) BOTH(2, 3) BOTH(3, 3) BOTH(4, 3)
+
+#define CASE(NAME, TILE, VECTORS, ...) case VECTORS * 16 + TILE: NAME##_##TILE##_##VECTORS(__VA_ARGS__); break;
+#define CASES(NAME, ...)                                                                              \
+    CASE(NAME, 1, 1, __VA_ARGS__) CASE(NAME, 2, 1, __VA_ARGS__) CASE(NAME, 3, 1, __VA_ARGS__)         \
+    CASE(NAME, 4, 1, __VA_ARGS__) CASE(NAME, 5, 1, __VA_ARGS__) CASE(NAME, 6, 1, __VA_ARGS__)         \
+    CASE(NAME, 7, 1, __VA_ARGS__) CASE(NAME, 8, 1, __VA_ARGS__) CASE(NAME, 9, 1, __VA_ARGS__)         \
+    CASE(NAME, 10, 1, __VA_ARGS__) CASE(NAME, 11, 1, __VA_ARGS__) CASE(NAME, 12, 1, __VA_ARGS__)      \
+    CASE(NAME, 1, 2, __VA_ARGS__) CASE(NAME, 2, 2, __VA_ARGS__) CASE(NAME, 3, 2, __VA_ARGS__)         \
+    CASE(NAME, 4, 2, __VA_ARGS__) CASE(NAME, 5, 2, __VA_ARGS__) CASE(NAME, 6, 2, __VA_ARGS__)         \
+    CASE(NAME, 1, 3, __VA_ARGS__) CASE(NAME, 2, 3, __VA_ARGS__) CASE(NAME, 3, 3, __VA_ARGS__)         \
+    CASE(NAME, 4, 3, __VA_ARGS__)
+
+/* How many of `left` vectors to take at once, and how many sums of so many vectors stay in registers. */
+INLINE int vectors_of(int left) { return left == 1 ? 1 : left == 2 || left == 4 ? 2 : 3; }
+INLINE int tile_of(int vectors) { return MAX_TILE / vectors; }
+/* The next of as few tiles as `left` takes, of about equal size. */
+INLINE int next_tile(int left, int most) {
+    const int tiles = (left + most - 1) / most;
+    return (left + tiles - 1) / tiles;
+}
+
+/* One row of sums: out[width][total]. */
+static void convolve_row(const float *in, int64_t row, int pixel, int channels, int kernel, int width,
+                         const float *weight, int total, float *out) {
+    for (int first = 0, vectors; first < total / LANES; first += vectors) {
+        vectors = vectors_of(total / LANES - first);
+        for (int x = 0, tile; x < width; x += tile) {
+            tile = next_tile(width - x, tile_of(vectors));
+            const float *from = in + x * pixel, *w = weight + (int64_t)first * LANES * kernel * kernel * channels;
+            float *to = out + (int64_t)x * total + first * LANES;
+            switch (vectors * 16 + tile) { CASES(convolve, from, row, pixel, channels, kernel, w, total, to) }
+        }
+    }
+}
+
+/* Adds one row's share to the gradients of the weights: gradient[kernel][kernel][channels][total]. */
+static void correlate_row(const float *in, int64_t row, int pixel, int channels, int kernel, int width,
+                          const float *sums, int total, float *gradient) {
+    for (int first = 0, vectors; first < total / LANES; first += vectors) {
+        vectors = vectors_of(total / LANES - first);
+        for (int k = 0; k < kernel * kernel; k++)
+            for (int c = 0, tile; c < channels; c += tile) {
+                tile = next_tile(channels - c, tile_of(vectors));
+                const float *from = in + k / kernel * row + k % kernel * pixel + c;
+                const float *s = sums + first * LANES;
+                float *to = gradient
+                            + ((int64_t)first * kernel * kernel * channels + (k * channels + c) * vectors) * LANES;
+                switch (vectors * 16 + tile) { CASES(correlate, from, pixel, s, total, width, to) }
+            }
+    }
+}
+
+/* ---------------------------------------------------------------- weights */
+
+/* Where the weights of a convolution with so many inputs and `total` outputs begin for output `o`; and in
+ * `step`, how far apart the inputs' are, which follow each other [kernel][kernel][input]. */
+INLINE int64_t group_at(int kernel, int inputs, int total, int o, int *step) {
+    int first = 0, vectors;
+    while (o / LANES >= first + (vectors = vectors_of(total / LANES - first))) first += vectors;
+    *step = vectors * LANES;
+    return (int64_t)first * LANES * kernel * kernel * inputs + o - first * LANES;
+}
+
+/* Where output o, of torch's order, is among the sums. */
+INLINE int output_at(const Layer *l, int o) {
+    const int s = l->shuffle * l->shuffle;
+    return o % s * padded(l->out) + o / s;
+}
+
+INLINE int64_t bias_at(const Layer *l, int o) {
+    return (int64_t)l->kernel * l->kernel * l->in * outputs(l) + output_at(l, o);
+}
+
+INLINE int64_t packed_floats(const Layer *l) {
+    return (int64_t)(l->kernel * l->kernel * l->in + 1) * outputs(l);
+}
+
+static void pack(const Layer *l) {
+    const int kk = l->kernel * l->kernel, n = l->out * l->shuffle * l->shuffle, in = padded(l->in);
+    memset(l->packed, 0, sizeof(float) * packed_floats(l));
+    memset(l->flipped, 0, sizeof(float) * kk * outputs(l) * in);
+    for (int o = 0; o < n; o++) {
+        const float *weight = l->weight + (int64_t)o * l->in * kk;
+        int step, flipped_step;
+        const int64_t begin = group_at(l->kernel, l->in, outputs(l), output_at(l, o), &step);
+        l->packed[bias_at(l, o)] = l->bias[o / (l->shuffle * l->shuffle)];
+        for (int i = 0; i < l->in; i++) {
+            float *flipped = l->flipped + group_at(l->kernel, outputs(l), in, i, &flipped_step);
+            for (int k = 0; k < kk; k++) {
+                l->packed[begin + (int64_t)(k * l->in + i) * step] = weight[i * kk + k];
+                flipped[(int64_t)((kk - 1 - k) * outputs(l) + output_at(l, o)) * flipped_step] =
+                    weight[i * kk + k];
+            }
+        }
+    }
+}
+
+static void unpack_gradients(const Layer *l, int workers) {
+    const int kk = l->kernel * l->kernel, s = l->shuffle * l->shuffle;
+    for (int o = 0; o < l->out * s; o++) {
+        float sum = o % s ? l->bias_gradient[o / s] : 0;
+        for (int w = 0; w < workers; w++) sum += l->partial[w * packed_floats(l) + bias_at(l, o)];
+        l->bias_gradient[o / s] = sum;
+        int step;
+        const int64_t begin = group_at(l->kernel, l->in, outputs(l), output_at(l, o), &step);
+        for (int i = 0; i < l->in; i++)
+            for (int k = 0; k < kk; k++) {
+                sum = 0;
+                for (int w = 0; w < workers; w++)
+                    sum += l->partial[w * packed_floats(l) + begin + (int64_t)(k * l->in + i) * step];
+                l->weight_gradient[((int64_t)o * l->in + i) * kk + k] = sum;
+            }
+    }
+}
+
+/* ---------------------------------------------------------------- forwards */
+
+/* What follows the sums of one row: line[width][outputs]. next: the layer that reads the output. */
+static void activate(const Network *net, const Layer *l, float *memory, int y, const float *line) {
+    const Layer *next = l + 1;
+    const int s = l->shuffle, out = padded(l->out), b = border(next);
+    const Vector unit = all(l->unit), scale = all(l->scale), low = all(l->low), high = all(l->high);
+    const float *bias = l->packed + bias_at(l, 0);
+    for (int dy = 0; dy < s; dy++) {
+        const int64_t row = (int64_t)y * s + dy, begin = row * l->width * s * out;
+        float *to = memory + next->input + (row + b) * input_row(next) + b * out;
+        float *factor = memory + l->factor + begin, *stream = net->stream + begin;
+        /* Without rounding the input of a residual layer is the stream. */
+        const float *before = memory + l->input + (row + border(l)) * input_row(l) + border(l) * out;
+        if (l->rounds) before = stream;
+        for (int x = 0; x < l->width; x++)
+            for (int o = dy * s * out; o < (dy + 1) * s * out; o += LANES) {
+                Vector d, sum = load(line + (int64_t)x * outputs(l) + o) + load(bias + o);
+                Vector value = gelu(sum * unit, &d) * scale;
+                d *= unit * scale;
+                if (l->is_residual) value += load(before);
+                if (l->rounds) {
+                    const Integers below = value < low, above = value > high, inside = ~(below | above);
+                    value = choose(below, low, choose(above, high, value));
+                    d = choose(d == 0.0f, all(1e-30f), d);
+                    d = choose(inside, d, all(0));
+                    store(stream, value);
+                    value = (value + 12582912.0f) - 12582912.0f;
+                }
+                store(factor, d);
+                store(to, value);
+                factor += LANES, stream += LANES, before += LANES, to += LANES;
+            }
+    }
+}
+
+static void finish(const Network *net, const Layer *l, int frame, int y, const float *line) {
+    float *to = net->samples + ((int64_t)frame * l->height + y) * l->width * l->out;
+    for (int x = 0; x < l->width; x++)
+        for (int c = 0; c < l->out; c++)
+            to[x * l->out + c] = (line[x * outputs(l) + c] + l->bias[c]) * l->unit;
+}
+
+static void take_embedding(const Network *net, int frame, float *memory) {
+    const Layer *l = net->layers;
+    const int64_t plane = (int64_t)l->height * l->width;
+    const float *from = net->embedding + frame * l->in * plane;
+    for (int y = 0; y < l->height; y++)
+        for (int x = 0; x < l->width; x++)
+            for (int c = 0; c < l->in; c++)
+                memory[l->input + (y + border(l)) * input_row(l) + (x + border(l)) * padded(l->in) + c] =
+                    from[c * plane + (int64_t)y * l->width + x];
+}
+
+INLINE int share(int rows, int worker, int workers) { return (int)((int64_t)rows * worker / workers); }
+
+/* Samples of all frames, from their embeddings. */
+void hnv_forward(const Network *net, int worker, int workers) {
+    int turn = 0;
+    for (int n = worker; n < net->count; n += workers) pack(&net->layers[n]);
+    for (int f = 0; f < net->frames; f++) {
+        float *memory = net->memory + f * net->frame_floats;
+        if (worker == 0) take_embedding(net, f, memory);
+        meet(net, workers, &turn);
+        for (int n = 0; n < net->count; n++) {
+            const Layer *l = &net->layers[n];
+            const int end = share(l->height, worker + 1, workers);
+            float *line = net->lines + worker * net->line_floats;
+            for (int y = share(l->height, worker, workers); y < end; y++) {
+                convolve_row(memory + l->input + y * input_row(l), input_row(l), padded(l->in), l->in,
+                             l->kernel, l->width, l->packed, outputs(l), line);
+                if (l->is_head) finish(net, l, f, y, line);
+                else activate(net, l, memory, y, line);
+            }
+            meet(net, workers, &turn);
+        }
+    }
+}
+
+/* ---------------------------------------------------------------- backwards */
+
+/* The gradients of one row's sums, from those of the output; they are added up for the biases. */
+static void gather(const Network *net, const Layer *l, int frame, const float *memory, int y, float *bias) {
+    const int s = l->shuffle, out = padded(l->out);
+    float *to = net->sums + (y + border(l)) * sums_row(l) + border(l) * outputs(l);
+    if (l->is_head) {
+        const float *from = net->samples_gradient + ((int64_t)frame * l->height + y) * l->width * l->out;
+        for (int x = 0; x < l->width; x++, to += out) {
+            for (int c = 0; c < out; c++) to[c] = c < l->out ? from[x * l->out + c] * l->unit : 0;
+            for (int v = 0; v < out; v += LANES) store(bias + v, load(bias + v) + load(to + v));
+        }
+        return;
+    }
+    for (int dy = 0; dy < s; dy++) {
+        const int64_t begin = ((int64_t)y * s + dy) * l->width * s * out;
+        float *slope = net->slope + begin;
+        const float *factor = memory + l->factor + begin;
+        for (int x = 0; x < l->width; x++)
+            for (int o = dy * s * out; o < (dy + 1) * s * out; o += LANES) {
+                const Vector d = load(factor), g = load(slope), sum = g * d;
+                store(to + (int64_t)x * outputs(l) + o, sum);
+                store(bias + o, load(bias + o) + sum);
+                if (l->is_residual && l->rounds) store(slope, choose(d == 0.0f, all(0), g));
+                factor += LANES, slope += LANES;
+            }
+    }
+}
+
+/* Zeros around the gradients of the sums, which another layer's gradients may have left. */
+static void clear_border(const Network *net, const Layer *l) {
+    const int b = border(l);
+    const int64_t row = sums_row(l);
+    memset(net->sums, 0, sizeof(float) * row * b);
+    memset(net->sums + (l->height + b) * row, 0, sizeof(float) * row * b);
+    for (int y = b; y < l->height + b; y++) {
+        memset(net->sums + y * row, 0, sizeof(float) * b * outputs(l));
+        memset(net->sums + (y + 1) * row - b * outputs(l), 0, sizeof(float) * b * outputs(l));
+    }
+}
+
+/* Gradients of the weights, biases and embeddings, from those of the samples. */
+void hnv_backward(const Network *net, int worker, int workers) {
+    int turn = 0;
+    for (int n = 0; n < net->count; n++) {
+        const int64_t floats = packed_floats(&net->layers[n]);
+        memset(net->layers[n].partial + worker * floats, 0, sizeof(float) * floats);
+    }
+    for (int f = 0; f < net->frames; f++) {
+        const float *memory = net->memory + f * net->frame_floats;
+        for (int n = net->count - 1; n >= 0; n--) {
+            const Layer *l = &net->layers[n];
+            const int first = share(l->height, worker, workers), end = share(l->height, worker + 1, workers);
+            const int in = padded(l->in), total = outputs(l), b = border(l);
+            float *gradient = l->partial + worker * packed_floats(l);
+            if (worker == 0) clear_border(net, l);
+            for (int y = first; y < end; y++)
+                gather(net, l, f, memory, y, gradient + (int64_t)l->kernel * l->kernel * l->in * total);
+            meet(net, workers, &turn);
+            float *line = net->lines + worker * net->line_floats;
+            for (int y = first; y < end; y++) {
+                correlate_row(memory + l->input + y * input_row(l), input_row(l), in, l->in, l->kernel,
+                              l->width, net->sums + (y + b) * sums_row(l) + b * total, total, gradient);
+                convolve_row(net->sums + y * sums_row(l), sums_row(l), total, total, l->kernel, l->width,
+                             l->flipped, in, line);
+                float *slope = net->slope + (int64_t)y * l->width * in;
+                for (int64_t i = 0; i < (int64_t)l->width * in; i += LANES)
+                    store(slope + i, load(line + i) + (l->is_residual ? load(slope + i) : all(0)));
+            }
+            meet(net, workers, &turn);
+        }
+        if (worker == 0) {
+            const Layer *l = net->layers;
+            const int64_t plane = (int64_t)l->height * l->width;
+            for (int c = 0; c < l->in; c++)
+                for (int64_t i = 0; i < plane; i++)
+                    net->embedding_gradient[(f * l->in + c) * plane + i] = net->slope[i * padded(l->in) + c];
+        }
+        meet(net, workers, &turn);
+    }
+    for (int n = worker; n < net->count; n += workers) unpack_gradients(&net->layers[n], workers);
+}

@@ -1,0 +1,67 @@
+"""The training step in C beside torch's: the same samples and gradients, also among workers."""
+
+from fractions import Fraction
+
+import pytest
+import torch
+from torch import Tensor
+
+from hnervcodec.bitstream.architecture import ModelConfig, StageConfig
+from hnervcodec.bitstream.headers import VideoHeader
+from hnervcodec.fitting import training_kernel
+from hnervcodec.fitting.cores import Cores
+from hnervcodec.fitting.synthesis_network import Quantizers, SynthesisNetwork
+from hnervcodec.fitting.training_kernel import TrainingKernel
+
+# Channels that fill vectors and that do not, shuffles of every kind, kernels of 1, 3 and 5.
+MODELS = (
+    ModelConfig(16, 24, (StageConfig(5, 1, 24, 0), StageConfig(2, 3, 12, 2)), 3),
+    ModelConfig(3, 5, (StageConfig(2, 5, 7, 1), StageConfig(1, 3, 33, 0)), 5),
+)
+EXACT = 1e-4  # of the largest: sums of float32 in another order
+
+
+def quantizers(network: SynthesisNetwork, embedding: Tensor, rounds: bool) -> Quantizers:
+    spreads = [weight.std() / 8 for weight in network.weights]
+    made = Quantizers(torch.stack([*spreads, embedding.std() / 12]).detach().log())
+    hidden = len(network.specs) - 1
+    made.gains, made.zero_points, made.round_activations = [2000] * hidden, [20] * hidden, rounds
+    return made
+
+
+def gradients(
+    decode: SynthesisNetwork | TrainingKernel, inputs: list[Tensor], rounding: Quantizers | None
+) -> list[Tensor]:
+    """Of a loss by all of `inputs`, after the samples."""
+    used = [tensor.detach().requires_grad_() for tensor in inputs]
+    samples: Tensor = decode(used[0], used[1:], rounding)
+    slope = torch.randn(samples.shape, generator=torch.Generator().manual_seed(2))
+    return [samples.detach(), *torch.autograd.grad(samples, used, slope)]
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("rounding", ["none", "weights", "activations"])
+@pytest.mark.parametrize(("threads", "frames"), [(1, 2), (3, 1)])
+def test_it_computes_what_torch_does(
+    model: ModelConfig, rounding: str, threads: int, frames: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if (lib := training_kernel.library()) is None:
+        pytest.skip("no compiler here, or no vectors")
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    specs = VideoHeader(70, 50, 1, Fraction(25)).layers(model)
+    torch.manual_seed(1)
+    network = SynthesisNetwork(specs)
+    for bias in network.biases:
+        torch.nn.init.normal_(bias, 0, 0.1)
+    embedding = torch.randn(frames, model.embed_channels, specs[0].height, specs[0].width)
+    q = None if rounding == "none" else quantizers(network, embedding, rounding == "activations")
+    x = embedding if q is None else network.embedding_levels(embedding, q)
+    inputs = [x, *network.operands(q)]
+    cores = Cores(torch.device("cpu"), frames)
+    assert cores.workers == threads
+    kernel = TrainingKernel(specs, cores, lib)
+    expected, ours = gradients(network, inputs, q), gradients(kernel, inputs, q)
+    for one, other in zip(expected, ours, strict=True):
+        assert (one - other).abs().max() <= EXACT * one.abs().max()
+    again = gradients(kernel, inputs, q)  # in the same memory
+    assert all(map(torch.equal, ours, again)) and len(kernel.spare) == 1
