@@ -147,7 +147,7 @@ class Training:
         self.bf16 = bf16_pays(task.device)
         self.decoder: Callable[..., Tensor] = synthesis  # or what computes the same, faster
         self.cores = Cores(task.device, min(self.schedule.batch_frames, len(samples)))
-        if task.device.type == "cpu" and (lib := training_kernel.library()):
+        if task.device.type == "cpu" and (lib := training_kernel.library(self.bf16)):
             self.decoder = TrainingKernel(synthesis.specs, self.cores, lib)
         matrices = list(synthesis.weights)[1:-1]
         others = [

@@ -7,6 +7,10 @@
  * convolution before its shuffle are ordered [dy][dx][channel], so that the shuffle is a choice of where
  * vectors go. Inputs of convolutions have a border of zeros around them.
  *
+ * Where the processor multiplies pairs of bfloat16, convolutions do: weights, their inputs and the
+ * gradients of their sums are rounded to it, and the sums are float32. Weights then stand in pairs of
+ * inputs, [kernel][kernel][in / 2][output][2].
+ *
  * Row bands may be computed by several workers, each called from a thread of its own; they meet between
  * the layers. */
 
@@ -17,9 +21,22 @@
 
 #define INLINE static inline __attribute__((always_inline))
 
-enum { LANES = 8, MAX_TILE = 12 };
+enum { LANES = 8, MAX_TILE = 12, MAX_KERNEL = 7 };
 typedef float Vector __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 typedef int32_t Integers __attribute__((vector_size(4 * LANES)));
+
+/* What convolutions multiply; PAIR of them at a time. */
+#if defined(__AVX512BF16__) && defined(__AVX512VL__)
+#include <immintrin.h>
+#define PAIRS_OF_PIXELS 1
+enum { PAIR = 2 };
+typedef uint16_t Element;
+typedef uint16_t Elements __attribute__((vector_size(2 * LANES), aligned(2), may_alias));
+#else
+#define PAIRS_OF_PIXELS 0
+enum { PAIR = 1 };
+typedef float Element;
+#endif
 
 /* A layer, the same for all frames. Pointers to float32. */
 typedef struct {
@@ -35,9 +52,9 @@ typedef struct {
     const float *bias;        /* [out], in units of the sums */
     float *weight_gradient;   /* of these shapes */
     float *bias_gradient;
-    float *packed;            /* weights [kernel][kernel][in][shuffle^2 * out vectors], then biases */
-    float *flipped;           /* weights [kernel][kernel][shuffle^2 * out vectors][in vectors] */
-    float *partial;           /* of each worker: gradients, like `packed` */
+    float *packed;            /* Elements [kernel][kernel][in][shuffle^2 * out vectors]; then biases */
+    float *flipped;           /* Elements [kernel][kernel][shuffle^2 * out vectors][in vectors] */
+    float *partial;           /* of each worker: gradients of weights and biases, like `packed` */
     int64_t input;            /* where in a frame's memory: the padded input */
     int64_t factor;           /* and the derivative of the output by a sum; 0: clipped */
 } Layer;
@@ -54,12 +71,13 @@ typedef struct {
     float *memory;            /* [frames][frame_floats] */
     int64_t frame_floats;
     float *stream, *slope, *sums;
-    float *lines;             /* of each worker: one row of sums */
+    float *lines;             /* of each worker: a row of sums, and rows in pairs of pixels */
     int64_t line_floats;
     _Atomic int *arrived;     /* 0 at the start of a call */
 } Network;
 
 INLINE int padded(int channels) { return (channels + LANES - 1) / LANES * LANES; }
+INLINE int even(int channels) { return (channels + PAIR - 1) / PAIR * PAIR; }
 INLINE int border(const Layer *l) { return l->kernel / 2; }
 INLINE int outputs(const Layer *l) { return l->shuffle * l->shuffle * padded(l->out); }
 INLINE int64_t input_row(const Layer *l) { return (int64_t)(l->width + 2 * border(l)) * padded(l->in); }
@@ -71,6 +89,36 @@ INLINE void store(float *p, Vector x) { *(Vector *)p = x; }
 INLINE Vector choose(Integers which, Vector x, Vector y) {
     return (Vector)((which & (Integers)x) | (~which & (Integers)y));
 }
+
+/* Rounds, stores and multiplies elements: `multiply_add` PAIR of them with their weights. */
+#if PAIRS_OF_PIXELS
+INLINE void put(Element *p, Vector x) {
+    _mm_storeu_si128((void *)p, (__m128i)_mm256_cvtneps_pbh((__m256)x));
+}
+INLINE Element element(float x) {
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    return (Element)((bits + 0x7FFF + (bits >> 16 & 1)) >> 16);
+}
+INLINE Vector multiply_add(Vector sums, const Element *pair, const Element *weights) {
+    int32_t both;
+    memcpy(&both, pair, sizeof both);
+    return (Vector)_mm256_dpbf16_ps((__m256)sums, (__m256bh)_mm256_set1_epi32(both),
+                                    (__m256bh)_mm256_loadu_si256((const void *)weights));
+}
+static const Element zeros[LANES];
+INLINE void interleave(Element *to, const Element *first, const Element *second) {
+    typedef uint32_t Pairs __attribute__((vector_size(4 * LANES), aligned(2), may_alias));
+    *(Pairs *)to = __builtin_convertvector(*(const Elements *)first, Pairs)
+                   | __builtin_convertvector(*(const Elements *)second, Pairs) << 16;
+}
+#else
+INLINE void put(Element *p, Vector x) { store(p, x); }
+INLINE Element element(float x) { return x; }
+INLINE Vector multiply_add(Vector sums, const Element *one, const Element *weights) {
+    return sums + all(*one) * load(weights);
+}
+#endif
 
 /* Waits until all workers have come here; `turn` counts the meetings. */
 static void meet(const Network *net, int workers, int *turn) {
@@ -116,40 +164,36 @@ INLINE Vector gelu(Vector x, Vector *derivative) {
 
 /* Sums of TILE pixels and VECTORS vectors of outputs: in: the first pixel's top left neighbour. */
 #define CONVOLVE(TILE, VECTORS)                                                                       \
-    INLINE void convolve_##TILE##_##VECTORS(const float *in, int64_t row, int pixel, int channels,    \
-                                            int kernel, const float *weight, int total, float *out) { \
+    INLINE void convolve_##TILE##_##VECTORS(const Element *in, int64_t row, int pixel, int channels,  \
+                                            int kernel, const Element *weight, int total, float *out) { \
         Vector sums[TILE][VECTORS];                                                                   \
         for (int t = 0; t < TILE; t++)                                                                \
             for (int v = 0; v < VECTORS; v++) sums[t][v] = all(0);                                    \
         for (int ky = 0; ky < kernel; ky++)                                                           \
             for (int kx = 0; kx < kernel; kx++) {                                                     \
-                const float *from = in + ky * row + kx * pixel;                                       \
-                for (int c = 0; c < channels; c++, weight += VECTORS * LANES) {                                 \
-                    Vector w[VECTORS];                                                                \
-                    for (int v = 0; v < VECTORS; v++) w[v] = load(weight + v * LANES);                \
-                    for (int t = 0; t < TILE; t++) {                                                  \
-                        const Vector x = all(from[t * pixel + c]);                                    \
-                        for (int v = 0; v < VECTORS; v++) sums[t][v] += x * w[v];                     \
-                    }                                                                                 \
-                }                                                                                     \
+                const Element *from = in + ky * row + kx * pixel;                                     \
+                for (int c = 0; c < channels; c += PAIR, weight += VECTORS * LANES * PAIR)            \
+                    for (int t = 0; t < TILE; t++)                                                    \
+                        for (int v = 0; v < VECTORS; v++)                                             \
+                            sums[t][v] = multiply_add(sums[t][v], from + t * pixel + c,               \
+                                                      weight + v * LANES * PAIR);                     \
             }                                                                                         \
         for (int t = 0; t < TILE; t++)                                                                \
             for (int v = 0; v < VECTORS; v++) store(out + t * total + v * LANES, sums[t][v]);         \
     }
 
-/* Adds to the gradients of TILE inputs' and VECTORS output vectors' weights, over a row of pixels. */
+/* Adds to the gradients of TILE inputs' and VECTORS output vectors' weights, over a row of pixels or of
+ * pairs of them. */
 #define CORRELATE(TILE, VECTORS)                                                                      \
-    INLINE void correlate_##TILE##_##VECTORS(const float *in, int pixel, const float *sums, int total, \
-                                             int width, float *gradient) {                            \
+    INLINE void correlate_##TILE##_##VECTORS(const Element *in, int pixel, const Element *sums,       \
+                                             int total, int steps, float *gradient) {                 \
         Vector g[TILE][VECTORS];                                                                      \
         for (int t = 0; t < TILE; t++)                                                                \
             for (int v = 0; v < VECTORS; v++) g[t][v] = load(gradient + (t * VECTORS + v) * LANES);   \
-        for (int x = 0; x < width; x++, in += pixel, sums += total) {                                 \
-            Vector s[VECTORS];                                                                        \
-            for (int v = 0; v < VECTORS; v++) s[v] = load(sums + v * LANES);                          \
+        for (int x = 0; x < steps; x++, in += pixel * PAIR, sums += total * PAIR)                     \
             for (int t = 0; t < TILE; t++)                                                            \
-                for (int v = 0; v < VECTORS; v++) g[t][v] += all(in[t]) * s[v];                       \
-        }                                                                                             \
+                for (int v = 0; v < VECTORS; v++)                                                     \
+                    g[t][v] = multiply_add(g[t][v], in + t * PAIR, sums + v * LANES * PAIR);          \
         for (int t = 0; t < TILE; t++)                                                                \
             for (int v = 0; v < VECTORS; v++) store(gradient + (t * VECTORS + v) * LANES, g[t][v]);   \
     }
@@ -181,45 +225,57 @@ INLINE int next_tile(int left, int most) {
 }
 
 /* One row of sums: out[width][total]. */
-static void convolve_row(const float *in, int64_t row, int pixel, int channels, int kernel, int width,
-                         const float *weight, int total, float *out) {
+static void convolve_row(const Element *in, int64_t row, int pixel, int channels, int kernel, int width,
+                         const Element *weight, int total, float *out) {
+    channels = even(channels);
     for (int first = 0, vectors; first < total / LANES; first += vectors) {
         vectors = vectors_of(total / LANES - first);
         for (int x = 0, tile; x < width; x += tile) {
             tile = next_tile(width - x, tile_of(vectors));
-            const float *from = in + x * pixel, *w = weight + (int64_t)first * LANES * kernel * kernel * channels;
+            const Element *from = in + x * pixel;
+            const Element *w = weight + (int64_t)first * LANES * kernel * kernel * channels;
             float *to = out + (int64_t)x * total + first * LANES;
             switch (vectors * 16 + tile) { CASES(convolve, from, row, pixel, channels, kernel, w, total, to) }
         }
     }
 }
 
-/* Adds one row's share to the gradients of the weights: gradient[kernel][kernel][channels][total]. */
-static void correlate_row(const float *in, int64_t row, int pixel, int channels, int kernel, int width,
-                          const float *sums, int total, float *gradient) {
+/* Adds one row's share to the gradients of the weights, [kernel][channels][total] for each row of the
+ * kernel. in: of each column of the kernel, where its row of `steps` pixels or pairs of them begins. */
+static void correlate_row(const Element *const *in, int pixel, int channels, int kernel, int ky, int steps,
+                          const Element *sums, int total, float *gradient) {
     for (int first = 0, vectors; first < total / LANES; first += vectors) {
         vectors = vectors_of(total / LANES - first);
-        for (int k = 0; k < kernel * kernel; k++)
+        for (int kx = 0; kx < kernel; kx++)
             for (int c = 0, tile; c < channels; c += tile) {
                 tile = next_tile(channels - c, tile_of(vectors));
-                const float *from = in + k / kernel * row + k % kernel * pixel + c;
-                const float *s = sums + first * LANES;
-                float *to = gradient
-                            + ((int64_t)first * kernel * kernel * channels + (k * channels + c) * vectors) * LANES;
-                switch (vectors * 16 + tile) { CASES(correlate, from, pixel, s, total, width, to) }
+                const Element *from = in[kx] + c * PAIR, *s = sums + first * LANES * PAIR;
+                const int64_t at = (int64_t)first * kernel * kernel * channels
+                                   + ((ky * kernel + kx) * channels + c) * vectors;
+                float *to = gradient + at * LANES;
+                switch (vectors * 16 + tile) { CASES(correlate, from, pixel, s, total, steps, to) }
             }
     }
 }
 
 /* ---------------------------------------------------------------- weights */
 
-/* Where the weights of a convolution with so many inputs and `total` outputs begin for output `o`; and in
- * `step`, how far apart the inputs' are, which follow each other [kernel][kernel][input]. */
-INLINE int64_t group_at(int kernel, int inputs, int total, int o, int *step) {
+/* Outputs whose weights stand together: [kernel][kernel][input][step]. */
+typedef struct {
+    int64_t begin; /* the first weight */
+    int step, lane; /* outputs in the group; the number among them of the one asked for */
+} Group;
+
+/* The group of output o of a convolution with so many weights for each of `total` outputs. */
+INLINE Group group_of(int64_t weights, int total, int o) {
     int first = 0, vectors;
     while (o / LANES >= first + (vectors = vectors_of(total / LANES - first))) first += vectors;
-    *step = vectors * LANES;
-    return (int64_t)first * LANES * kernel * kernel * inputs + o - first * LANES;
+    return (Group){first * LANES * weights, vectors * LANES, o - first * LANES};
+}
+
+/* Where its weight of an input is; `pair`: how many inputs stand together. */
+INLINE int64_t weight_at(Group group, int64_t input, int pair) {
+    return group.begin + (input / pair * group.step + group.lane) * pair + input % pair;
 }
 
 /* Where output o, of torch's order, is among the sums. */
@@ -238,19 +294,20 @@ INLINE int64_t packed_floats(const Layer *l) {
 
 static void pack(const Layer *l) {
     const int kk = l->kernel * l->kernel, n = l->out * l->shuffle * l->shuffle, in = padded(l->in);
-    memset(l->packed, 0, sizeof(float) * packed_floats(l));
-    memset(l->flipped, 0, sizeof(float) * kk * outputs(l) * in);
+    Element *packed = (Element *)l->packed, *flipped = (Element *)l->flipped;
+    memset(packed, 0, sizeof(float) * packed_floats(l));
+    memset(flipped, 0, sizeof(Element) * kk * outputs(l) * in);
     for (int o = 0; o < n; o++) {
         const float *weight = l->weight + (int64_t)o * l->in * kk;
-        int step, flipped_step;
-        const int64_t begin = group_at(l->kernel, l->in, outputs(l), output_at(l, o), &step);
+        const int output = output_at(l, o);
+        const Group group = group_of((int64_t)kk * even(l->in), outputs(l), output);
         l->packed[bias_at(l, o)] = l->bias[o / (l->shuffle * l->shuffle)];
         for (int i = 0; i < l->in; i++) {
-            float *flipped = l->flipped + group_at(l->kernel, outputs(l), in, i, &flipped_step);
+            const Group back = group_of((int64_t)kk * outputs(l), in, i);
             for (int k = 0; k < kk; k++) {
-                l->packed[begin + (int64_t)(k * l->in + i) * step] = weight[i * kk + k];
-                flipped[(int64_t)((kk - 1 - k) * outputs(l) + output_at(l, o)) * flipped_step] =
-                    weight[i * kk + k];
+                const Element w = element(weight[i * kk + k]);
+                packed[weight_at(group, k * even(l->in) + i, PAIR)] = w;
+                flipped[weight_at(back, (kk - 1 - k) * outputs(l) + output, PAIR)] = w;
             }
         }
     }
@@ -262,13 +319,12 @@ static void unpack_gradients(const Layer *l, int workers) {
         float sum = o % s ? l->bias_gradient[o / s] : 0;
         for (int w = 0; w < workers; w++) sum += l->partial[w * packed_floats(l) + bias_at(l, o)];
         l->bias_gradient[o / s] = sum;
-        int step;
-        const int64_t begin = group_at(l->kernel, l->in, outputs(l), output_at(l, o), &step);
+        const Group group = group_of((int64_t)kk * l->in, outputs(l), output_at(l, o));
         for (int i = 0; i < l->in; i++)
             for (int k = 0; k < kk; k++) {
                 sum = 0;
                 for (int w = 0; w < workers; w++)
-                    sum += l->partial[w * packed_floats(l) + begin + (int64_t)(k * l->in + i) * step];
+                    sum += l->partial[w * packed_floats(l) + weight_at(group, k * l->in + i, 1)];
                 l->weight_gradient[((int64_t)o * l->in + i) * kk + k] = sum;
             }
     }
@@ -284,28 +340,25 @@ static void activate(const Network *net, const Layer *l, float *memory, int y, c
     const float *bias = l->packed + bias_at(l, 0);
     for (int dy = 0; dy < s; dy++) {
         const int64_t row = (int64_t)y * s + dy, begin = row * l->width * s * out;
-        float *to = memory + next->input + (row + b) * input_row(next) + b * out;
+        Element *to = (Element *)(memory + next->input) + (row + b) * input_row(next) + b * out;
         float *factor = memory + l->factor + begin, *stream = net->stream + begin;
-        /* Without rounding the input of a residual layer is the stream. */
-        const float *before = memory + l->input + (row + border(l)) * input_row(l) + border(l) * out;
-        if (l->rounds) before = stream;
         for (int x = 0; x < l->width; x++)
             for (int o = dy * s * out; o < (dy + 1) * s * out; o += LANES) {
                 Vector d, sum = load(line + (int64_t)x * outputs(l) + o) + load(bias + o);
                 Vector value = gelu(sum * unit, &d) * scale;
                 d *= unit * scale;
-                if (l->is_residual) value += load(before);
+                if (l->is_residual) value += load(stream);
                 if (l->rounds) {
                     const Integers below = value < low, above = value > high, inside = ~(below | above);
                     value = choose(below, low, choose(above, high, value));
                     d = choose(d == 0.0f, all(1e-30f), d);
                     d = choose(inside, d, all(0));
-                    store(stream, value);
-                    value = (value + 12582912.0f) - 12582912.0f;
                 }
                 store(factor, d);
-                store(to, value);
-                factor += LANES, stream += LANES, before += LANES, to += LANES;
+                store(stream, value);
+                if (l->rounds) value = (value + 12582912.0f) - 12582912.0f;
+                put(to, value);
+                factor += LANES, stream += LANES, to += LANES;
             }
     }
 }
@@ -321,11 +374,12 @@ static void take_embedding(const Network *net, int frame, float *memory) {
     const Layer *l = net->layers;
     const int64_t plane = (int64_t)l->height * l->width;
     const float *from = net->embedding + frame * l->in * plane;
+    Element *to = (Element *)(memory + l->input);
     for (int y = 0; y < l->height; y++)
         for (int x = 0; x < l->width; x++)
             for (int c = 0; c < l->in; c++)
-                memory[l->input + (y + border(l)) * input_row(l) + (x + border(l)) * padded(l->in) + c] =
-                    from[c * plane + (int64_t)y * l->width + x];
+                to[(y + border(l)) * input_row(l) + (x + border(l)) * padded(l->in) + c] =
+                    element(from[c * plane + (int64_t)y * l->width + x]);
 }
 
 INLINE int share(int rows, int worker, int workers) { return (int)((int64_t)rows * worker / workers); }
@@ -343,8 +397,8 @@ void hnv_forward(const Network *net, int worker, int workers) {
             const int end = share(l->height, worker + 1, workers);
             float *line = net->lines + worker * net->line_floats;
             for (int y = share(l->height, worker, workers); y < end; y++) {
-                convolve_row(memory + l->input + y * input_row(l), input_row(l), padded(l->in), l->in,
-                             l->kernel, l->width, l->packed, outputs(l), line);
+                convolve_row((Element *)(memory + l->input) + y * input_row(l), input_row(l), padded(l->in),
+                             l->in, l->kernel, l->width, (Element *)l->packed, outputs(l), line);
                 if (l->is_head) finish(net, l, f, y, line);
                 else activate(net, l, memory, y, line);
             }
@@ -358,12 +412,15 @@ void hnv_forward(const Network *net, int worker, int workers) {
 /* The gradients of one row's sums, from those of the output; they are added up for the biases. */
 static void gather(const Network *net, const Layer *l, int frame, const float *memory, int y, float *bias) {
     const int s = l->shuffle, out = padded(l->out);
-    float *to = net->sums + (y + border(l)) * sums_row(l) + border(l) * outputs(l);
+    Element *to = (Element *)net->sums + (y + border(l)) * sums_row(l) + border(l) * outputs(l);
     if (l->is_head) {
         const float *from = net->samples_gradient + ((int64_t)frame * l->height + y) * l->width * l->out;
         for (int x = 0; x < l->width; x++, to += out) {
-            for (int c = 0; c < out; c++) to[c] = c < l->out ? from[x * l->out + c] * l->unit : 0;
-            for (int v = 0; v < out; v += LANES) store(bias + v, load(bias + v) + load(to + v));
+            for (int c = 0; c < out; c++) {
+                const float sum = c < l->out ? from[x * l->out + c] * l->unit : 0;
+                to[c] = element(sum);
+                bias[c] += sum;
+            }
         }
         return;
     }
@@ -374,7 +431,7 @@ static void gather(const Network *net, const Layer *l, int frame, const float *m
         for (int x = 0; x < l->width; x++)
             for (int o = dy * s * out; o < (dy + 1) * s * out; o += LANES) {
                 const Vector d = load(factor), g = load(slope), sum = g * d;
-                store(to + (int64_t)x * outputs(l) + o, sum);
+                put(to + (int64_t)x * outputs(l) + o, sum);
                 store(bias + o, load(bias + o) + sum);
                 if (l->is_residual && l->rounds) store(slope, choose(d == 0.0f, all(0), g));
                 factor += LANES, slope += LANES;
@@ -386,11 +443,58 @@ static void gather(const Network *net, const Layer *l, int frame, const float *m
 static void clear_border(const Network *net, const Layer *l) {
     const int b = border(l);
     const int64_t row = sums_row(l);
-    memset(net->sums, 0, sizeof(float) * row * b);
-    memset(net->sums + (l->height + b) * row, 0, sizeof(float) * row * b);
+    Element *sums = (Element *)net->sums;
+    memset(sums, 0, sizeof(Element) * row * b);
+    memset(sums + (l->height + b) * row, 0, sizeof(Element) * row * b);
     for (int y = b; y < l->height + b; y++) {
-        memset(net->sums + y * row, 0, sizeof(float) * b * outputs(l));
-        memset(net->sums + (y + 1) * row - b * outputs(l), 0, sizeof(float) * b * outputs(l));
+        memset(sums + y * row, 0, sizeof(Element) * b * outputs(l));
+        memset(sums + (y + 1) * row - b * outputs(l), 0, sizeof(Element) * b * outputs(l));
+    }
+}
+
+#if PAIRS_OF_PIXELS
+/* Of a row of pixels, its pairs: [pixel / 2][channel][2]; an odd one at the end has none. */
+static void pair_row(const Element *in, int width, int pixel, Element *out) {
+    for (int x = 0; x < width; x += 2, in += 2 * pixel)
+        for (int c = 0; c < pixel; c += LANES, out += 2 * LANES)
+            interleave(out, in + c, x + 1 < width ? in + pixel + c : zeros);
+}
+#endif
+
+/* Adds rows `first` to `end` of the sums' gradients, with their inputs, to the gradients of the weights.
+ * lines: memory for rows in pairs. */
+static void correlate(const Network *net, const Layer *l, const float *memory, int first, int end,
+                      float *lines, float *gradient) {
+    const int pixel = padded(l->in), total = outputs(l), b = border(l);
+    const Element *inputs = (const Element *)(memory + l->input);
+    const Element *sums = (const Element *)net->sums + b * sums_row(l) + b * total;
+    const Element *columns[MAX_KERNEL];
+    for (int y = first; y < end; y++) {
+        const Element *row = sums + y * sums_row(l);
+#if PAIRS_OF_PIXELS
+        /* Rows of the input stay in pairs for as long as the kernel reaches them: twice, for its even and
+         * odd columns. */
+        const int64_t paired = (int64_t)(l->width + 2 * b + 2) * pixel;
+        Element *of_inputs = (Element *)lines, *of_sums = of_inputs + 2 * l->kernel * paired;
+        for (int ky = y == first ? 0 : l->kernel - 1; ky < l->kernel; ky++)
+            for (int odd = 0; odd < 2; odd++)
+                pair_row(inputs + (y + ky) * input_row(l) + odd * pixel, l->width + 2 * b - odd, pixel,
+                         of_inputs + (2 * ((y + ky) % l->kernel) + odd) * paired);
+        pair_row(row, l->width, total, of_sums);
+        row = of_sums;
+#else
+        (void)lines;
+#endif
+        for (int ky = 0; ky < l->kernel; ky++) {
+            for (int kx = 0; kx < l->kernel; kx++)
+#if PAIRS_OF_PIXELS
+                columns[kx] = of_inputs + (2 * ((y + ky) % l->kernel) + kx % 2) * paired + kx / 2 * 2 * pixel;
+#else
+                columns[kx] = inputs + (y + ky) * input_row(l) + kx * pixel;
+#endif
+            correlate_row(columns, pixel, l->in, l->kernel, ky, (l->width + PAIR - 1) / PAIR, row, total,
+                          gradient);
+        }
     }
 }
 
@@ -406,18 +510,17 @@ void hnv_backward(const Network *net, int worker, int workers) {
         for (int n = net->count - 1; n >= 0; n--) {
             const Layer *l = &net->layers[n];
             const int first = share(l->height, worker, workers), end = share(l->height, worker + 1, workers);
-            const int in = padded(l->in), total = outputs(l), b = border(l);
+            const int in = padded(l->in), total = outputs(l);
             float *gradient = l->partial + worker * packed_floats(l);
             if (worker == 0) clear_border(net, l);
             for (int y = first; y < end; y++)
                 gather(net, l, f, memory, y, gradient + (int64_t)l->kernel * l->kernel * l->in * total);
             meet(net, workers, &turn);
             float *line = net->lines + worker * net->line_floats;
+            correlate(net, l, memory, first, end, line, gradient);
             for (int y = first; y < end; y++) {
-                correlate_row(memory + l->input + y * input_row(l), input_row(l), in, l->in, l->kernel,
-                              l->width, net->sums + (y + b) * sums_row(l) + b * total, total, gradient);
-                convolve_row(net->sums + y * sums_row(l), sums_row(l), total, total, l->kernel, l->width,
-                             l->flipped, in, line);
+                convolve_row((Element *)net->sums + y * sums_row(l), sums_row(l), total, total, l->kernel,
+                             l->width, (Element *)l->flipped, in, line);
                 float *slope = net->slope + (int64_t)y * l->width * in;
                 for (int64_t i = 0; i < (int64_t)l->width * in; i += LANES)
                     store(slope + i, load(line + i) + (l->is_residual ? load(slope + i) : all(0)));

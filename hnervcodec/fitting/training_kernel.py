@@ -26,8 +26,10 @@ from hnervcodec.synthesis import native_library
 
 LANES = 8  # of training_kernel.c
 ALL_ARRIVED = 1 << 30  # nobody waits any longer
-VECTORS = frozenset({"avx2", "fma"})  # that it needs on Intel's and AMD's processors
-VECTOR_FLAGS = ("-mavx2", "-mfma")
+# What it needs of Intel's and AMD's processors, and of the compiler; and to multiply bfloat16.
+VECTORS, VECTOR_FLAGS = frozenset({"avx2", "fma"}), ("-mavx2", "-mfma")
+BF16 = frozenset({"avx512f", "avx512vl", "avx512_bf16"})
+BF16_FLAGS = ("-mavx512f", "-mavx512vl", "-mavx512bf16")
 
 
 class _Layer(ctypes.Structure):
@@ -90,16 +92,19 @@ class _Network(ctypes.Structure):
 
 
 @cache
-def library() -> ctypes.CDLL | None:
-    """training_kernel.c for this processor; None where there is no compiler, or torch is faster."""
+def library(bf16: bool) -> ctypes.CDLL | None:
+    """training_kernel.c for this processor, which multiplies bfloat16 or float32; None where there
+    is no compiler for that, or where torch may be faster."""
     if getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)():
         return None
     source = files("hnervcodec.fitting").joinpath("training_kernel.c").read_bytes()
     flags: tuple[str, ...] = ()
     if platform.machine() in ("x86_64", "AMD64"):
-        if not native_library.processor_features() >= VECTORS:
+        needed, flags = VECTORS, VECTOR_FLAGS
+        if bf16:
+            needed, flags = needed | BF16, flags + BF16_FLAGS
+        if not native_library.processor_features() >= needed:
             return None
-        flags = VECTOR_FLAGS
     try:
         loaded = native_library.compiled(source, flags)
     except (OSError, subprocess.SubprocessError):
@@ -173,6 +178,8 @@ class _Memory:
             layer.factor, size = size, size + samples
             largest = max(largest, padded * s * s * outside)
             line = max(line, spec.width * max(inside, s * s * outside))
+            pairs = 2 * spec.kernel * (spec.width + 2 * border + 2) * inside
+            line = max(line, pairs + (spec.width + 1) * s * s * outside)
             widest = max(widest, samples, spec.height * spec.width * inside)
             packed = (spec.kernel**2 * layer.in_ + 1) * s * s * outside
             layer.packed, layer.flipped = (
