@@ -5,6 +5,7 @@ import json
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,6 +29,7 @@ def node(*arguments: object) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flags", [(), BYTES], ids=["words", "bytes"])
 def test_every_vector(flags: tuple[str, ...]) -> None:
     files = sorted(VECTORS.glob("*/*.hnv"))
@@ -65,6 +67,7 @@ def coloured() -> list[bytes]:
     return files
 
 
+@pytest.mark.slow
 def test_colours_are_those_of_decoder(tmp_path: Path) -> None:
     files = []
     for n, data in enumerate(coloured()):
@@ -95,3 +98,46 @@ def test_kernels_are_what_clang_makes(tmp_path: Path) -> None:
     subprocess.run([ROOT / "tools/make_kernels", tmp_path], check=True)
     for name in ("kernel.wasm", "kernel_i8.wasm"):
         assert (tmp_path / name).read_bytes() == (PLAYER / name).read_bytes(), name
+
+
+def script(text: str, *flags: str, file: Path = VECTORS / "valid/real-bunny.hnv") -> Any:
+    """What a script says as JSON, in which `decoder` has the file open, and P is the player."""
+    setup = f"""
+import {{ readFileSync }} from "node:fs";
+const P = await import("{(PLAYER / "hnv.js").as_uri()}");
+const {{ Kernel }} = await import("{(PLAYER / "kernel.js").as_uri()}");
+const decoder = await P.HnvDecoder.open(new Uint8Array(readFileSync({json.dumps(str(file))})));
+"""
+    return json.loads(node(*flags, "--input-type=module", "-e", setup + text))
+
+
+def test_products_of_bytes_are_used_where_they_are_right() -> None:
+    asked = "console.log((await Kernel.load()).hasBytes)"
+    assert script(asked, *BYTES) is True
+    assert script(asked) is False  # without the flag they are not known
+
+
+def test_a_wrong_checksum_is_tried_again_in_words() -> None:
+    spoilt = """
+const { network } = await decoder.segment(0), layer = network.layers.find(({ bits }) => bits === 8);
+const weight = network.kernel.int32(layer.at, 24)[11];
+network.kernel.bytes(weight, 64).fill(0);
+await decoder.frameBytes(0); // which throws where it is wrong
+console.log(JSON.stringify([network.usesBytes, decoder.fellBack, decoder.bytes]));
+"""
+    assert script(spoilt, *BYTES) == [True, True, False]
+
+
+def test_frames_have_their_times() -> None:
+    told = """
+const times = await decoder.reader.times();
+const frames = Array.from({ length: decoder.frameCount }, (_, n) => n);
+console.log(JSON.stringify(frames.map((n) => [times.begin(n), times.at(times.begin(n))])));
+"""
+    for name in ("beside", "real-bunny"):
+        path = VECTORS / f"valid/{name}.hnv"
+        with Decoder(path) as decoder:
+            right = [decoder.get_frame_at(n).pts_seconds for n in range(len(decoder))]
+        made = script(told, file=path)
+        assert [n for _, n in made] == list(range(len(right)))
+        assert [begin for begin, _ in made] == pytest.approx(right)

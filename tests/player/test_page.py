@@ -25,6 +25,12 @@ PIXELS = """(() => {
   context.drawImage(screen, 0, 0);
   return [copy.width, copy.height, [...context.getImageData(0, 0, copy.width, copy.height).data]];
 })()"""
+VIDEO_FRAME = """(async () => {
+  const { HnvDecoder } = await import("/player/hnv.js");
+  const decoder = await HnvDecoder.open("/files/ten.hnv");
+  const frame = await decoder.videoFrame(3);
+  return [frame.codedWidth, frame.codedHeight, frame.timestamp];
+})()"""
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +95,7 @@ def test_keys_and_addresses(browser: Browser, tmp_path: Path) -> None:
     browser.wait("hnvPlayer.shown === 4 * 5 + 1")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("renderer", ["canvas", "webgl"])
 def test_pictures_are_decoder_s(browser: Browser, tmp_path: Path, renderer: str) -> None:
     for name in (
@@ -128,6 +135,7 @@ def test_a_faulty_file_is_refused_and_not_shown(browser: Browser, tmp_path: Path
         assert browser.run("hnvPlayer.shown ?? -1") < (int(wrong[1]) if wrong else 0)
 
 
+@pytest.mark.slow
 def test_a_served_page_reads_what_it_shows(
     browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -149,6 +157,7 @@ def test_a_served_page_reads_what_it_shows(
         assert browser.run("hnvPlayer.shown") == 210
         assert sum(sent) < 0.2 * path.stat().st_size
         assert all(a.startswith(served.address) for a in browser.requests)
+        assert browser.run(VIDEO_FRAME) == [22, 14, 100_100]
         browser.run("hnvPlayer.set({ speed: 4 })")
         browser.run("hnvPlayer.seekFrame(360)")
         browser.run("hnvPlayer.play()")
