@@ -52,7 +52,7 @@ LOADED_ONCE = decoder, selection, outputs  # before the processes
 SECONDS, SECONDS_PER_MEGABYTE, MEBIBYTES = 1.0, 1.0, 512
 ENCODER_SECONDS = 4.0  # what starting libx264 or an AV1 encoder takes
 SLOWNESS = 4  # of a busy processor
-HANGS_AFTER = 120  # seconds
+HANGS_AFTER = 600  # seconds, on a busy machine
 EXIT_CODES = (0, 2, 3, 4, 5, 7)
 UNREADABLE = 6  # the exit code for a source
 # Words of Python's, numpy's and libav's that no user should read.

@@ -15,6 +15,8 @@ from hnervcodec.bitstream.headers import UNSPECIFIED, VideoHeader
 from hnervcodec.media.frames import pixel_format, to_frame
 from hnervcodec.planes import Planes
 
+SSIM_LEAST = 8  # samples: the side of its window
+
 
 class FrameComparison:
     """SSIM of pairs of frames by libavfilter's ssim, so that the numbers are ffmpeg's.
@@ -40,7 +42,8 @@ class FrameComparison:
         self._graph.configure()
 
     def __call__(self, reference: Planes, distorted: Planes) -> dict[str, float]:
-        """SSIM (at most 1) by plane: Y, U and V where there are such planes, and All."""
+        """SSIM (at most 1) by plane: Y, U and V where there are such planes, and All. A plane smaller
+        than the filter's window, which takes it for 0, has none, and neither has All then."""
         for source, planes in zip(self._sources, (distorted, reference), strict=True):
             frame = to_frame(self._header, planes)
             frame.pts, frame.time_base = self._count, Fraction(1, 25)
@@ -48,11 +51,19 @@ class FrameComparison:
         self._count += 1
         found = self._graph.pull().metadata
         prefix = "lavfi.ssim."
-        return {
+        by_plane = {
             key.removeprefix(prefix): float(value)
             for key, value in found.items()
             if key.startswith(prefix)
         }
+        too_small = {
+            name
+            for name, plane in zip("YUV", reference, strict=False)
+            if min(plane.shape) < SSIM_LEAST
+        }
+        for name in too_small | ({"All"} if too_small else set()):
+            by_plane.pop(name, None)
+        return by_plane
 
 
 class SceneDetector:

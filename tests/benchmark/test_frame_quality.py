@@ -209,11 +209,19 @@ def test_refusals(
 
 
 def test_frames_smaller_than_a_window(tmp_path: Path) -> None:
-    """They have no MS-SSIM, and cannot be tuned for it."""
+    """They have no SSIM nor MS-SSIM, and cannot be tuned for it."""
     video = make_video(8, 6)
     (tmp_path / "x.hnv").write_bytes(make_file(video, [random_segment(video, 2, model=TINY_MODEL)]))
     said = hnv("metrics", tmp_path / "x.hnv", tmp_path / "x.hnv").stdout.decode()
-    assert "PSNR" in said and "MS-SSIM" not in said
+    assert "PSNR" in said and "SSIM" not in said
     run = hnv("decode", tmp_path / "x.hnv", "-o", tmp_path / "x.mkv", "-q")
     run = hnv("encode", tmp_path / "x.mkv", "-o", "-", "--bpp", 9, "--tune", "ssim", check=False)
     assert "--tune ssim compares windows of 11x11, and these frames are 8x6" in error_of(run, 2)
+
+
+def test_planes_smaller_than_a_window(tmp_path: Path) -> None:
+    """Of 14x14 in 4:2:0 chroma has no SSIM, luma has."""
+    video = make_video(14, 14)
+    (tmp_path / "x.hnv").write_bytes(make_file(video, [random_segment(video, 1, model=TINY_MODEL)]))
+    said = hnv("metrics", tmp_path / "x.hnv", tmp_path / "x.hnv").stdout.decode().splitlines()
+    assert [line.split() for line in said if line.startswith("SSIM")] == [["SSIM", "y", "1.0000"]]
