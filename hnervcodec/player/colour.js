@@ -17,6 +17,7 @@ const MATRICES = {
 const SITES = { 0: [0, 128], 1: [128, 128], 2: [0, 0], 3: [128, 0], 4: [0, 256], 5: [128, 256] };
 const CENTRE = 128;
 const GBR = 0; // of MatrixCoefficients
+const EDGE = 8; // as in kernel.c
 
 export const isRgb = ({ matrixCoefficients, chromaFormat }) => matrixCoefficients === GBR && chromaFormat === 3;
 
@@ -64,6 +65,8 @@ export function filterOf(from, to, subsampled, site, one) {
   return { at, taps: size, tap };
 }
 
+const filters = new WeakMap(); // across and down, of a video
+
 // RGBA, [height][width][4], of the planes' bytes.
 export function toRgba(kernel, video, planes, bytes) {
   kernel.reset();
@@ -74,20 +77,20 @@ export function toRgba(kernel, video, planes, bytes) {
   const out = kernel.alloc(4 * width * height);
   const place = (plane) => (plane ? source + plane.at * size : 0);
   const chroma = cb ?? { width: 0, height: 0 };
-  let filters = [{ taps: 0, at: [], tap: [] }, { taps: 0, at: [], tap: [] }];
-  if (cb) {
-    const [across, down] = siteOf(video);
-    filters = [
+  if (!filters.has(video)) {
+    const [across, down] = siteOf(video), none = { taps: 0, at: [], tap: [] };
+    filters.set(video, !cb ? [none, none] : [
       filterOf(chroma.width, width, chromaFormat !== 3, across, 1 << 14),
       filterOf(chroma.height, height, chromaFormat === 1, down, 1 << 12),
-    ];
+    ]);
   }
+  const [across, down] = filters.get(video);
   const picture = Int32Array.from([
     width, height, depth, planes.length, chroma.width, chroma.height, place(luma), place(cb), place(cr), out,
-    kernel.alloc(4 * chroma.height * width),
-    filters[0].taps, filters[1].taps,
-    ...filters.map(({ at }) => kernel.put(Int32Array.from(at))),
-    ...filters.map(({ tap }) => kernel.put(Int16Array.from(tap))),
+    kernel.alloc(4 * chroma.height * width), kernel.alloc(2 * (chroma.width + 2 * EDGE)), kernel.alloc(8 * width),
+    across.taps, down.taps,
+    ...[across, down].map(({ at }) => kernel.put(Int32Array.from(at))),
+    ...[across, down].map(({ tap }) => kernel.put(Int16Array.from(tap))),
     offset * 256 * 512, fixed(y), fixed(rv), fixed(gu), fixed(gv), fixed(bu), isRgb(video) ? 1 : 0,
   ]);
   kernel.c.to_rgba(kernel.put(picture));

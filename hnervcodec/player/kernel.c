@@ -255,6 +255,8 @@ typedef struct {
     const uint8_t *luma, *chroma[2];
     uint8_t *out;           /* [height][width][4] */
     int16_t *across;        /* [2][rows][width]: chroma in full width, 15 bits */
+    int16_t *row;           /* [EDGE + columns + EDGE]: of a chroma plane */
+    int32_t *down;          /* [2][width]: a row of chroma in full height */
     int32_t taps[2];        /* across and down */
     const int32_t *at[2];   /* [width], [height]: the first sample that counts, may lie outside */
     const int16_t *tap[2];  /* [width][taps], [height][taps]: their sums are 2^14 and 2^12 */
@@ -266,25 +268,70 @@ INLINE int32_t sample(const uint8_t *plane, int depth, int n) {
     return depth == 8 ? plane[n] : plane[2 * n] | plane[2 * n + 1] << 8;
 }
 
+enum { EDGE = 8 }; /* samples before and after a row, as its filter reaches beyond it */
+
 INLINE int inside(int n, int size) { return n < 0 ? 0 : n >= size ? size - 1 : n; }
+
+INLINE void widen_row(const Picture *p, int16_t *to, const int taps) {
+    const int16_t *tap = p->tap[0];
+    for (int x = 0; x < p->width; x++, tap += taps) {
+        const int16_t *from = p->row + EDGE + p->at[0][x];
+        int32_t sum = 0;
+        for (int n = 0; n < taps; n++) sum += tap[n] * from[n];
+        sum >>= p->depth - 1;
+        to[x] = (int16_t)(sum > 32767 ? 32767 : sum);
+    }
+}
 
 static void widen(const Picture *p) {
     for (int c = 0; c < 2; c++)
         for (int y = 0; y < p->rows; y++) {
             int16_t *to = p->across + (c * p->rows + y) * p->width;
-            for (int x = 0; x < p->width; x++) {
-                int32_t sum = 0;
-                for (int n = 0; n < p->taps[0]; n++)
-                    sum += p->tap[0][x * p->taps[0] + n] *
-                           sample(p->chroma[c], p->depth,
-                                  y * p->columns + inside(p->at[0][x] + n, p->columns));
-                sum >>= p->depth - 1;
-                to[x] = (int16_t)(sum > 32767 ? 32767 : sum);
-            }
+            for (int x = -EDGE; x < p->columns + EDGE; x++)
+                p->row[EDGE + x] = (int16_t)sample(p->chroma[c], p->depth,
+                                                   y * p->columns + inside(x, p->columns));
+            if (p->taps[0] == 5) widen_row(p, to, 5);
+            else if (p->taps[0] == 4) widen_row(p, to, 4);
+            else widen_row(p, to, p->taps[0]);
         }
 }
 
-INLINE int32_t clip30(int32_t v) { return v < 0 ? 0 : v > (1 << 30) - 1 ? (1 << 30) - 1 : v; }
+INLINE void add_row(int32_t *restrict to, const int16_t *restrict from, int32_t tap, int width) {
+    for (int x = 0; x < width; x++) to[x] += tap * from[x];
+}
+
+/* A row of chroma between those of its plane, less its middle. */
+static void lower(const Picture *p, int y) {
+    const int width = p->width;
+    for (int c = 0; c < 2; c++) {
+        int32_t *to = p->down + c * width;
+        for (int x = 0; x < width; x++) to[x] = (1 << 9) - (128 << 19);
+        for (int n = 0; n < p->taps[1]; n++) {
+            const int at = c * p->rows + inside(p->at[1][y] + n, p->rows);
+            const int32_t tap = p->tap[1][y * p->taps[1] + n];
+            if (tap) add_row(to, p->across + at * width, tap, width);
+        }
+        for (int x = 0; x < width; x++) to[x] >>= 10;
+    }
+}
+
+INLINE uint32_t channel(int32_t v) { /* 30 bits to 8 */
+    v = v < 0 ? 0 : v;
+    return (uint32_t)(v > (1 << 30) - 1 ? (1 << 30) - 1 : v) >> 22;
+}
+
+INLINE void put_row(const Picture *p, const uint8_t *restrict luma, uint32_t *restrict out,
+                    const int32_t *restrict u, const int32_t *restrict v, const int wide) {
+    const int width = p->width, shift = 15 - p->depth;
+    const int32_t y_offset = p->y_offset, gain = p->y, v_r = p->v_r, v_g = p->v_g, u_g = p->u_g,
+                  u_b = p->u_b;
+    for (int x = 0; x < width; x++) {
+        int32_t l = (wide ? ((const uint16_t *)luma)[x] : luma[x]) << shift << 2;
+        l = (l - y_offset) * gain + (1 << 21);
+        out[x] = channel(l + v[x] * v_r) | channel(l + v[x] * v_g + u[x] * u_g) << 8 |
+                 channel(l + u[x] * u_b) << 16 | 255u << 24;
+    }
+}
 
 EXPORT void to_rgba(const Picture *p) {
     uint8_t *out = p->out;
@@ -300,24 +347,13 @@ EXPORT void to_rgba(const Picture *p) {
         }
         return;
     }
+    for (int x = 0; x < 2 * p->width; x++) p->down[x] = 0; /* grey */
     if (p->planes == 3) widen(p);
-    for (int y = 0; y < p->height; y++)
-        for (int x = 0; x < p->width; x++, out += 4) {
-            int32_t u = 0, v = 0;
-            if (p->planes == 3) {
-                u = v = (1 << 9) - (128 << 19);
-                for (int n = 0; n < p->taps[1]; n++) {
-                    const int at = inside(p->at[1][y] + n, p->rows) * p->width + x;
-                    u += p->across[at] * p->tap[1][y * p->taps[1] + n];
-                    v += p->across[p->rows * p->width + at] * p->tap[1][y * p->taps[1] + n];
-                }
-                u >>= 10, v >>= 10;
-            }
-            int32_t l = (sample(p->luma, p->depth, y * p->width + x) << (15 - p->depth)) * 4;
-            l = (l - p->y_offset) * p->y + (1 << 21);
-            out[0] = (uint8_t)(clip30(l + v * p->v_r) >> 22);
-            out[1] = (uint8_t)(clip30(l + v * p->v_g + u * p->u_g) >> 22);
-            out[2] = (uint8_t)(clip30(l + u * p->u_b) >> 22);
-            out[3] = 255;
-        }
+    for (int y = 0; y < p->height; y++) {
+        if (p->planes == 3) lower(p, y);
+        uint32_t *out = (uint32_t *)p->out + y * p->width;
+        const int32_t *u = p->down, *v = p->down + p->width;
+        if (p->depth == 8) put_row(p, p->luma + y * p->width, out, u, v, 0);
+        else put_row(p, p->luma + 2 * y * p->width, out, u, v, 1);
+    }
 }

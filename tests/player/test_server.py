@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from threading import Thread
 from urllib.parse import quote
@@ -17,6 +18,7 @@ from vectors import make_file, make_video, random_segment
 from hnervcodec.player.server import PlayerServer
 
 
+@cache
 def ten_segments() -> bytes:
     """Of 40 frames each."""
     video = make_video()
