@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from threading import Thread
@@ -22,8 +23,8 @@ from hnervcodec.player.server import PlayerServer
 def ten_segments() -> bytes:
     """Of 40 frames each."""
     video = make_video()
-    parts = [random_segment(video, 40, seed=n, first_frame=40 * n) for n in range(10)]
-    return make_file(video, parts)
+    part = random_segment(video, 40)
+    return make_file(video, [replace(part, first_frame=40 * n) for n in range(10)])
 
 
 @pytest.fixture

@@ -121,8 +121,9 @@ class Browser:
         """The value of an expression as soon as it is true."""
         end = time.monotonic() + seconds
         while not (value := self.run(expression)):
-            shown = self.run("document.body.innerText")
-            assert time.monotonic() < end, (expression, self.errors, shown)
+            if time.monotonic() > end:
+                text = self.run("document.body?.innerText")
+                raise AssertionError(f"never {expression}: {self.errors}, {text!r}")
             time.sleep(0.05)
         return value
 
