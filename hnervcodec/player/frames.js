@@ -3,10 +3,9 @@
 // A position v counts frames and, with q > 1, those between them: v = n * q + p is the frame p / q of
 // the way from frame n to the next (section 9.4 of the specification).
 
-import { KEPT } from "./worker.js";
-
 const ROOM = 128 * 2 ** 20; // bytes of frames that are kept
 const MAX_WORKERS = 8;
+const KEPT = 2; // segments in a worker
 
 // When each position is shown.
 export class Timeline {
@@ -116,16 +115,17 @@ export class Frames {
     return payload;
   }
 
-  // The segments of a worker are those used last: as it keeps them itself.
+  // Sees to it that a worker has a segment, in place of the one used longest ago.
   async #send(worker, segment) {
     const { segments } = worker, at = segments.indexOf(segment);
     if (at >= 0) segments.push(...segments.splice(at, 1));
     else {
       const payload = await this.#payload(segment);
-      if (segments.length === KEPT) segments.shift();
+      if (segments.includes(segment)) return; // by now
+      const drop = segments.length === KEPT ? segments.shift() : undefined;
       segments.push(segment);
       const { video, level } = this.reader;
-      worker.thread.postMessage({ segment, payload, video, level });
+      worker.thread.postMessage({ segment, payload, video, level, drop });
     }
   }
 

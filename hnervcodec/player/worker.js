@@ -1,6 +1,7 @@
 // A worker of the player: makes frames of the segments that it is sent. Messages to it:
 //     {binaries}                                       once: the kernels
-//     {segment, payload, video, level}                 a segment's payload
+//     {segment, payload, video, level, drop}           a segment's payload, instead of another's
+//     {segment}                                        prepare it
 //     {id, segment, n, p, q, form}                     a frame of it, form "rgba" or "planes"
 // and for each frame from it {id, data, seconds, kernel, fellBack} or {id, error, kind}.
 
@@ -8,15 +9,11 @@ import { toRgba } from "./colour.js";
 import { HnvError, planesOf, Segment } from "./hnv.js";
 import { Kernel } from "./kernel.js";
 
-export const KEPT = 2; // segments in a worker
-
-const kept = new Map(); // segments by their numbers, the one used last at the end
+const kept = new Map(); // segments by their numbers
 let bytes = true, fellBack = false, painter = null;
 
 async function prepared(number) {
   const entry = kept.get(number);
-  kept.delete(number);
-  kept.set(number, entry);
   if (!entry.segment) {
     entry.kernel ??= await Kernel.load();
     entry.segment = new Segment(entry.payload, entry.video, entry.level, entry.kernel, bytes);
@@ -50,12 +47,9 @@ async function heed(message) {
     return;
   }
   if (message.payload) {
-    if (kept.size === KEPT) {
-      const [[oldest, { kernel }]] = kept;
-      kept.delete(oldest);
-      kernel?.release();
-    }
-    const { segment: number, payload, video, level } = message;
+    const { segment: number, payload, video, level, drop } = message;
+    kept.get(drop)?.kernel?.release();
+    kept.delete(drop);
     kept.set(number, { payload, video, level, segment: null, kernel: null });
     return;
   }
