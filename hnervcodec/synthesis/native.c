@@ -260,6 +260,17 @@ INLINE const int8_t *convolve(const Layer *l, const int8_t *weight, const uint8_
     return weight;
 }
 
+/* The table's values at `n` indices. Faster than gathering on the processors at hand. */
+static inline void look_up(const int16_t *table, const int32_t *index, int16_t *values, int n) {
+    int i = 0;
+    for (; i + 4 <= n; i += 4) {
+        const uint16_t four[4] = {table[index[i]], table[index[i + 1]], table[index[i + 2]], table[index[i + 3]]};
+        const uint64_t together = four[0] | (uint64_t)four[1] << 16 | (uint64_t)four[2] << 32 | (uint64_t)four[3] << 48;
+        memcpy(values + i, &together, 8); /* one store: stores are what it waits for */
+    }
+    for (; i < n; i++) values[i] = table[index[i]];
+}
+
 static inline int16_t clip_fine(int16_t v) { return v < 0 ? 0 : v > FINE_MAX ? FINE_MAX : v; }
 
 /* `n` values of the table where they belong, in a row of pixels without gaps. */
@@ -323,7 +334,7 @@ INLINE void run_tile(const Layer *l, int y, int x, int32_t *index, void *samples
     const int16_t *table = l->table + l->half;
     int16_t *values = (int16_t *)(index + (int64_t)TILE * stride);
     for (int t = 0; t < tile; t++)
-        for (int o = 0; o < outputs; o++) values[t * outputs + o] = table[index[t * stride + o]];
+        look_up(table, index + t * stride, values + t * outputs, outputs);
     place(l, values, y, x, tile, samples);
 #endif
 }

@@ -87,7 +87,7 @@ class Choice:
 @cache
 def choice() -> Choice:
     """The fastest kernel that can be had here and is exact."""
-    passed_over = list[str]()
+    passed_over, lack = list[str](), ""
     for kernel in native_library.candidates():
         if lacking := native_library.lacking(kernel):
             passed_over.append(f"{kernel.name}: this processor lacks {', '.join(lacking)}")
@@ -95,14 +95,15 @@ def choice() -> Choice:
         try:
             loaded = native_library.load(kernel)
         except native_library.NoCompilerError as error:
-            return Choice(None, "", (str(error),))
+            lack = str(error)  # others may have been built with the package
+            continue
         except (OSError, subprocess.SubprocessError) as error:
             passed_over.append(f"{kernel.name}: {error}")
             continue
         if _is_exact(loaded):
             return Choice(loaded, kernel.name, tuple(passed_over))
         passed_over.append(f"{kernel.name}: not exact here, please report it")
-    return Choice(None, "", tuple(passed_over))
+    return Choice(None, "", (lack,) if lack else tuple(passed_over))
 
 
 def library() -> ctypes.CDLL | None:

@@ -1,5 +1,6 @@
 """native.c as a loaded library: which kernels there are, which of them this processor can run, and
-how one is compiled with this machine's C compiler and kept in the user's cache."""
+where one comes from: built with the package (`build`, in wheels), else compiled with this machine's
+C compiler and kept in the user's cache."""
 
 from __future__ import annotations
 
@@ -22,6 +23,7 @@ from hnervcodec.system.cache import cache_folder, is_private
 FLAGS = ("-O3", "-shared", "-fPIC")
 KERNEL_VARIABLE = "HNV_KERNEL"  # in the environment: the one kernel to use
 COMPILE_SECONDS = 60  # that the compiler may take
+BUILT = files("hnervcodec.synthesis").joinpath("kernels")  # with the package; none in a source tree
 AT_HWCAP, ARM_HWCAPS = 16, {"asimd": 1, "asimddp": 20}  # of Linux: getauxval(3), asm/hwcap.h
 
 
@@ -95,13 +97,12 @@ def lacking(kernel: Kernel) -> list[str]:
 
 
 def load(kernel: Kernel) -> ctypes.CDLL:
-    """The library of one kernel, compiled before if it has not been yet.
+    """The library of one kernel: as it was built with the package, else compiled here, now or
+    before.
 
-    OSError or subprocess.SubprocessError, with the reason, where that cannot be; NoCompilerError
-    where that is so for every kernel.
+    OSError or subprocess.SubprocessError, with the reason, where that cannot be.
     """
-    source = files("hnervcodec.synthesis").joinpath("native.c").read_bytes()
-    loaded = compiled(source, kernel.flags)
+    loaded = _built(kernel) or compiled(_source(), kernel.flags)
     pointer, number = ctypes.c_void_p, ctypes.c_int32
     loaded.hnv_run.argtypes = [pointer, number, pointer, pointer, number, number, pointer]
     loaded.hnv_run.restype = None
@@ -110,12 +111,42 @@ def load(kernel: Kernel) -> ctypes.CDLL:
 
 def compiled(source: bytes, flags: tuple[str, ...]) -> ctypes.CDLL:
     """A C source as a library, compiled before if it has not been yet; errors as for `load`."""
-    compiler = shutil.which(os.environ.get("CC", "cc"))
-    if compiler is None:
-        raise NoCompilerError("no C compiler: with one (cc), frames decode several times as fast")
+    compiler = _compiler()
     key = repr((source, compiler, FLAGS, flags, platform.machine()))
     name = f"native-{hashlib.sha256(key.encode()).hexdigest()[:16]}.so"
     return _cached(compiler, [*FLAGS, *flags], source, name)
+
+
+def build(folder: Path) -> None:
+    """Compiles every kernel for this kind of processor into `folder`, from which a package that
+    holds it as `BUILT` loads them. What this compiler does not know is left out; NoCompilerError
+    if there is none."""
+    compiler, machine = _compiler(), platform.machine()
+    folder.mkdir(parents=True, exist_ok=True)
+    for kernel in KERNELS:
+        if not kernel.machines or machine in kernel.machines:
+            path = folder / f"{kernel.name}.so"
+            with suppress(subprocess.SubprocessError):
+                _compile(compiler, [*FLAGS, *kernel.flags], _source(), path)
+                path.chmod(0o755)
+
+
+def _built(kernel: Kernel) -> ctypes.CDLL | None:
+    path = BUILT.joinpath(f"{kernel.name}.so")
+    with suppress(OSError):  # for another processor or another libc
+        return ctypes.CDLL(str(path)) if path.is_file() else None
+    return None
+
+
+def _source() -> bytes:
+    return files("hnervcodec.synthesis").joinpath("native.c").read_bytes()
+
+
+def _compiler() -> str:
+    compiler = shutil.which(os.environ.get("CC", "cc"))
+    if compiler is None:
+        raise NoCompilerError("no C compiler: with one (cc), frames decode several times as fast")
+    return compiler
 
 
 def _cached(compiler: str, flags: list[str], source: bytes, name: str) -> ctypes.CDLL:

@@ -15,9 +15,10 @@ Winograd ...). The last word has the checksum of every decoded frame.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from threading import RLock
+from threading import Barrier, RLock
 
 import numpy as np
 import torch
@@ -206,12 +207,17 @@ class _Layer:
 
 class Network:
     """A segment's layers, ready to run. `path` is "auto" or one of `PATHS`, from which a layer that
-    cannot use it exactly falls back to the next."""
+    cannot use it exactly falls back to the next.
+
+    On the processor each of torch's threads computes whole frames of several: inside operators as
+    small as these, threads wait for each other.
+    """
 
     def __init__(self, segment: QuantizedSegment, bit_depth: int, path: str, device: str):
         self.device = resolve_device(device)
         candidates = PATHS if path == "auto" else PATHS[PATHS.index(path) :]
         self._bit_depth = bit_depth
+        self._pool: ThreadPoolExecutor | None = None
         self._layers = []
         zero_points = segment.input_zero_points()
         with _exact_mode():
@@ -230,18 +236,45 @@ class Network:
         """The arithmetic path each layer uses."""
         return {layer.spec.name: layer.path for layer in self._layers}
 
-    @torch.inference_mode()
     def run(self, embeddings: np.ndarray) -> np.ndarray:
         """Packed samples [B, channels, h, w], uint8, or uint16 above 8 bits, of embeddings uint8
         [B, C, h, w]."""
+        threads = torch.get_num_threads() if self.device.type == "cpu" else 1
+        workers = min(len(embeddings), threads)
+        with _exact_mode():
+            if workers < 2:
+                return self._computed(embeddings)
+            if self._pool is None:
+                self._pool = _single_threads(threads)
+            parts = np.array_split(embeddings, workers)
+            return np.concatenate(list(self._pool.map(self._computed, parts)))
+
+    @torch.inference_mode()
+    def _computed(self, embeddings: np.ndarray) -> np.ndarray:
         levels = torch.from_numpy(embeddings).to(self.device)
         levels = levels.contiguous(memory_format=torch.channels_last)
-        with _exact_mode():
-            fine: torch.Tensor | None = None
-            for layer in self._layers:
-                levels, fine = layer(levels, fine)
+        fine: torch.Tensor | None = None
+        for layer in self._layers:
+            levels, fine = layer(levels, fine)
         samples = levels.contiguous().cpu().numpy()
         return samples if self._bit_depth <= 8 else samples.astype(np.uint16)
+
+
+def _single_threads(count: int) -> ThreadPoolExecutor:
+    """Threads whose operators use no others."""
+    everybody = torch.get_num_threads()
+    ready = Barrier(count + 1)
+
+    def begin() -> None:
+        torch.set_num_threads(1)
+        ready.wait()
+
+    pool = ThreadPoolExecutor(count)
+    for _ in range(count):
+        pool.submit(begin)
+    ready.wait()
+    torch.set_num_threads(everybody)  # the setting of threads to come; those here keep theirs
+    return pool
 
 
 @contextmanager
