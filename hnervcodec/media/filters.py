@@ -42,8 +42,11 @@ class FrameComparison:
         self._graph.configure()
 
     def __call__(self, reference: Planes, distorted: Planes) -> dict[str, float]:
-        """SSIM (at most 1) by plane: Y, U and V where there are such planes, and All. A plane smaller
-        than the filter's window, which takes it for 0, has none, and neither has All then."""
+        """SSIM (at most 1) by plane: Y, U and V where there are such planes, and All.
+
+        A plane smaller than the filter's window, which takes it for 0, has none, and neither has
+        All then.
+        """
         for source, planes in zip(self._sources, (distorted, reference), strict=True):
             frame = to_frame(self._header, planes)
             frame.pts, frame.time_base = self._count, Fraction(1, 25)
