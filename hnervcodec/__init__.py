@@ -2,6 +2,8 @@
 
     Decoder        random access to the frames of a .hnv file, as torchcodec's VideoDecoder
     FrameDataset   the frames of .hnv files for a torch DataLoader
+    SegmentSampler a shuffle for it that loads each segment once
+    decode_video_frames   frames at timestamps, as LeRobot asks for them
     encode         a file, an array or planes -> .hnv
     EncodeResult   what that made
     inpaint        a video with what a mask covers replaced
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from hnervcodec.api import inpaint as inpaint
     from hnervcodec.bitstream.headers import VideoHeader as VideoHeader
     from hnervcodec.decoding.dataset import FrameDataset as FrameDataset
+    from hnervcodec.decoding.dataset import SegmentSampler as SegmentSampler
+    from hnervcodec.decoding.dataset import decode_video_frames as decode_video_frames
     from hnervcodec.decoding.decoder import Decoder as Decoder
     from hnervcodec.decoding.imageio_plugin import register_imageio as register_imageio
     from hnervcodec.encoding.encoder import EncodeResult as EncodeResult
@@ -42,10 +46,12 @@ _HOME = {
     "HnervError": "errors",
     "LimitError": "errors",
     "OutputError": "errors",
+    "SegmentSampler": "decoding.dataset",
     "SourceError": "errors",
     "UnsupportedError": "errors",
     "UsageError": "errors",
     "VideoHeader": "bitstream.headers",
+    "decode_video_frames": "decoding.dataset",
     "encode": "api",
     "inpaint": "api",
     "register_imageio": "decoding.imageio_plugin",

@@ -5,9 +5,9 @@ from __future__ import annotations
 import io
 import math
 import os
+import weakref
 from bisect import bisect_left, bisect_right
-from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from fractions import Fraction
 from itertools import groupby, pairwise
 from pathlib import Path
@@ -21,9 +21,9 @@ from hnervcodec.bitstream.container import IndexEntry
 from hnervcodec.bitstream.fields import crc32
 from hnervcodec.bitstream.headers import VideoHeader
 from hnervcodec.bitstream.reader import Reader
-from hnervcodec.bitstream.segment import QuantizedSegment
 from hnervcodec.bitstream.timing import FrameTimes
 from hnervcodec.decoding.frames import Frame, FrameBatch, VideoMetadata
+from hnervcodec.decoding.segment_cache import SEGMENTS, Loaded
 from hnervcodec.errors import FileError, UsageError
 from hnervcodec.planes import Planes, plane_bytes, unpack
 from hnervcodec.synthesis.network import Synthesis
@@ -42,11 +42,15 @@ class Decoder:
     source: a path, the file's bytes, a seekable binary file (of which only what is needed is read,
     so that fsspec's and HTTP range readers serve), or an open `Reader`, whose own `recover` and
     `max_level` then count.
+    crop: what to keep of frames in RGB, (top, left, height, width) in pixels; None: all of them.
+    resize: (height, width) to which frames in RGB are then scaled, bicubic; None: as they are.
     dimension_order: of frames in RGB, "NCHW" or "NHWC".
     output_dtype: of frames in RGB, `torch.uint8` or `torch.float32` of 0..1; None: uint8.
     device: where frames in RGB are to be and where torch, if it is not the CPU, computes them.
     path, threads: the arithmetic (see `Synthesis`); the frames are the same for all of them.
-    cached_segments: how many segments' networks are kept in memory.
+    cache_bytes: memory that the loaded segments of all decoders of this process may hold together,
+    from now on (`segment_cache.CACHE_BYTES`, 256 MiB, until one says otherwise); the segment in use
+    may be larger than that. None: as it was.
 
     >>> with Decoder("bunny.hnv") as decoder:
     ...     decoder[10]                                  # uint8 [3, H, W], RGB
@@ -57,16 +61,18 @@ class Decoder:
     Threads may share a decoder; it can be pickled if its source can, and used in worker processes.
     Frames that fail their checksum raise `FileError`.
 
-    What differs from torchcodec: frames between frames (`interpolate`), planes, `output_dtype`,
-    `iter_batches` and `index` are added; `num_ffmpeg_threads`, `seek_mode`, `stream_index`,
-    `transforms` and `custom_frame_mappings` do not exist, as there is one stream and every seek is
-    exact.
+    What differs from torchcodec: frames between frames (`interpolate`), planes, `crop`, `resize`,
+    `output_dtype`, `iter_batches` and `index` are added; `num_ffmpeg_threads`, `seek_mode`,
+    `stream_index`, `transforms` and `custom_frame_mappings` do not exist, as there is one stream
+    and every seek is exact.
     """
 
     def __init__(
         self,
         source: str | Path | bytes | BinaryIO | Reader,
         *,
+        crop: tuple[int, int, int, int] | None = None,
+        resize: tuple[int, int] | None = None,
         dimension_order: Literal["NCHW", "NHWC"] = "NCHW",
         output_dtype: torch.dtype | None = None,
         device: str = "cpu",
@@ -74,16 +80,17 @@ class Decoder:
         max_level: int | None = None,
         path: str = "auto",
         threads: int | None = None,
-        cached_segments: int = 2,
+        cache_bytes: int | None = None,
     ):
         if dimension_order not in ("NCHW", "NHWC"):
             raise UsageError(f"unknown dimension_order {dimension_order!r}: NCHW or NHWC")
         if str(output_dtype) not in ("None", "torch.uint8", "torch.float32"):
             raise UsageError(f"output_dtype {output_dtype} is neither uint8 nor float32")
-        cached_segments = numbers.whole("cached_segments", cached_segments)
-        if cached_segments < 1:
-            raise UsageError(f"cached_segments {cached_segments} is not at least 1")
+        if cache_bytes is not None:
+            SEGMENTS.limit = numbers.whole("cache_bytes", cache_bytes)
         self._settings: dict[str, Any] = {
+            "crop": _sizes("crop", crop, 4),
+            "resize": _sizes("resize", resize, 2),
             "dimension_order": dimension_order,
             "output_dtype": output_dtype,
             "device": device,
@@ -91,7 +98,7 @@ class Decoder:
             "max_level": _whole_or_none("max_level", max_level),
             "path": path,
             "threads": _whole_or_none("threads", threads),
-            "cached_segments": cached_segments,
+            "cache_bytes": cache_bytes,
         }
         self._source = source
         self._lock = RLock()
@@ -101,8 +108,13 @@ class Decoder:
 
     def _open(self) -> None:
         source: Any = self._source
+        # What the cache knows this file by: a path's, if it is opened again, as the same.
+        self._identity: Hashable = object()
         if isinstance(source, str | Path):
             source = self._owned = open(source, "rb")  # noqa: SIM115  (closed by `close`)
+            weakref.finalize(self, source.close)
+            facts = os.fstat(source.fileno())
+            self._identity = facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns
         try:
             if isinstance(source, bytes):
                 source = io.BytesIO(source)
@@ -114,9 +126,16 @@ class Decoder:
             raise
         self._reader: Reader = source
         self._starts = [entry.first_frame for entry in source.index]
-        self._cache: OrderedDict[int, tuple[QuantizedSegment, Synthesis]] = OrderedDict()
+        self._check_crop(source.video)
         self._to_rgb: RgbConverter | None = None
         self._process = os.getpid()
+
+    def _check_crop(self, video: VideoHeader) -> None:
+        if crop := self._settings["crop"]:
+            top, left, height, width = crop
+            if top + height > video.height or left + width > video.width:
+                self.close()
+                raise UsageError(f"crop {crop} leaves the frame of {video.width}x{video.height}")
 
     def __getstate__(self) -> dict[str, Any]:
         self._check_open()
@@ -295,26 +314,44 @@ class Decoder:
     def _batch(self, positions: Sequence[int | Fraction]) -> FrameBatch:
         import torch
 
-        from hnervcodec.media.colour import RgbConverter  # loads libav: planes need none
-
-        video, device = self.video, self._settings["device"]
-        data = np.empty((len(positions), video.height, video.width, 3), np.uint8)
-        for out, (_, planes) in zip(data, self.frames(positions), strict=True):
+        to_rgb = self._converter()
+        size, count = to_rgb.shape, len(positions)
+        channels_first = self._settings["dimension_order"] == "NCHW"
+        data = np.empty((count, 3, *size) if channels_first else (count, *size, 3), np.uint8)
+        places: dict[int | Fraction, list[int]] = {}
+        for n, at in enumerate(positions):
+            places.setdefault(at, []).append(n)
+        # In order, so that each segment is needed once, and each of its forward passes is full.
+        ordered = sorted(places)
+        for at, (_, planes) in zip(ordered, self.frames(ordered), strict=True):
+            first, *others = places[at]
             with self._lock:
-                self._to_rgb = self._to_rgb or RgbConverter(video)
-                out[...] = self._to_rgb(planes)
+                out = data[first]
+                to_rgb.write(planes, out if channels_first else out.transpose(2, 0, 1))
+            data[others] = data[first]
         shown = [math.floor(at) for at in positions]
-        frames = torch.from_numpy(data).to(device)
+        frames = torch.from_numpy(data).to(self._settings["device"])
         if self._settings["output_dtype"] == torch.float32:
-            frames = frames.float() / 255
-        if self._settings["dimension_order"] == "NCHW":
-            frames = frames.permute(0, 3, 1, 2)
+            scaled = torch.empty_like(frames, dtype=torch.float32)
+            frames = torch.div(frames, 255, out=scaled)
         return FrameBatch(
             frames,
             torch.tensor([self._pts(at) for at in positions], dtype=torch.float64),
             torch.tensor([float(self.times.duration(n)) for n in shown], dtype=torch.float64),
             torch.tensor(shown, dtype=torch.int64),
         )
+
+    def _converter(self) -> RgbConverter:
+        from hnervcodec.media.colour import RgbConverter  # loads libav: planes need none
+
+        self._check_open()
+        with self._lock:
+            if self._to_rgb is None:
+                settings = self._settings
+                self._to_rgb = RgbConverter(
+                    self.video, crop=settings["crop"], resize=settings["resize"]
+                )
+            return self._to_rgb
 
     @overload
     def frames(self, positions: Sequence[int]) -> Iterator[tuple[int, Planes]]: ...
@@ -398,19 +435,27 @@ class Decoder:
             return entry
         raise FileError(f"frame {index} is lost: its segment is damaged or missing")
 
-    def _load(self, entry: IndexEntry) -> tuple[QuantizedSegment, Synthesis]:
-        with self._lock:
-            if entry.offset in self._cache:
-                self._cache.move_to_end(entry.offset)
-                return self._cache[entry.offset]
+    def _load(self, entry: IndexEntry) -> Loaded:
+        arithmetic = {name: self._settings[name] for name in ("path", "device", "threads")}
+
+        def load() -> Loaded:
             payload = self.reader.segment_payload(entry)
             segment = segments.read(payload, self.video, self.reader.level)
-            arithmetic = {name: self._settings[name] for name in ("path", "device", "threads")}
-            synthesis = Synthesis(segment, self.video, **arithmetic)
-            self._cache[entry.offset] = segment, synthesis
-            if len(self._cache) > self._settings["cached_segments"]:
-                self._cache.popitem(last=False)
-            return segment, synthesis
+            return segment, Synthesis(segment, self.video, **arithmetic)
+
+        with self._lock:
+            return SEGMENTS.get((self._identity, entry.offset, *arithmetic.values()), load)
+
+
+def _sizes(name: str, value: Sequence[int] | None, count: int) -> tuple[int, ...] | None:
+    """`count` whole numbers, the last two of them at least 1; UsageError if they are not."""
+    if value is None:
+        return None
+    sizes = tuple(numbers.whole(name, size) for size in value)
+    if len(sizes) != count or min(sizes[-2:]) < 1 or min(sizes) < 0:
+        meaning = "(top, left, height, width)" if count == 4 else "(height, width)"
+        raise UsageError(f"{name} {sizes} is not {meaning} of a picture")
+    return sizes
 
 
 def _whole_or_none(name: str, value: int | None) -> int | None:

@@ -23,10 +23,10 @@ _SITES = {0: (0, 128), 1: (128, 128), 2: (0, 0), 3: (128, 0), 4: (0, 256), 5: (1
 
 
 def _scale_graph(
-    header: VideoHeader, source_format: str, arguments: str, target_format: str
+    header: VideoHeader, source_format: str, filters: list[tuple[str, str]], target_format: str
 ) -> av.filter.Graph:
     """A filter graph that takes frames of the header's size from one of libav's pixel formats to
-    another; `arguments` are those of libavfilter's "scale"."""
+    another; `filters` of libavfilter, with their arguments."""
     graph = av.filter.Graph()
     graph.threads = 1  # a forked process could not join others when it frees this
     chain = [
@@ -36,7 +36,7 @@ def _scale_graph(
             time_base=Fraction(1, 1),
             format=VideoFormat(source_format),
         ),
-        graph.add("scale", arguments),
+        *(graph.add(name, arguments) for name, arguments in filters),
         graph.add("format", target_format),
         graph.add("buffersink"),
     ]
@@ -65,12 +65,26 @@ class RgbConverter:
     The matrix, the range and the chroma siting are the header's; a matrix that swscale does not
     know, or an unspecified one, is taken for BT.601, as ffmpeg takes it. Primaries and transfer
     characteristics change nothing. An instance serves one thread at a time.
+
+    header: of the planes to come.
+    depth: 8, or 16 for words of 0..65535.
+    crop: what to keep of the frame in RGB, (top, left, height, width) in pixels; None: all of it.
+    resize: (height, width) that this is scaled to, by bicubic interpolation; None: as it is.
+    shape: (height, width) of the result.
     """
 
-    def __init__(self, header: VideoHeader, depth: int = 8):
-        """header: of the planes to come. depth: 8, or 16 for words of 0..65535."""
+    def __init__(
+        self,
+        header: VideoHeader,
+        depth: int = 8,
+        crop: tuple[int, int, int, int] | None = None,
+        resize: tuple[int, int] | None = None,
+    ):
         self._header = header
         self._dtype = np.dtype(np.uint8 if depth == 8 else "<u2")
+        self.shape = resize or (crop[2:] if crop else (header.height, header.width))
+        # Planes as they are, but for their order.
+        self._is_rgb = header.is_rgb and header.bit_depth == depth == 8 and not (crop or resize)
         matrix = _MATRICES.get(header.matrix_coefficients, "bt601")
         arguments = (
             f"in_color_matrix={matrix}:in_range={'full' if header.full_range else 'limited'}"
@@ -79,25 +93,48 @@ class RgbConverter:
         if header.chroma_format == 1 and header.chroma_siting in _SITES:
             across, down = _SITES[header.chroma_siting]
             arguments += f":in_h_chr_pos={across}:in_v_chr_pos={down}"
-        target_format = "rgb24" if depth == 8 else "rgb48le"
-        self._graph = _scale_graph(header, frame_format(header), arguments, target_format)
+        size = f"{resize[1]}:{resize[0]}:" if resize else ""
+        filters = [("scale", size * (not crop) + arguments)]
+        if crop:
+            top, left, height, width = crop
+            filters += [("format", "gbrp"), ("crop", f"{width}:{height}:{left}:{top}:exact=1")]
+            filters += [("scale", size + "flags=bicubic+accurate_rnd")] * bool(resize)
+        # Of the same samples, swscale makes planes three times as fast as pixels.
+        target_format = "gbrp" if depth == 8 else "rgb48le"
+        self._graph = _scale_graph(header, frame_format(header), filters, target_format)
 
     def __call__(self, planes: Planes) -> np.ndarray:
         """The frame as [H, W, 3], uint8 or, with depth 16, uint16."""
-        if self._header.is_rgb and self._header.bit_depth == 8 == 8 * self._dtype.itemsize:
-            green, blue, red = planes
-            return np.stack([red, green, blue], axis=-1)
+        if self._dtype.itemsize == 1:
+            pixels = np.empty((*self.shape, 3), np.uint8)
+            self.write(planes, pixels.transpose(2, 0, 1))
+            return pixels
+        plane = self._converted(planes).planes[0]
+        rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
+        height, width = self.shape
+        samples = np.ascontiguousarray(rows[:height, : 6 * width]).view(self._dtype)
+        return samples.reshape(height, width, 3)
+
+    def write(self, planes: Planes, out: np.ndarray) -> None:
+        """Writes the frame into `out`, uint8 [3, H, W] with any strides; with depth 8 only."""
+        green, blue, red = planes if self._is_rgb else self._planar(self._converted(planes))
+        out[0], out[1], out[2] = red, green, blue
+
+    def _planar(self, frame: VideoFrame) -> list[np.ndarray]:
+        height, width = self.shape
+        return [
+            np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)[:height, :width]
+            for plane in frame.planes
+        ]
+
+    def _converted(self, planes: Planes) -> VideoFrame:
         # The matrix and the range are the scaler's arguments: untagged, nothing contradicts them.
         # Primaries and transfer would change nothing, but swscale refuses those it does not know.
         frame = to_frame(self._header, planes)
         frame.colorspace = frame.color_primaries = frame.color_trc = UNSPECIFIED
         frame.color_range = 0
         self._graph.push(frame)
-        plane = cast(VideoFrame, self._graph.pull()).planes[0]
-        rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
-        width = 3 * self._header.width * self._dtype.itemsize
-        samples = np.ascontiguousarray(rows[: self._header.height, :width]).view(self._dtype)
-        return samples.reshape(self._header.height, self._header.width, 3)
+        return cast(VideoFrame, self._graph.pull())
 
 
 class PlaneConverter:
@@ -115,7 +152,8 @@ class PlaneConverter:
             across, down = _SITES[header.chroma_siting]
             arguments += f":out_h_chr_pos={across}:out_v_chr_pos={down}"
         target_format = pixel_format(header.chroma_format, header.bit_depth)
-        self._graph = _scale_graph(header, "rgb24", arguments, target_format)
+        filters = [("scale", arguments)]
+        self._graph = _scale_graph(header, "rgb24", filters, target_format)
 
     def __call__(self, rgb: np.ndarray) -> Planes:
         """The planes of one frame. rgb: uint8 [H, W, 3], full range."""

@@ -9,6 +9,7 @@ same bits.
 from __future__ import annotations
 
 import ctypes
+import os
 import subprocess
 import threading
 from collections.abc import Sequence
@@ -206,6 +207,26 @@ class _Plane:
         return self.levels.ctypes.data + inside * (self.row + self.pixel)
 
 
+@cache
+def _pool(workers: int) -> ThreadPoolExecutor:
+    """Threads for all networks of this process, which may be hundreds; they start when needed."""
+    return ThreadPoolExecutor(workers)
+
+
+_one_at_a_time = threading.Lock()  # Workers wait for each other: those of two networks, for ever.
+
+
+def _after_fork() -> None:
+    """A forked process has none of its parent's threads."""
+    global _one_at_a_time
+    _one_at_a_time = threading.Lock()
+    _pool.cache_clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
 class Network:
     """A segment's layers, packed and ready to run.
 
@@ -215,8 +236,8 @@ class Network:
 
     def __init__(self, lib: ctypes.CDLL, segment: QuantizedSegment, bit_depth: int, workers: int):
         self._lib, self._workers = lib, workers
-        self._pool = ThreadPoolExecutor(max(workers - 1, 1))  # its threads start when needed
-        self._lock = threading.Lock()  # of what the layers write into
+        # Of what the layers write into.
+        self._lock = _one_at_a_time if workers > 1 else threading.Lock()
         self._dtype = np.uint8 if bit_depth <= 8 else np.uint16
         specs, lanes = segment.specs, lib.hnv_lanes()
         head = specs[-1]
@@ -231,8 +252,11 @@ class Network:
             self._set_operands(to, spec, layer, zero_point, bit_depth)
         blocks = max(-(-spec.weight_shape[0] // lanes) for spec in specs)
         self._scratch = 2 * lib.hnv_tile() * blocks * lanes  # numbers that a worker needs
+        packed = sum(buffer.nbytes for buffer in self._buffers)
         self._together = self._connected(workers)  # for all workers on one frame
         self._alone: list[ctypes.Array[_Layer]] = []  # for each worker on a frame of its own
+        levels = sum(buffer.nbytes for buffer in self._buffers) - packed
+        self.nbytes = packed + levels * (workers + 1 if workers > 1 else 1)  # at most
 
     def _set_operands(
         self,
@@ -336,7 +360,7 @@ class Network:
             if apiece and not self._alone:
                 self._alone = [self._connected(1) for _ in range(workers)]
             try:
-                others = [self._pool.submit(work, n) for n in range(1, workers)]
+                others = [_pool(workers - 1).submit(work, n) for n in range(1, workers)]
                 work(0)
             finally:
                 arrived.fill(1 << 30)

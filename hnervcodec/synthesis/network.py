@@ -62,6 +62,15 @@ class Synthesis:
         return self._kernels.paths
 
     @property
+    def nbytes(self) -> int:
+        """Bytes of memory that the network holds, about: without what torch's libraries pack."""
+        segment = self._segment
+        levels = segment.embedding.nbytes + sum(
+            layer.weight.nbytes + layer.bias.nbytes for layer in segment.layers
+        )
+        return levels + (self._native.nbytes if self._native else levels)
+
+    @property
     def batch_size(self) -> int:
         """Frames per forward pass that keep the largest layer's values near 16 MiB."""
         largest = max(spec.features for spec in self._segment.specs)
