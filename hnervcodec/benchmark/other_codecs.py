@@ -89,6 +89,58 @@ def code(library: str, header: VideoHeader, frames: list[Planes], options: dict[
     return run_isolated(library, _code, _BY_LIBRARY[library], header, frames, options)
 
 
+def code_in_groups(
+    path: str | Path,
+    name: str,
+    header: VideoHeader,
+    frames: list[Planes],
+    options: dict[str, str],
+    gop: int,
+) -> Coded:
+    """Writes an MP4 file of CODECS[name] with `gop` frames from a key frame to the next, closed
+    groups, tuned for PSNR; `options`: its own beside (crf, preset). UsageError if it cannot code
+    such frames, HnervError if it crashed."""
+    codec = CODECS[name]
+    check_size(codec.library, header)
+    special = {
+        "x264": {"g": f"{gop}", "tune": "psnr"},
+        "x265": {
+            "g": f"{gop}",
+            "tune": "psnr",
+            "x265-params": "log-level=none:info=0:open-gop=0",
+        },
+        # libav takes no groups of one frame for SVT-AV1.
+        "svtav1": {"svtav1-params": f"tune=1:keyint={gop}"},
+    }[name]
+    return run_isolated(
+        codec.library, _code_in_groups, path, codec, header, frames, options | special
+    )
+
+
+def _code_in_groups(
+    path: str | Path,
+    codec: Codec,
+    header: VideoHeader,
+    frames: list[Planes],
+    options: dict[str, str],
+) -> Coded:
+    os.environ.setdefault("SVT_LOG", "0")
+    try:
+        start = time.monotonic()
+        write_libav(path, header, frames, codec.library, options)
+        encoded = time.monotonic()
+        with av.open(str(path)) as container:
+            stream = container.streams.video[0]
+            stream.thread_type = "AUTO"
+            size, decoded = len(stream.codec_context.extradata or b""), list[Planes]()
+            for packet in container.demux(stream):
+                size += packet.size
+                decoded += [_read(frame, header) for frame in packet.decode()]
+        return Coded(size, decoded, encoded - start, time.monotonic() - encoded)
+    except (av.error.FFmpegError, ValueError) as error:
+        raise UsageError(f"{codec.library} cannot code that: {reason(error)}") from error
+
+
 def _code(
     codec: Codec, header: VideoHeader, frames: list[Planes], options: dict[str, str]
 ) -> Coded:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
@@ -17,6 +16,7 @@ from hnervcodec.commands.files import open_video
 from hnervcodec.commands.metrics import finite
 from hnervcodec.commands.options import PRESET, QUIET
 from hnervcodec.commands.progress import EncodeProgress
+from hnervcodec.commands.tables import print_columns
 from hnervcodec.encoding.observer import Observer
 from hnervcodec.errors import OutputError, SourceError, UsageError
 
@@ -69,6 +69,11 @@ class List(click.ParamType[list[str]]):
     help="Rates in bits per pixel; BD-rates take at least three.",
 )
 @PRESET
+@click.option(
+    "--gop",
+    type=List(),
+    help="For random access: other codecs with a key frame every so many frames, such as 2,10,30.",
+)
 @click.option("--limit", type=click.IntRange(1), help="Frames to compare at most.")
 @QUIET
 def compare(
@@ -77,6 +82,7 @@ def compare(
     codecs: list[str],
     bpp: list[str],
     preset: str,
+    gop: list[str] | None,
     limit: int | None,
     quiet: bool,
 ) -> None:
@@ -90,7 +96,12 @@ def compare(
     bjontegaard: pip install hnervcodec[compare]). What points.csv has of these frames is not
     measured again, so that the same command goes on with a comparison that was interrupted.
 
+    With --gop, it is random access that is compared: bytes at the PSNR of each of hnv's files,
+    interpolated, and milliseconds per access, so that nothing else should run. FOLDER keeps the
+    files, and gets access_files.csv, access_times.csv and a picture for each rate.
+
     \b
+    hnv compare in.mp4 --gop 2,10,30 --bpp 0.05 -o results
     hnv compare in.mp4 --codecs hnv,x265 --bpp 0.02,0.05,0.1 --preset fast -o results
     """
     from hnervcodec.benchmark import other_codecs
@@ -109,6 +120,14 @@ def compare(
     for name in codecs:
         if name != HNV:
             other_codecs.check(name, header, frames[0])
+    if gop:
+        from hnervcodec.commands.compare_access import compare_access
+
+        groups = [group_length(text) for text in gop]
+        compare_access(
+            source, header, frames, open_folder(output), codecs, bpp, preset, groups, quiet
+        )
+        return
     from hnervcodec.benchmark import study
 
     lengths = study.check(header, frames, preset, rates) if HNV in codecs else ()
@@ -134,6 +153,13 @@ def rate(text: str) -> float:
     if not 0 < value < math.inf:
         raise UsageError(f"--bpp: {text!r} is not a rate such as 0.05")
     return value
+
+
+def group_length(text: str) -> int:
+    """The frames from a key frame to the next that `text` asks for; UsageError if it is none."""
+    if text.isdecimal() and 1 <= int(text) <= 10_000:
+        return int(text)
+    raise UsageError(f"--gop: {text!r} is not a number of frames such as 10")
 
 
 def open_folder(output: str) -> Path:
@@ -267,12 +293,3 @@ def cells(point: Point) -> list[str]:
 def difference(percent: float | None) -> str:
     """A percentage with its sign; "-" if it cannot be told, "" if there is none."""
     return "" if percent is None else "-" if math.isnan(percent) else f"{percent:+.1f}"
-
-
-def print_columns(names: list[str], rows: Iterable[Sequence[str]]) -> None:
-    """Prints a table whose columns are as wide as their widest word."""
-    table = [names, *rows]
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    for row in table:
-        padded = (cell.rjust(width) for cell, width in zip(row, widths, strict=True))
-        click.echo("  ".join(padded))
