@@ -132,8 +132,8 @@ def _pair(middle: float, high: float) -> str:
 
 
 def crossings(files: Sequence[AccessFile], target: AccessFile) -> list[str]:
-    """A line for each other codec: from which group length on it needs fewer bytes than ours; none if
-    the target is none of ours."""
+    """A line for each other codec: from which group length on it needs fewer bytes than ours; none
+    if the target is none of ours."""
     if target.codec != HNV:
         return []
     lines: dict[str, list[tuple[int, float]]] = {}
