@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from family import HNeRVDecoder
 from reference import CLIPS, ROOT, Filters, processor, read_clip
 from torch import Tensor
-from vectors import make_file, random_segment
+from vectors import fitted_like, make_file, random_segment
 
 from hnervcodec.benchmark import other_codecs
 from hnervcodec.bitstream import levels, segment
@@ -160,7 +160,7 @@ def decoding(video: VideoHeader, model: ModelConfig) -> dict[str, float]:
         "kMAC per pixel": 1e6 * gmacs / video.width / video.height,
     }
     level = levels.lowest_level(video.width, video.height, weight_count(specs))
-    few = random_segment(video, 4, model=model, weight=60)
+    few = fitted_like(random_segment(video, 4, model=model), video)
     part = replace(
         few,
         embedding=np.tile(few.embedding, (FRAMES // 4, 1, 1, 1)),

@@ -88,6 +88,22 @@ def random_segment(
     return with_checksums(part, video)
 
 
+def fitted_like(part: QuantizedSegment, video: VideoHeader) -> QuantizedSegment:
+    """`part` with weights spread as a fit at a low rate leaves them: a few large ones, a standard
+    deviation of about 9."""
+    rng = np.random.RandomState(0)
+    layers = tuple(
+        replace(
+            layer,
+            weight=np.clip(np.rint(rng.laplace(0, 6.7, layer.weight.shape)), -127, 127).astype(
+                np.int32
+            ),
+        )
+        for layer in part.layers
+    )
+    return with_checksums(replace(part, layers=layers), video)
+
+
 def zero_segment(video: VideoHeader, frames: int, model: ModelConfig) -> QuantizedSegment:
     """All weights, biases and embeddings zero: large networks in small files."""
     specs = video.layers(model)
