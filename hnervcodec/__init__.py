@@ -6,6 +6,8 @@
     decode_video_frames   frames at timestamps, as LeRobot asks for them
     encode         a file, an array or planes -> .hnv
     EncodeResult   what that made
+    encode_many    many videos -> a folder of .hnv files and a manifest
+    EncodedVideo   what became of one of them
     inpaint        a video with what a mask covers replaced
     VideoHeader    geometry, colour and time of a video
     register_imageio   makes imageio read .hnv files
@@ -22,6 +24,7 @@ from hnervcodec._version import __version__ as __version__
 
 if TYPE_CHECKING:
     from hnervcodec.api import encode as encode
+    from hnervcodec.api import encode_many as encode_many
     from hnervcodec.api import inpaint as inpaint
     from hnervcodec.bitstream.headers import VideoHeader as VideoHeader
     from hnervcodec.decoding.dataset import FrameDataset as FrameDataset
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
     from hnervcodec.decoding.decoder import Decoder as Decoder
     from hnervcodec.decoding.imageio_plugin import register_imageio as register_imageio
     from hnervcodec.encoding.encoder import EncodeResult as EncodeResult
+    from hnervcodec.encoding.manifest import EncodedVideo as EncodedVideo
     from hnervcodec.errors import FileError as FileError
     from hnervcodec.errors import HnervError as HnervError
     from hnervcodec.errors import LimitError as LimitError
@@ -41,6 +45,7 @@ if TYPE_CHECKING:
 _HOME = {
     "Decoder": "decoding.decoder",
     "EncodeResult": "encoding.encoder",
+    "EncodedVideo": "encoding.manifest",
     "FileError": "errors",
     "FrameDataset": "decoding.dataset",
     "HnervError": "errors",
@@ -53,6 +58,7 @@ _HOME = {
     "VideoHeader": "bitstream.headers",
     "decode_video_frames": "decoding.dataset",
     "encode": "api",
+    "encode_many": "api",
     "inpaint": "api",
     "register_imageio": "decoding.imageio_plugin",
 }

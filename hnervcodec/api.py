@@ -16,8 +16,10 @@ from hnervcodec.encoding import defaults, inpainting, session
 from hnervcodec.encoding.dispatch import Dispatch
 from hnervcodec.encoding.encoder import EncodeResult
 from hnervcodec.encoding.file_input import FileInput, between
+from hnervcodec.encoding.manifest import EncodedVideo
+from hnervcodec.encoding.many import ManyEncode, Selection
 from hnervcodec.encoding.memory_input import MemoryInput, RgbFrames
-from hnervcodec.encoding.observer import Observer
+from hnervcodec.encoding.observer import ManyObserver, Observer
 from hnervcodec.encoding.rate import Rate
 from hnervcodec.encoding.session import EncodeOptions
 from hnervcodec.errors import UsageError
@@ -44,6 +46,15 @@ class _Reporting(Observer):
     def progressed(self, number: int, progress: Progress) -> None:
         if self._report:
             self._report(number, progress)
+
+
+class _ReportingMany(ManyObserver):
+    def __init__(self, report: Callable[[int, float], None] | None):
+        self._report = report
+
+    def progressed(self, number: int, share: float) -> None:
+        if self._report:
+            self._report(number, share)
 
 
 def encode(
@@ -113,17 +124,15 @@ def encode(
     >>> result.notes                             # what of the source was lost or converted
     >>> encode(frames, "out.hnv", frame_rate=25, size=100_000)    # uint8 [T, H, W, 3]
     """
-    rate = Rate(
-        bpp=bpp,
-        bitrate=bitrate,
-        size=size,
-        psnr=psnr,
-        quality=quality,
-        denoise=bool(denoise) or None,
-    )
-    is_elsewhere = bool(workers or cluster)
     options = EncodeOptions(
-        rate=rate,
+        rate=Rate(
+            bpp=bpp,
+            bitrate=bitrate,
+            size=size,
+            psnr=psnr,
+            quality=quality,
+            denoise=bool(denoise) or None,
+        ),
         preset=preset,
         tune=tune,
         segment=segment,
@@ -131,12 +140,7 @@ def encode(
         prune=prune,
         seed=seed,
         device=device,
-        dispatch=Dispatch(
-            workers=workers,
-            cluster=cluster,
-            threads=threads or (None if is_elsewhere else torch.get_num_threads()),
-            share=share,
-        ),
+        dispatch=_dispatch(workers, cluster, threads, share),
     )
     if audio not in ("copy", "none"):
         raise UsageError(f"unknown audio {audio!r}: choose from copy, none")
@@ -179,6 +183,111 @@ def encode(
         discard=discard,
         observer=_Reporting(on_progress),
     )
+
+
+def encode_many(
+    sources: str | Path | Iterable[str | Path],
+    folder: str | Path,
+    *,
+    bpp: float | None = None,
+    bitrate: float | None = None,
+    size: float | None = None,
+    psnr: float | None = None,
+    quality: float | None = None,
+    denoise: bool = False,
+    preset: str | Preset = "medium",
+    tune: Literal["psnr", "ssim"] = "psnr",
+    segment: int = defaults.SEGMENT_FRAMES,
+    scenecut: float = defaults.SCENECUT,
+    start: float | Fraction | None = None,
+    stop: float | Fraction | None = None,
+    skip: int = 0,
+    limit: int | None = None,
+    every: int = 1,
+    mask: str | Path | None = None,
+    audio: Literal["copy", "none"] = "copy",
+    stream: int | None = None,
+    strict: bool = False,
+    prune: float = 0.0,
+    seed: int = 0,
+    device: str = "auto",
+    threads: int | None = None,
+    workers: int | None = None,
+    cluster: str | None = None,
+    resume: bool = False,
+    discard: bool = False,
+    on_progress: Callable[[int, float], None] | None = None,
+) -> list[EncodedVideo]:
+    """Encodes many videos, each into a `.hnv` file in `folder`, and keeps a manifest of them there.
+
+    sources: paths of videos, of folders, whose videos are taken with those of the folders below,
+    and patterns such as "clips/*.mp4"; or one of these.
+    folder: made if it is missing. a.mp4 becomes a.hnv, in the folders that the sources do not all
+    have in common. `folder`/manifest.jsonl has a line of JSON for each finished video: its name,
+    source, frames, bytes, psnr (dB, over all samples) and sha256.
+    size: bytes of each file. workers: so many processes, each of which fits a video at a time.
+    resume: go on with what was interrupted; discard: make all files anew. What the manifest knows
+    as finished, of a source and options that have not changed, is not done again otherwise.
+    on_progress: called with a video's number, from 0, and the share, 0..1, of its fits that is
+    behind us.
+    The others are those of `encode`.
+
+    Returns what became of each video, in order. One that cannot be encoded does not stop the
+    others: its `error` says why. Errors that concern all are `HnervError`s, as `encode` has them.
+
+    >>> made = encode_many("clips/", "out/", quality=32, workers=4)
+    >>> [video.error for video in made if video.error]
+    """
+    options = EncodeOptions(
+        rate=Rate(
+            bpp=bpp,
+            bitrate=bitrate,
+            size=size,
+            psnr=psnr,
+            quality=quality,
+            denoise=bool(denoise) or None,
+        ),
+        preset=preset,
+        tune=tune,
+        segment=segment,
+        scenecut=scenecut,
+        prune=prune,
+        seed=seed,
+        device=device,
+        dispatch=_dispatch(workers, cluster, threads, None),
+    )
+    if audio not in ("copy", "none"):
+        raise UsageError(f"unknown audio {audio!r}: choose from copy, none")
+    if (start is not None or stop is not None) and (skip or limit is not None):
+        raise UsageError("choose the part either by start and stop, or by skip and limit")
+    of_each = FileInput(
+        "",
+        numbers.whole("skip", skip),
+        None if limit is None else numbers.whole("limit", limit),
+        numbers.whole("every", every),
+        None if mask is None else str(mask),
+        audio == "copy",
+        stream=stream,
+        strict=strict,
+    )
+    selection = Selection(of_each, _seconds("start", start), _seconds("stop", stop))
+    paths = [sources] if isinstance(sources, str | Path) else sources
+    job = ManyEncode(
+        [str(path) for path in paths], folder, options, selection, _ReportingMany(on_progress)
+    )
+    return job.run(resume=resume, discard=discard)
+
+
+def _dispatch(
+    workers: int | None,
+    cluster: str | None,
+    threads: int | None,
+    share: tuple[int, int] | None,
+) -> Dispatch:
+    """Fits in this process have the threads that torch is set to."""
+    if not threads and not (workers or cluster):
+        threads = torch.get_num_threads()
+    return Dispatch(workers=workers, cluster=cluster, threads=threads, share=share)
 
 
 def _seconds(name: str, at: float | Fraction | None) -> Fraction | None:

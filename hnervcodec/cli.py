@@ -198,5 +198,6 @@ def cli() -> None:
     hnv help rates                                what to ask for; hnv help lists other topics
 
     Exit codes: 0 success, 2 wrong usage, 3 damaged file, 4 needs a newer version, 5 beyond a
-    limit, 6 cannot read, 7 cannot write, 130 interrupted, 141 closed pipe, 143 terminated.
+    limit, 6 cannot read, 7 cannot write, 9 some of many videos failed, 130 interrupted, 141 closed
+    pipe, 143 terminated.
     """

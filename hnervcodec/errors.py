@@ -7,7 +7,8 @@
     ├── LimitError         the file or the request exceeds a limit of its level
     ├── SourceError        the input cannot be opened, or is no video that can be encoded
     ├── OutputError        the result cannot be written
-    └── UsageError         the caller asked for something impossible (also a ValueError)
+    ├── UsageError         the caller asked for something impossible (also a ValueError)
+    └── PartialError       some of many videos have failed, the others are done
 
 `exit_code` is what the command line returns for each class. 0 is success, 130 Ctrl-C, 141 a closed
 pipe and 143 termination.
@@ -71,6 +72,12 @@ class UsageError(HnervError, ValueError):
     """Arguments that contradict each other or the file."""
 
     exit_code = 2
+
+
+class PartialError(HnervError):
+    """Some of many videos have failed; the others are done."""
+
+    exit_code = 9
 
 
 class Terminated(KeyboardInterrupt):

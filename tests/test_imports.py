@@ -39,6 +39,7 @@ NEED_TORCH = {
     "encoding.encoder",
     "encoding.inpainting",
     "encoding.local_workers",
+    "encoding.many",
     "encoding.remote",
     "encoding.segment_encoder",
     "encoding.session",

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from hnervcodec.commands.files import check_overwrite, is_hnv_file, standard_output
+from hnervcodec.commands.many import check_folder, encode_many, is_many
 from hnervcodec.commands.options import (
     FIT_DEVICE,
     OVERWRITE,
@@ -30,15 +31,15 @@ from hnervcodec.errors import UsageError
 
 @click.command(
     short_help="Fit a network to a video and write it as a .hnv file.",
-    epilog="See also: hnv help rates, presets, segments, machines, masks.",
+    epilog="See also: hnv help rates, presets, segments, many, machines, masks.",
 )
-@click.argument("source", metavar="IN", type=click.Path())
+@click.argument("sources", metavar="IN...", nargs=-1, required=True, type=click.Path())
 @click.option(
     "-o",
     "--output",
     metavar="OUT",
     type=click.Path(),
-    help="The .hnv file; - for a pipe. Default: in.hnv beside in.mp4.",
+    help="The .hnv file; - for a pipe; a folder for several INs. Default: in.hnv beside in.mp4.",
 )
 @click.option("--bpp", type=click.FloatRange(0, min_open=True), help="Bits per pixel of the video.")
 @click.option("--bitrate", type=Amount(), help="Bits per second of the video: 500k, 1.5M.")
@@ -139,7 +140,7 @@ from hnervcodec.errors import UsageError
 @OVERWRITE
 @QUIET
 def encode(
-    source: str,
+    sources: tuple[str, ...],
     output: str | None,
     bpp: float | None,
     bitrate: float | None,
@@ -180,6 +181,8 @@ def encode(
     subtitles come on top of the first two. Or choose its quality by --psnr or --quality: a few
     short trial fits find out what that takes. With none of them the quality is constant.
 
+    Several INs, a folder or a 'pattern' become a file each in the folder OUT: see hnv help many.
+
     With --denoise the fits hide some samples from themselves, and the size is the one at which
     they predict these best: what cannot be predicted is noise. PSNRs are to the noisy source. Of
     noise that is hardly seen, this removes less than it loses of the picture.
@@ -195,19 +198,25 @@ def encode(
     hnv encode in.mp4 -o out.hnv --size 1M --preset fast
     hnv encode in.mp4 -o out.hnv --psnr 36
     hnv encode in.mp4 --bpp 0.05 --dry-run        how long that would take
+    hnv encode clips/ -o out/                     all videos in a folder
     ffmpeg -i in.mov -f yuv4mpegpipe - | hnv encode - -o out.hnv --bitrate 500k
     """
     asked_rates = (bpp, bitrate, size, psnr, quality, denoise or None)
     is_default_quality = all(choice is None for choice in asked_rates)
     if is_default_quality:
         quality = QUALITY
-    is_default_output = output is None and not dry_run
+    many = is_many(sources, output)
+    source = sources[0]
+    is_default_output = output is None and not dry_run and not many
     if is_default_output:
         output = output_beside(source)
-    if is_hnv_file(source):
+    if many and not dry_run:
+        check_folder(output)
+    elif is_hnv_file(source):
         raise UsageError(f"{source} is a .hnv file already: hnv join puts such files together")
     if (is_default_quality or is_default_output) and not quiet:
-        click.echo(first_line(source, output, is_default_quality), err=True)
+        named = " ".join(sources[:3]) + " ..." * (len(sources) > 3)
+        click.echo(first_line(named, output, is_default_quality), err=True)
 
     from hnervcodec.encoding import encoder, session  # which takes seconds, as they load torch
     from hnervcodec.encoding.dispatch import Dispatch
@@ -234,9 +243,27 @@ def encode(
     )
     if dry_run and resume:
         raise UsageError("--resume works from a file to a file, not with --dry-run")
+    if (start is not None or stop is not None) and (skip or limit):
+        raise UsageError("choose the part either by --ss and --to, or by --skip and --limit")
+    if many:
+        from hnervcodec.encoding.many import Selection
+
+        of_each = FileInput(
+            "", skip, limit, every, mask, audio == "copy", stream=stream, strict=strict
+        )
+        selection = Selection(of_each, start, stop)
+        encode_many(
+            sources,
+            output,
+            options,
+            selection,
+            resume=resume,
+            dry_run=dry_run,
+            yes=yes,
+            quiet=quiet,
+        )
+        return
     if start is not None or stop is not None:
-        if skip or limit:
-            raise UsageError("choose the part either by --ss and --to, or by --skip and --limit")
         skip, limit = between(source, start, stop, every, stream)
     file_input = FileInput(
         source, skip, limit, every, mask, audio == "copy", stream=stream, strict=strict

@@ -213,9 +213,34 @@ share beyond them is refused):
   hnv join 1.hnv 2.hnv 3.hnv 4.hnv 5.hnv 6.hnv 7.hnv 8.hnv -o x.hnv
 """
 
+MANY = """\
+Many videos
+
+Several INs, folders and patterns (in quotes, or left to the shell) become a
+.hnv file each, in a folder that is made if it is missing:
+
+  hnv encode clips/ -o out/                     and what is in folders below
+  hnv encode 'clips/*.mp4' -o out/ --preset fast --workers 4
+  hnv encode a.mp4 b.mp4 c.mkv -o out/
+
+In a folder, videos are told by how their names end (.mp4 .mkv .y4m ...); hidden
+files are left out. Files keep the folders that they have not all in common;
+a.mp4 becomes a.hnv, or a.mp4.hnv where there is an a.mkv too.
+
+out/manifest.jsonl has a line of JSON for each finished video: name, source,
+frames, bytes, psnr (dB), sha256. A video that cannot be encoded does not stop
+the others: at the end each has a line, and the exit code is 9. The same command
+again does only what is missing, or has changed; with --resume it goes on in the
+middle of what was interrupted, to the same files; -y makes all anew.
+
+With --workers each process fits a video at a time, with --cluster up to eight
+are at work. --dry-run tries the first video and tells the time of all by their
+sizes; --size is of each file.
+"""
+
 TOPICS = {
     "rates": RATES, "presets": PRESETS, "segments": SEGMENTS, "random-access": RANDOM_ACCESS,
-    "pipes": PIPES, "machines": MACHINES, "masks": MASKS, "exactness": EXACTNESS,
+    "pipes": PIPES, "many": MANY, "machines": MACHINES, "masks": MASKS, "exactness": EXACTNESS,
 }  # fmt: skip
 
 

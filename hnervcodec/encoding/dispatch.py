@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from hnervcodec.encoding import remote
@@ -98,13 +99,24 @@ def _completed(
         with LocalWorkers(min(dispatch.workers, max(len(requests), 1))) as workers:
             yield workers.encode(requests, report)
         return
+    assert dispatch.cluster is not None
+    cluster = _cluster()
+    with cluster.connected(dispatch.cluster) as client:
+        yield cluster.encode(client, requests, device, folder, report)
+
+
+def check_cluster(address: str) -> None:
+    """UsageError if no Dask cluster answers there, or without Dask here."""
+    with _cluster().connected(address):
+        pass
+
+
+def _cluster() -> ModuleType:
     try:
         from hnervcodec.encoding import cluster
     except ImportError as error:
         raise UsageError("`cluster` needs Dask: pip install hnervcodec[cluster]") from error
-    assert dispatch.cluster is not None
-    with cluster.connected(dispatch.cluster) as client:
-        yield cluster.encode(client, requests, device, folder, report)
+    return cluster
 
 
 def _share(share: Any) -> tuple[int, int]:

@@ -1,12 +1,13 @@
-"""Segments fitted by several processes on this machine."""
+"""Segments, or whole videos, fitted by several processes on this machine."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from functools import partial
 from queue import SimpleQueue
 from threading import Lock
+from typing import Any, TypeVar
 
 from hnervcodec.encoding.encoder import Report
 from hnervcodec.encoding.plan import Part
@@ -16,6 +17,7 @@ from hnervcodec.errors import HnervError
 from hnervcodec.system.isolated import Crashed, Worker, tell
 
 ATTEMPTS = 3  # processes that a segment may be given to
+T = TypeVar("T")
 
 
 class LocalWorkers:
@@ -48,10 +50,24 @@ class LocalWorkers:
         self, requests: Sequence[RemoteRequest], report: Report
     ) -> Iterator[tuple[Part, EncodedSegment]]:
         """Each segment when it is completed. report: hears of all fits, of one at a time."""
-        futures = {self._threads.submit(self._fit, one, report): one for one in requests}
+        futures = {
+            self.submit(
+                f"segment {one.part.number + 1}",
+                partial(_fit_here, one),
+                lambda message: report(*message),
+            ): one
+            for one in requests
+        }
         for future in as_completed(futures):
             request = futures[future]
             yield request.part, request.parse(future.result())
+
+    def submit(
+        self, name: str, function: Callable[[], T], hear: Callable[[Any], None]
+    ) -> Future[T]:
+        """What `function()` will have returned in one of the processes, as `Worker.call` calls it;
+        an HnervError, with the culprit `name`, if it ends several. hear: one call at a time."""
+        return self._threads.submit(self._call, name, function, hear)
 
     def _start(self) -> None:
         with self._lock:
@@ -60,16 +76,16 @@ class LocalWorkers:
                 self._workers.append(worker)
                 self._idle.put(worker)
 
-    def _fit(self, request: RemoteRequest, report: Report) -> bytes:
-        def hear(message: tuple[int, object]) -> None:
+    def _call(self, name: str, function: Callable[[], T], hear: Callable[[Any], None]) -> T:
+        def hear_alone(message: object) -> None:
             with self._lock:
-                report(*message)  # type: ignore[arg-type]
+                hear(message)
 
         reason: Crashed | None = None
         for _ in range(ATTEMPTS):
             worker = self._idle.get()
             try:
-                return worker.call(partial(_fit_here, request), hear)
+                return worker.call(function, hear_alone)
             except Crashed as error:
                 if self._is_closed:
                     raise
@@ -79,8 +95,7 @@ class LocalWorkers:
                     self._start()
                 else:
                     self._idle.put(worker)
-        number = request.part.number + 1
-        raise HnervError(f"segment {number} ended {ATTEMPTS} processes ({reason})") from reason
+        raise HnervError(f"{name} ended {ATTEMPTS} processes ({reason})") from reason
 
 
 def _fit_here(request: RemoteRequest) -> bytes:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from hnervcodec.bitstream.headers import VideoHeader
 from hnervcodec.fitting.progress import Progress
+
+if TYPE_CHECKING:
+    from hnervcodec.encoding.manifest import EncodedVideo
 
 
 class Observer:
@@ -25,3 +30,20 @@ class Observer:
 
     def progressed(self, number: int, progress: Progress) -> None:
         """The fit of segment `number`, from 0, has come so far."""
+
+
+class ManyObserver:
+    """The same for an encode of many videos, which are numbered from 0."""
+
+    def looked_at(self, count: int, total: int) -> None:
+        """So many of the sources have been opened, to see what is to be done."""
+
+    def planned(self, work: dict[int, float], total: int) -> None:
+        """Of `total` videos those with these numbers are to be encoded. work: of each, in samples,
+        about."""
+
+    def progressed(self, number: int, share: float) -> None:
+        """That share, 0..1, of a video's fits is behind us."""
+
+    def finished(self, number: int, video: EncodedVideo) -> None:
+        """A video is finished, was finished already, or has failed."""

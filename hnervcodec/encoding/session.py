@@ -8,7 +8,7 @@ them is where the options come from and who hears of the progress (an `Observer`
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
@@ -200,12 +200,14 @@ def encode(
     resume: bool = False,
     discard: bool = False,
     observer: Observer | None = None,
+    written: Callable[[EncodeResult, Path], None] = lambda result, path: None,
 ) -> EncodeResult:
     """Writes the `.hnv` file of `source` to `output`: a path, which appears when it is complete,
     or a binary file, seekable or not.
 
     resume: go on with an encode of a file to a file that was interrupted; discard: throw away what
     it left instead. With neither, unfinished work is refused with a UsageError.
+    written: called with the path of the complete file before it gets its name.
     """
     observer = observer or Observer()
     if not isinstance(output, str | Path):
@@ -218,7 +220,10 @@ def encode(
         open_complete_or_absent(output, folder) as file,
         prepared(source, options, folder=folder, observer=observer) as session,
     ):
-        return session.write(file)
+        result = session.write(file)
+        file.flush()
+        written(result, Path(file.name))
+        return result
 
 
 def predict(

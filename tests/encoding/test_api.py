@@ -14,7 +14,7 @@ import pytest
 import torch
 from running import EXCERPT, Args, hnv
 
-from hnervcodec import Decoder, EncodeResult, encode, inpaint
+from hnervcodec import Decoder, EncodeResult, encode, encode_many, inpaint
 from hnervcodec.bitstream.headers import VideoHeader
 from hnervcodec.errors import HnervError, SourceError, UsageError
 from hnervcodec.media.colour import PlaneConverter, RgbConverter
@@ -28,8 +28,13 @@ def test_its_options_are_those_of_the_command() -> None:
 
     ours = inspect.signature(encode).parameters
     theirs = {p.name: p for p in command.params}
-    only_ours = {"frame_rate", "video", "on_progress", "discard"}  # the command has -y for the last
+    # The command has -y for `discard`, and any number of sources.
+    only_ours = {"frame_rate", "video", "on_progress", "discard", "source"}
     assert set(ours) - only_ours <= set(theirs)
+    many = inspect.signature(encode_many).parameters
+    assert set(many) - {"on_progress", "discard", "folder"} <= set(theirs)
+    for name in set(many) & set(ours) - {"on_progress"}:
+        assert many[name] == ours[name], name
     for name in set(ours) - only_ours - {"source", "output"}:
         assert ours[name].default == theirs[name].to_info_dict()["default"], name
 
