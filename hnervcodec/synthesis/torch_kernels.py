@@ -279,13 +279,20 @@ def _single_threads(count: int) -> ThreadPoolExecutor:
 
 @contextmanager
 def _exact_mode() -> Iterator[None]:
-    """Turns off what trades exactness for speed: TF32 on GPUs, Winograd and FFT in NNPACK. These
-    are settings of the whole process: one thread at a time."""
+    """Turns off what trades exactness for speed: TF32 and bfloat16 products, and every library that
+    may choose Winograd's or Fourier's convolution by the sizes it meets, so that a known answer
+    would not tell of other sizes: cuDNN and NNPACK. On GPUs convolutions are then products of
+    matrices. These are settings of the whole process: one thread at a time."""
     with (
         _EXACT_MODE,
         torch.backends.cudnn.flags(
-            enabled=True, benchmark=False, deterministic=True, allow_tf32=False
+            enabled=False, benchmark=False, deterministic=True, allow_tf32=False
         ),
         torch.backends.nnpack.flags(enabled=False),
     ):
-        yield
+        precision = torch.get_float32_matmul_precision()
+        torch.set_float32_matmul_precision("highest")
+        try:
+            yield
+        finally:
+            torch.set_float32_matmul_precision(precision)

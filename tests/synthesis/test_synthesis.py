@@ -1,6 +1,7 @@
 """The normative network: every arithmetic path against the reference decoder."""
 
 import platform
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -300,6 +301,57 @@ def test_a_kernel_that_is_not_exact_is_not_used(monkeypatch: pytest.MonkeyPatch)
     video = make_video()
     decoder = Synthesis(random_segment(video, 1), video, path="int8")
     assert set(decoder.paths.values()) == {"float64"}
+
+
+def tf32(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, padding: int) -> torch.Tensor:
+    """What a GPU's products in TF32 make of it: ten bits behind the first."""
+    x, weight = ((y.view(torch.int32) + 0x1000 & ~0x1FFF).view(torch.float32) for y in (x, weight))
+    return torch.conv2d(x, weight, bias, padding=padding)
+
+
+def winograd(
+    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, padding: int
+) -> torch.Tensor:
+    """Winograd's F(2x2, 3x3), the least inexact of those that cuDNN has."""
+    g = torch.tensor([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])
+    b = torch.tensor([[1.0, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]])
+    a = torch.tensor([[1.0, 1, 1, 0], [0, 1, -1, -1]])
+    tiles = torch.nn.functional.pad(x, [padding] * 4).unfold(2, 4, 2).unfold(3, 4, 2)
+    products = torch.einsum("oikl,nihwkl->nohwkl", g @ weight @ g.T, b @ tiles @ b.T)
+    made = (a @ products @ a.T).permute(0, 1, 2, 4, 3, 5)
+    return made.reshape(len(x), len(weight), *x.shape[2:]) + bias[:, None, None]
+
+
+@pytest.mark.parametrize("fast", [tf32, winograd])
+def test_what_a_gpu_may_choose_is_refused(
+    fast: Callable[..., torch.Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Right for small sums, and so found out by the largest only."""
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randint(-8191, 8192, (8, 8, 3, 3), generator=generator, dtype=torch.int32)
+    operands = torch_kernels._Operands(weight, torch.zeros(8, dtype=torch.int64), 8)
+    assert torch_kernels._is_exact("float32", operands, (16, 16))
+    small = torch.ones(1, 8, 16, 16), torch.ones(8, 8, 3, 3), torch.zeros(8)
+    assert (fast(*small, padding=1) - torch.conv2d(*small, padding=1)).abs().max() < 1e-4
+    exact: Callable[..., torch.Tensor] = torch.conv2d
+
+    def convolve(x: torch.Tensor, *rest: torch.Tensor, padding: int) -> torch.Tensor:
+        return (exact if x.dtype == torch.float64 else fast)(x, *rest, padding=padding)
+
+    monkeypatch.setattr(torch.nn.functional, "conv2d", convolve)
+    assert not torch_kernels._is_exact("float32", operands, (16, 16))
+    assert torch_kernels._is_exact("float64", operands, (16, 16))
+
+
+def test_exact_mode_overrules_the_program() -> None:
+    torch.set_float32_matmul_precision("medium")
+    try:
+        with torch_kernels._exact_mode():
+            assert torch.get_float32_matmul_precision() == "highest"
+            assert not torch.backends.cudnn.enabled and not torch.backends.cudnn.allow_tf32
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision("highest")
 
 
 def test_accumulator_bound_is_enforced(monkeypatch: pytest.MonkeyPatch) -> None:
