@@ -22,9 +22,9 @@ from hnervcodec.fitting.analysis_network import AnalysisNetwork
 STRIDES = (5, 4, 2, 2)
 
 
-def positions(size: tuple[int, int]) -> tuple[int, int]:
-    """Of the first map, for frames of `size` (H, W)."""
-    return -(-size[0] // 80), -(-size[1] // 80)
+def positions(size: tuple[int, int], factor: int = 80) -> tuple[int, int]:
+    """Of the first map, for frames of `size` (H, W) and strides of that product."""
+    return -(-size[0] // factor), -(-size[1] // factor)
 
 
 def positional(x: Tensor, base: float, levels: int) -> Tensor:
@@ -126,13 +126,14 @@ class HNeRV(nn.Module):
     """arXiv 2304.02633: a ConvNeXt encoder makes an embedding of each frame, which is stored with
     the decoder; the encoder is not."""
 
-    def __init__(self, width: int, size: tuple[int, int]):
+    def __init__(self, width: int, size: tuple[int, int], strides: tuple[int, ...] = STRIDES):
         super().__init__()
-        model = ModelConfig(16, width, tuple(StageConfig(s, 3, width, 0) for s in STRIDES), 3)
+        model = ModelConfig(16, width, tuple(StageConfig(s, 3, width, 0) for s in strides), 3)
         self.encoder = AnalysisNetwork(model, 3)
-        self.decoder = HNeRVDecoder(width)
-        self.size = size
-        self.missing = [80 * n - side for n, side in zip(positions(size), size, strict=True)]
+        self.decoder = HNeRVDecoder(width, strides=strides)
+        self.size, factor = size, math.prod(strides)
+        self.first = positions(size, factor)
+        self.missing = [factor * n - side for n, side in zip(self.first, size, strict=True)]
 
     def forward(self, t: Tensor, frames: Tensor) -> Tensor:
         padded = F.pad(frames, (0, self.missing[1], 0, self.missing[0]), mode="replicate")
@@ -149,7 +150,7 @@ def stored(model: nn.Module, frames: int, size: tuple[int, int]) -> int:
     """Numbers that a decoder needs: weights and, in HNeRV, the frames' embeddings."""
     if isinstance(model, HNeRV):
         weights = sum(p.numel() for p in model.decoder.parameters())
-        return weights + frames * 16 * math.prod(positions(size))
+        return weights + frames * 16 * math.prod(model.first)
     return sum(p.numel() for p in model.parameters())
 
 
@@ -160,3 +161,14 @@ def build(name: str, parameters: int, frames: int, size: tuple[int, int]) -> nn.
         width += 2
     torch.manual_seed(0)
     return MODELS[name](width, size)
+
+
+def build_hnerv(
+    parameters: int, frames: int, size: tuple[int, int], strides: tuple[int, ...]
+) -> HNeRV:
+    """The widest HNeRV with such strides that stores at most `parameters` numbers."""
+    width = 8
+    while stored(HNeRV(width + 2, size, strides), frames, size) <= parameters:
+        width += 2
+    torch.manual_seed(0)
+    return HNeRV(width, size, strides)
