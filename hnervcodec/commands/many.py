@@ -83,7 +83,8 @@ class ManyProgress(ManyObserver):
 
     def __init__(self, quiet: bool):
         self._quiet, self._terminal = quiet, sys.stderr.isatty()
-        self._start = self._last = time.monotonic()
+        self._last = time.monotonic()
+        self._start: tuple[float, float] | None = None  # the first report: when, and what share
         self._work: dict[int, float] = {}
         self._shares: dict[int, float] = {}
         self._total = self._ended = self._failed = 0
@@ -92,14 +93,18 @@ class ManyProgress(ManyObserver):
         self._say(f"looking at the videos: {count} of {total}")
 
     def planned(self, work: dict[int, float], total: int) -> None:
-        self._work, self._total, self._start = dict(work), total, time.monotonic()
+        self._work, self._total = dict(work), total
 
     def progressed(self, number: int, share: float) -> None:
         self._shares[number] = max(share, self._shares.get(number, 0))
         done = sum(self._work[n] * share for n, share in self._shares.items() if n in self._work)
         share = done / max(sum(self._work.values()), 1)
-        passed = time.monotonic() - self._start
-        left = time_left(passed * (1 / share - 1)) if share > 0 else ""
+        now = time.monotonic()
+        self._start = self._start or (now, share)
+        begun, before = self._start
+        left = ""
+        if share > before:
+            left = time_left((now - begun) * (1 - share) / (share - before))
         failed = f", {self._failed} failed" if self._failed else ""
         self._say(f"{self._ended} of {self._total} videos done{failed}  {100 * share:5.1f} %{left}")
 

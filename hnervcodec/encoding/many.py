@@ -175,19 +175,17 @@ class ManyEncode:
                 results[video.number] = self._failed(video, error)
             self._observer.looked_at(count, len(waiting))
         self._observer.planned(work, len(self._videos))
-        try:
-            with suppress(FileExistsError):
-                self._folder.mkdir(parents=True)
-        except OSError as error:
-            raise OutputError(f"cannot make {self._folder}: {error.strerror}") from error
         videos = [video for video in waiting if video.number in work]
+        if videos:
+            self._make_folder()
         try:
-            for done in self._encoded(videos, is_anew) if videos else ():
-                results[done[0].number] = done[1]
-                self._observer.finished(done[0].number, done[1])
+            for done, made in self._encoded(videos, is_anew) if videos else ():
+                results[done.number] = made
+                self._observer.finished(done.number, made)
         except KeyboardInterrupt as error:
             raise type(error)("the same command with `resume=True` goes on from here") from None
-        self._manifest.tidy()
+        if self._folder.is_dir():
+            self._manifest.tidy()
         return [results[video.number] for video in self._videos]
 
     def predict(self) -> tuple[Prediction, float]:
@@ -216,6 +214,12 @@ class ManyEncode:
                 f"{job_folder.folder_of(begun[0].output)} holds an unfinished encode: go on with "
                 "`resume=True`, or discard it with `discard=True`"
             )
+
+    def _make_folder(self) -> None:
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"cannot make {self._folder}: {error.strerror}") from error
 
     def _already(self, is_anew: bool) -> Iterator[tuple[int, EncodedVideo]]:
         """What has failed or is finished before anything is done."""

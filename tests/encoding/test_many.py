@@ -179,6 +179,7 @@ def test_what_cannot_be_had(clips: Path, tmp_path: Path) -> None:
         encode_many(clips, tmp_path, **FAST)
     made = encode_many([tmp_path / "none.mp4"], tmp_path / "new", **FAST)
     assert made[0].error == f"{tmp_path}/none.mp4: no such file" and not made[0].record
+    assert not (tmp_path / "new").exists()
     assert hnv("encode", clips, check=False).returncode == 2
 
 
