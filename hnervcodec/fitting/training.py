@@ -31,6 +31,7 @@ BATCH_PIXELS = 400_000  # of a batch, about: large frames come one by one
 PRUNE_BEFORE_QUANTIZING = 0.8  # share of the float phase after which its networks are pruned
 LEAST_RATE = 1e-3  # of the peak learning rate, at the end of the schedule
 MUON_MOMENTUM = 0.95
+BF16_MATRIX = 100_000  # weights from which on products of matrices are faster in bfloat16
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,12 +157,13 @@ class Training:
             synthesis.weights[-1],
             *analysis.parameters(),
         ]
+        largest = max((matrix.numel() for matrix in matrices), default=0)
         self.muon = Muon(
             matrices,
             rate=config.matrix_rate,
             decay=config.matrix_decay,
             momentum=MUON_MOMENTUM,
-            dtype=torch.bfloat16 if self.bf16 else torch.float32,
+            dtype=torch.bfloat16 if self.bf16 and largest >= BF16_MATRIX else torch.float32,
         )
         self.adam = torch.optim.Adam(others, lr=config.other_rate)
         self.optimizers: tuple[torch.optim.Optimizer, ...] = (self.muon, self.adam)
