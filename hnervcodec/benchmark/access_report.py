@@ -76,7 +76,8 @@ def rows(
     that is nearest to it."""
     timed = {time.path: time for time in times}
     made = []
-    for way, line in ways_of(files).items():
+    ordered = sorted(ways_of(files).items(), key=lambda item: item[0].codec != HNV)
+    for way, line in ordered:  # ours first
         size = target.bytes if way.codec == HNV else bytes_at(line, target.psnr_611)
         if way.codec == HNV and target.codec == HNV:
             if way.preset != target.preset:

@@ -27,7 +27,7 @@ MODES: dict[str, tuple[int, ...]] = {
     "apart": (4, 0),
     "six": (5, 4, 3, 2, 1, 0),
 }
-SECONDS = 1.5  # that one measurement may take, about
+SECONDS = 1.0  # that one measurement may take, about
 MOST, LEAST = 200, 12  # accesses
 BATCH = 16
 OPENED = 8  # of which memory is taken the mean
