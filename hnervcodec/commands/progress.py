@@ -260,11 +260,14 @@ class EncodeProgress(Observer):
 def print_prediction(prediction: Prediction, is_guess: bool) -> None:
     """Prints what --dry-run found out; `is_guess`: the size is not what was asked for."""
     count = prediction.segments
+    size = f"{'about' if is_guess else 'at most'} {prediction.bytes or 0:,.0f} bytes"
+    if prediction.bytes is None:
+        size = "what the quality takes, which the trial fits of the encode find out"
     click.echo(
         f"{prediction.frames} frames in {count} segment{'s' * (count > 1)}\n"
         f"network: {prediction.weights:,} weights, "
         f"{prediction.macs_per_pixel / 1000:.1f} kMAC per pixel\n"
-        f"size: {'about' if is_guess else 'at most'} {prediction.bytes:,.0f} bytes\n"
+        f"size: {size}\n"
         f"time: about {duration(prediction.seconds)}"
     )
 

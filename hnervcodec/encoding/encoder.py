@@ -24,6 +24,7 @@ from hnervcodec.encoding.segment_encoder import (
     budget_for_quality,
     encode_segment,
     starting_budget,
+    trial_config,
 )
 from hnervcodec.errors import SourceError
 from hnervcodec.fitting.fit import predict_seconds
@@ -167,6 +168,11 @@ def write_file(
     )
 
 
+PREDICTED_FRAMES = 16  # that are fitted to see how long it takes
+EXPECTED_TRIALS = 2  # of the up to three that find out what a quality takes
+SHORT_TRIAL = 5.0  # seconds that one of them may take in a prediction
+
+
 @dataclass(frozen=True, slots=True)
 class Prediction:
     """What an encode is expected to make, and how long it is expected to take."""
@@ -175,7 +181,7 @@ class Prediction:
     segments: int
     weights: int  # of the first segment's network
     macs_per_pixel: float
-    bytes: float  # of the whole file
+    bytes: float | None  # of the whole file; None where only long trial fits could tell
     seconds: float  # of one process on this machine
 
 
@@ -189,26 +195,32 @@ def predict(
 ) -> Prediction:
     """What an encode with these arguments would make, and how long that would take here.
 
-    Fits the first segment for about ten seconds; with an `aim`, after the trial fits that such an
-    encode begins with. Without the settings' `lengths` the first segment is taken for the whole
-    video. SourceError if there are no frames.
+    Fits some frames of the first segment for about ten seconds; with an `aim`, makes the trial fits
+    that such an encode begins with if they are short. Without the settings' `lengths` the first
+    segment is taken for the whole video. SourceError if there are no frames.
     """
     plan = Plan.of(video, settings)
-    start = time.monotonic()
     request = next(segment_requests(plan, with_masks(frames, masks), None, report), None)
     if request is None:
         raise SourceError("the source holds no frames in the selected range")
-    count, fits = len(request.frames), 1
-    budget = plan.budget(request.part)
+    count, config = len(request.frames), plan.preset.fit
+    budget, fits, is_known = plan.budget(request.part), 1.0, True
+    if budget is None:
+        budget = starting_budget(request)
     if settings.denoise:
-        # As it mostly happens: the second is the best.
-        fits, budget = 3, 2 * starting_budget(request)
-    elif settings.aim:
-        budget = budget_for_quality(request, settings.aim)
-    assert budget is not None  # as one of the three is asked for
-    trials = time.monotonic() - start
-    fit_task = request.fit_task(budget, plan.preset.fit)
-    seconds = trials + fits * predict_seconds(fit_task)
+        fits, budget = 3, 2 * budget  # as it mostly happens: the second is the best
+
+    fit_task = request.fit_task(budget, config, limit=PREDICTED_FRAMES)
+    seconds = predict_seconds(fit_task, count)
+    if settings.aim:
+        share = trial_config(config).steps(count) / config.steps(count)
+        fits += EXPECTED_TRIALS * share
+        is_known = share * seconds < SHORT_TRIAL
+        if is_known:
+            budget = budget_for_quality(request, settings.aim)
+            fit_task = request.fit_task(budget, config, limit=PREDICTED_FRAMES)
+            seconds = predict_seconds(fit_task, count)
+    seconds *= fits
     lengths = settings.lengths or (count,)
     specs = video.layers(fit_task.model)
     return Prediction(
@@ -216,7 +228,7 @@ def predict(
         len(lengths),
         weight_count(specs),
         macs_per_frame(specs) / (video.width * video.height),
-        sum(lengths) * (settings.bytes_per_frame or budget / count),
+        sum(lengths) * (settings.bytes_per_frame or budget / count) if is_known else None,
         seconds * sum(lengths) / count,
     )
 

@@ -27,7 +27,7 @@ from hnervcodec.fitting.quality_target import ConstantPsnr, QualityTarget
 from hnervcodec.fitting.training import FitTask
 from hnervcodec.media.masks import fill
 from hnervcodec.metrics.psnr import PlaneError
-from hnervcodec.planes import Planes, pack, plane_bytes, unpack
+from hnervcodec.planes import Planes, pack, packed_channels, plane_bytes, unpack
 from hnervcodec.synthesis.network import Synthesis
 
 
@@ -59,9 +59,17 @@ class SegmentRequest:
         levels.check_segment(plan.level, plan.video.layers(model), count)
         return model
 
-    def fit_task(self, budget: int, config: FitConfig, aim: QualityTarget | None = None) -> FitTask:
-        """The fit of a network that `budget` bytes afford."""
-        model, frames, masks = self.model(budget), self.frames, self.masks
+    def fit_task(
+        self,
+        budget: int,
+        config: FitConfig,
+        aim: QualityTarget | None = None,
+        limit: int | None = None,
+    ) -> FitTask:
+        """The fit of a network that `budget` bytes afford. limit: with so many of the frames at
+        most, to see how long its steps take."""
+        model, frames = self.model(budget), self.frames[:limit]
+        masks = self.masks[:limit] if self.masks else None
         if masks:
             frames = fill(frames, masks, (self.plan.video.max_sample + 1) // 2)
         return FitTask(
@@ -76,10 +84,16 @@ class SegmentRequest:
         )
 
     def _packed(self, frames: list[Planes], model: ModelConfig) -> np.ndarray:
-        """[T, channels, H, W], padded to whole embedding positions."""
+        """[T, channels, H, W], padded to whole embedding positions; channels last in memory, as
+        the fit wants them, so that there is one copy of them only."""
         video = self.plan.video
         height, width = (n * model.stride for n in model.embed_size(video.width, video.height))
-        return np.stack([pack(p, video.chroma_format, height, width) for p in frames])
+        channels = packed_channels(video.chroma_format)
+        packed = np.empty((len(frames), height, width, channels), frames[0][0].dtype)
+        packed = packed.transpose(0, 3, 1, 2)
+        for n, planes in enumerate(frames):
+            packed[n] = pack(planes, video.chroma_format, height, width)
+        return packed
 
 
 @dataclass(frozen=True)
@@ -166,17 +180,22 @@ def starting_budget(request: SegmentRequest) -> int:
     return max(least, round(TRIAL_BITS_PER_PIXEL * request.pixels / 8))
 
 
+def trial_config(config: FitConfig) -> FitConfig:
+    """Of the short fits that find out what a quality takes."""
+    return replace(
+        config,
+        updates_per_frame=min(TRIAL_UPDATES, config.updates_per_frame),
+        least_steps=min(TRIAL_STEPS, config.least_steps),
+    )
+
+
 def budget_for_quality(request: SegmentRequest, aim: QualityTarget) -> int:
     """Bytes of a payload that `aim` is expected to take, from up to three short trial fits."""
     video, config, limits = request.plan.video, request.plan.preset.fit, request.plan.preset.limits
     least = smallest_budget(video, len(request.frames), limits)
     most = highest_budget(video, len(request.frames), limits)
     budget = starting_budget(request)
-    trial = replace(
-        config,
-        updates_per_frame=min(TRIAL_UPDATES, config.updates_per_frame),
-        least_steps=min(TRIAL_STEPS, config.least_steps),
-    )
+    trial = trial_config(config)
     frames = len(request.frames)
     gain = GAIN_PER_DOUBLING * math.log2(config.steps(frames) / trial.steps(frames))
     for _ in range(3):

@@ -147,33 +147,34 @@ def fit(
     return state.result()
 
 
-def predict_seconds(task: FitTask) -> float:
-    """How long `fit` takes for this task, from about `CALIBRATION` seconds of its steps: some of
-    every kind are tried."""
-    schedule, first = Schedule.of(task), FloatPhase(task)
+def predict_seconds(task: FitTask, frames: int) -> float:
+    """How long `fit` takes for a segment of so many frames, some of which are those of `task`: from
+    about `CALIBRATION` seconds of its steps, or a few where they take long; some of every kind."""
+    schedule, whole = Schedule.of(task), Schedule.of(task, frames)
+    first = FloatPhase(task)
     index = torch.arange(min(schedule.batch_frames, len(task.frames)), device=task.device)
 
-    def seconds_of(phase: FloatPhase | QuantizedPhase, start: int, end: int) -> float:
-        """Of the steps from `start` to `end`."""
-        phase.train(index, start)  # compiles kernels, fills caches
+    def step_seconds(phase: FloatPhase | QuantizedPhase, step: int) -> float:
+        """Of one step like that with this number."""
+        phase.train(index, step)  # compiles kernels, fills caches
         begun, done = time.monotonic(), 0
         while done < RATE_EVERY or time.monotonic() - begun < CALIBRATION / 3:
-            phase.train(index, start + done)
+            phase.train(index, step + done)
             done += 1
-        seconds = (time.monotonic() - begun) / done * (end - start)
+        seconds = (time.monotonic() - begun) / done
         if isinstance(phase, QuantizedPhase):
             begun = time.monotonic()
             phase.measure()
-            seconds += (time.monotonic() - begun) * (end - start) / schedule.steps_per_epoch
+            seconds += (time.monotonic() - begun) / whole.steps_per_epoch
         return seconds
 
     with first.training.cores.in_use():
-        total = seconds_of(first, 0, schedule.quantize_at)
+        total = step_seconds(first, 0) * whole.quantize_at
         begun = time.monotonic()
         second = first.quantized()
-        total += time.monotonic() - begun
-        total += seconds_of(second, schedule.quantize_at, schedule.round_at)
+        total += (time.monotonic() - begun) * frames / len(task.frames)
+        total += step_seconds(second, schedule.quantize_at) * (whole.round_at - whole.quantize_at)
         begun = time.monotonic()
         second.round_activations()
         total += time.monotonic() - begun
-        return total + seconds_of(second, schedule.round_at, schedule.steps)
+        return total + step_seconds(second, schedule.round_at) * (whole.steps - whole.round_at)

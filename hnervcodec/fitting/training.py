@@ -72,9 +72,9 @@ class Schedule:
     steps_per_epoch: int  # an epoch shows every frame once
 
     @classmethod
-    def of(cls, task: FitTask) -> Self:
-        """As the task's configuration says."""
-        config, frames = task.config, len(task.frames)
+    def of(cls, task: FitTask, frames: int | None = None) -> Self:
+        """As the task's configuration says. frames: for so many instead of the task's own."""
+        config, frames = task.config, frames or len(task.frames)
         affordable = max(round(BATCH_PIXELS / (task.video.width * task.video.height)), 1)
         batch_frames = min(affordable, config.batch_frames)
         steps = config.steps(frames)
