@@ -67,7 +67,8 @@ def encode_many(
     if not quiet:
         done = [video.record for video in made if video.record]
         click.echo(
-            f"{output}: {len(done)} videos, {sum(one.frames for one in done):,} frames in "
+            f"{output}: {len(done)} video{'s' * (len(done) != 1)}, "
+            f"{sum(one.frames for one in done):,} frames in "
             f"{sum(one.bytes for one in done):,} bytes",
             err=True,
         )

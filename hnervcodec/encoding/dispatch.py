@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -101,8 +101,11 @@ def _completed(
         return
     assert dispatch.cluster is not None
     cluster = _cluster()
-    with cluster.connected(dispatch.cluster) as client:
-        yield cluster.encode(client, requests, device, folder, report)
+    with (  # it is closed before its client is
+        cluster.connected(dispatch.cluster) as client,
+        closing(cluster.encode(client, requests, device, folder, report)) as completed,
+    ):
+        yield completed
 
 
 def check_cluster(address: str) -> None:
