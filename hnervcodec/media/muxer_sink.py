@@ -26,6 +26,9 @@ from hnervcodec.media.stream_copier import StreamCopier
 from hnervcodec.planes import Planes
 
 _SVT_MOST_RATE = Fraction(240)  # frames per second
+# Frames that x265 holds back for B frames; of a video that ends before, it gives decoding times
+# that it never set (seen in 4.1 by libavcodec 62).
+_X265_DELAY = 2
 
 
 class MuxerSink(Sink):
@@ -211,6 +214,8 @@ _LIGHT = {  # of an encoder: the option for its own parameters, and their names
 def _encoder_options(header: VideoHeader, encoding: Encoding, display: Display) -> dict[str, str]:
     """The encoding's options, and those that pass on light levels and chroma siting."""
     options = dict(encoding.options)
+    if encoding.codec == "libx265" and 0 < header.frame_count <= _X265_DELAY:
+        options.setdefault("bf", "0")
     if encoding.codec in _LIGHT:
         name, *marks = _LIGHT[encoding.codec]
         parts = light_parameters(display, *marks)

@@ -173,6 +173,19 @@ def test_a_code_that_an_encoder_lacks_is_left_out(tmp_path: Path) -> None:
     assert len(rgb_frames(tmp_path / "x.mp4")) == 1
 
 
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_fewer_frames_than_x265_holds_back(count: int, tmp_path: Path) -> None:
+    header = VideoHeader(32, 16, 1, Fraction(25), frame_count=count)
+    planes = tuple(np.zeros((side, 2 * side), np.uint8) for side in (16, 8, 8))
+    for n in range(4):  # as what it takes for times is left to chance
+        path = tmp_path / f"{n}.mp4"
+        shown, words = constant(header.frame_rate, Display()), ["-c:v", "libx265"]
+        with open_file_sink(str(path), "mp4", header, shown, words) as sink:
+            for index in range(count):
+                sink.write(index, planes)
+        assert len(rgb_frames(path)) == count
+
+
 @pytest.mark.parametrize(("chroma", "full_range"), [(0, False), (1, True), (3, False)])
 def test_eleven_bits(chroma: int, full_range: bool, tmp_path: Path) -> None:
     """libav has no formats of 11 bits: frames are written with 12, of which the lowest is 0."""
