@@ -1,5 +1,6 @@
 """See tools/clips."""
 
+import gzip
 import hashlib
 import shutil
 import subprocess
@@ -43,7 +44,9 @@ def fetch_cameras(names: Iterable[str], folder: Path) -> None:
         package = next(Path(scratch).glob("*.deb"))
         subprocess.run(["dpkg-deb", "-x", package, scratch], check=True)
         for name in names:
-            shutil.copy(next(Path(scratch).glob(f"usr/**/{name}")), folder / name)
+            found = next(Path(scratch).glob(f"usr/**/{name}*"))  # what is large is compressed
+            data = found.read_bytes()
+            (folder / name).write_bytes(gzip.decompress(data) if found.suffix == ".gz" else data)
 
 
 def main(folder: Path, *extra: str) -> None:
