@@ -15,9 +15,9 @@ from hnervcodec.bitstream.headers import VideoHeader
 from hnervcodec.encoding import defaults, inpainting, session
 from hnervcodec.encoding.dispatch import Dispatch
 from hnervcodec.encoding.encoder import EncodeResult
-from hnervcodec.encoding.file_input import FileInput, between
+from hnervcodec.encoding.file_input import FileInput, Selection
 from hnervcodec.encoding.manifest import EncodedVideo
-from hnervcodec.encoding.many import ManyEncode, Selection
+from hnervcodec.encoding.many import ManyEncode
 from hnervcodec.encoding.memory_input import MemoryInput, RgbFrames
 from hnervcodec.encoding.observer import ManyObserver, Observer
 from hnervcodec.encoding.rate import Rate
@@ -142,31 +142,12 @@ def encode(
         device=device,
         dispatch=_dispatch(workers, cluster, threads, share),
     )
-    if audio not in ("copy", "none"):
-        raise UsageError(f"unknown audio {audio!r}: choose from copy, none")
-    masked_by = None if mask is None else str(mask)
-    skip, every = numbers.whole("skip", skip), numbers.whole("every", every)
-    limit = None if limit is None else numbers.whole("limit", limit)
+    selection = _selection(start, stop, skip, limit, every, mask, audio, stream, strict)
     encode_input: session.Source
     if isinstance(source, str | Path):
         if frame_rate is not None or video is not None:
             raise UsageError("a path brings its own frame_rate and video")
-        if start is not None or stop is not None:
-            if skip or limit is not None:
-                raise UsageError("choose the part either by start and stop, or by skip and limit")
-            skip, limit = between(
-                str(source), _seconds("start", start), _seconds("stop", stop), every, stream
-            )
-        encode_input = FileInput(
-            str(source),
-            skip,
-            limit,
-            every,
-            masked_by,
-            audio == "copy",
-            stream=stream,
-            strict=strict,
-        )
+        encode_input = selection.of(str(source))
     else:
         if skip or limit is not None or every != 1 or start is not None or stop is not None:
             raise UsageError(
@@ -174,7 +155,7 @@ def encode(
             )
         if stream is not None or strict:
             raise UsageError("stream and strict are for paths")
-        encode_input = _in_memory(source, frame_rate, video, masked_by)
+        encode_input = _in_memory(source, frame_rate, video, selection.of_each.mask)
     return session.encode(
         encode_input,
         output,
@@ -256,21 +237,7 @@ def encode_many(
         device=device,
         dispatch=_dispatch(workers, cluster, threads, None),
     )
-    if audio not in ("copy", "none"):
-        raise UsageError(f"unknown audio {audio!r}: choose from copy, none")
-    if (start is not None or stop is not None) and (skip or limit is not None):
-        raise UsageError("choose the part either by start and stop, or by skip and limit")
-    of_each = FileInput(
-        "",
-        numbers.whole("skip", skip),
-        None if limit is None else numbers.whole("limit", limit),
-        numbers.whole("every", every),
-        None if mask is None else str(mask),
-        audio == "copy",
-        stream=stream,
-        strict=strict,
-    )
-    selection = Selection(of_each, _seconds("start", start), _seconds("stop", stop))
+    selection = _selection(start, stop, skip, limit, every, mask, audio, stream, strict)
     paths = [sources] if isinstance(sources, str | Path) else sources
     job = ManyEncode(
         [str(path) for path in paths], folder, options, selection, _ReportingMany(on_progress)
@@ -288,6 +255,35 @@ def _dispatch(
     if not threads and not (workers or cluster):
         threads = torch.get_num_threads()
     return Dispatch(workers=workers, cluster=cluster, threads=threads, share=share)
+
+
+def _selection(
+    start: float | Fraction | None,
+    stop: float | Fraction | None,
+    skip: int,
+    limit: int | None,
+    every: int,
+    mask: str | Path | None,
+    audio: Literal["copy", "none"],
+    stream: int | None,
+    strict: bool,
+) -> Selection:
+    """What to take of every source."""
+    if audio not in ("copy", "none"):
+        raise UsageError(f"unknown audio {audio!r}: choose from copy, none")
+    if (start is not None or stop is not None) and (skip or limit is not None):
+        raise UsageError("choose the part either by start and stop, or by skip and limit")
+    of_each = FileInput(
+        "",
+        numbers.whole("skip", skip),
+        None if limit is None else numbers.whole("limit", limit),
+        numbers.whole("every", every),
+        None if mask is None else str(mask),
+        audio == "copy",
+        stream=stream,
+        strict=strict,
+    )
+    return Selection(of_each, _seconds("start", start), _seconds("stop", stop))
 
 
 def _seconds(name: str, at: float | Fraction | None) -> Fraction | None:

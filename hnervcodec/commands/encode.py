@@ -220,7 +220,7 @@ def encode(
 
     from hnervcodec.encoding import encoder, session  # which takes seconds, as they load torch
     from hnervcodec.encoding.dispatch import Dispatch
-    from hnervcodec.encoding.file_input import FileInput, between
+    from hnervcodec.encoding.file_input import FileInput, Selection
     from hnervcodec.encoding.rate import Rate
 
     options = session.EncodeOptions(
@@ -245,13 +245,9 @@ def encode(
         raise UsageError("--resume works from a file to a file, not with --dry-run")
     if (start is not None or stop is not None) and (skip or limit):
         raise UsageError("choose the part either by --ss and --to, or by --skip and --limit")
+    of_each = FileInput("", skip, limit, every, mask, audio == "copy", stream=stream, strict=strict)
+    selection = Selection(of_each, start, stop)
     if many:
-        from hnervcodec.encoding.many import Selection
-
-        of_each = FileInput(
-            "", skip, limit, every, mask, audio == "copy", stream=stream, strict=strict
-        )
-        selection = Selection(of_each, start, stop)
         encode_many(
             sources,
             output,
@@ -263,11 +259,7 @@ def encode(
             quiet=quiet,
         )
         return
-    if start is not None or stop is not None:
-        skip, limit = between(source, start, stop, every, stream)
-    file_input = FileInput(
-        source, skip, limit, every, mask, audio == "copy", stream=stream, strict=strict
-    )
+    file_input = selection.of(source)
     progress = EncodeProgress(preset, quiet)
     if dry_run:
         is_guess = psnr is not None or quality is not None or denoise

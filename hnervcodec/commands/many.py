@@ -16,8 +16,8 @@ from hnervcodec.encoding.observer import ManyObserver
 from hnervcodec.errors import PartialError, UsageError
 
 if TYPE_CHECKING:
+    from hnervcodec.encoding.file_input import Selection
     from hnervcodec.encoding.manifest import EncodedVideo
-    from hnervcodec.encoding.many import Selection
     from hnervcodec.encoding.session import EncodeOptions
 
 INTERVALS = {True: 0.2, False: 10.0}  # seconds between lines, on a terminal and elsewhere

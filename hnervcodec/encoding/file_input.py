@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from fractions import Fraction
 from itertools import accumulate, islice
 from typing import Any
@@ -235,3 +235,20 @@ def between(
     if taken < 1:
         raise UsageError("no frame begins between `start` and `stop`")
     return skip, -(-taken // every)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What to take of a video, or of each of many. of_each: its `source` is replaced by each
+    video's; start, stop: seconds, instead of its `skip` and `limit`."""
+
+    of_each: FileInput = field(default_factory=lambda: FileInput(""))
+    start: Fraction | None = None
+    stop: Fraction | None = None
+
+    def of(self, path: str) -> FileInput:
+        """That of the video `path`; UsageError or SourceError where these seconds tell nothing."""
+        if self.start is None and self.stop is None:
+            return replace(self.of_each, source=path)
+        skip, limit = between(path, self.start, self.stop, self.of_each.every, self.of_each.stream)
+        return replace(self.of_each, source=path, skip=skip, limit=limit)

@@ -17,15 +17,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import as_completed
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from fractions import Fraction
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from hnervcodec.encoding import dispatch, finished_encodes, job_folder, session
 from hnervcodec.encoding.encoder import EncodeResult, Prediction
-from hnervcodec.encoding.file_input import FileInput, between
+from hnervcodec.encoding.file_input import FileInput, Selection
 from hnervcodec.encoding.job_folder import JobFolder
 from hnervcodec.encoding.local_workers import LocalWorkers
 from hnervcodec.encoding.manifest import EncodedVideo, Manifest, Record, sha256_of
@@ -77,22 +76,6 @@ def _is_finished(video: _Video, record: Record | None) -> bool:
     if not video.output.is_file():
         return False
     return video.output.stat().st_size == record.bytes and sha256_of(video.output) == record.sha256
-
-
-@dataclass(frozen=True)
-class Selection:
-    """What to take of each video. of_each: its `source` is replaced by each video's; start, stop:
-    seconds, instead of its `skip` and `limit`."""
-
-    of_each: FileInput = field(default_factory=lambda: FileInput(""))
-    start: Fraction | None = None
-    stop: Fraction | None = None
-
-    def of(self, path: str) -> FileInput:
-        if self.start is None and self.stop is None:
-            return replace(self.of_each, source=path)
-        skip, limit = between(path, self.start, self.stop, self.of_each.every, self.of_each.stream)
-        return replace(self.of_each, source=path, skip=skip, limit=limit)
 
 
 class ManyEncode:
