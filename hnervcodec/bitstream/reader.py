@@ -440,3 +440,7 @@ class Reader:
                 offset=chunk.payload_offset,
             )
         return payload
+
+    def stated_checksum(self, entry: IndexEntry) -> bytes:
+        """The payload's CRC-32 as the file states it, 4 bytes, which nobody has checked."""
+        return self._read(entry.offset + CHUNK_HEADER_SIZE + entry.length, 4)

@@ -109,7 +109,7 @@ class Decoder:
     def _open(self) -> None:
         source: Any = self._source
         # What the cache knows this file by: a path's, if it is opened again, as the same.
-        self._identity: Hashable = object()
+        self._identity: tuple[Hashable, ...] = (object(),)
         if isinstance(source, str | Path):
             source = self._owned = open(source, "rb")  # noqa: SIM115  (closed by `close`)
             weakref.finalize(self, source.close)
@@ -444,7 +444,10 @@ class Decoder:
             return segment, Synthesis(segment, self.video, **arithmetic)
 
         with self._lock:
-            return SEGMENTS.get((self._identity, entry.offset, *arithmetic.values()), load)
+            key = *self._identity, entry.offset, *arithmetic.values()
+            if self._owned is not None:  # another file may have got its place, size and time
+                key = *key, self.reader.stated_checksum(entry)
+            return SEGMENTS.get(key, load)
 
 
 def _sizes(name: str, value: Sequence[int] | None, count: int) -> tuple[int, ...] | None:
