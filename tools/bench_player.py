@@ -12,10 +12,12 @@ from pathlib import Path
 
 import imageio_ffmpeg
 from browser import CHROMIUM, Browser
+from reference import processor
 
 from hnervcodec.bitstream import segment
 from hnervcodec.bitstream.reader import Reader
 from hnervcodec.player import page
+from hnervcodec.system.devices import processors
 
 Args = list[str | Path]
 ROOT = Path(__file__).resolve().parents[1]
@@ -109,12 +111,6 @@ def described(path: Path) -> tuple[str, int]:
     return f"{size}, {work:.1f} kMAC per pixel", video.frame_count
 
 
-def processor() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-    return f"{len(names)} cores of {names[0]}" if names else "an unknown processor"
-
-
 def main() -> None:
     for program, found in (("node", shutil.which("node")), ("chromium", CHROMIUM)):
         if not found:
@@ -140,9 +136,11 @@ def main() -> None:
         [
             "# The player, measured",
             "",
-            f"Made by `tools/bench_player` on {processor()}: Node {node.strip()} with one",
+            f"Made by `tools/bench_player` on {processors()} cores of {processor()}: Node "
+            f"{node.strip()} with one",
             f"thread, and {version} without a GPU ({said}).",
-            "The picture, [player.jpg](player.jpg), is of the first file.",
+            "The picture, [player.jpg](player.jpg), is of the first file. A page takes "
+            f"{len(page.alone(b'', '').encode()):,} bytes and its video's in base64.",
             "",
             "| file | Node, frames/s | Chromium, frames/s at most | first frame | shown | left out "
             "| checksums right |",
