@@ -31,6 +31,7 @@ NEED_TORCH = {
     "fitting.muon",
     "fitting.quantized_phase",
     "fitting.rate_model",
+    "fitting.start_weights",
     "fitting.synthesis_network",
     "fitting.training",
     "fitting.training_kernel",

@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from hnervcodec.fitting.float_phase import FloatPhase
 from hnervcodec.fitting.progress import Progress
 from hnervcodec.fitting.quantization import FittedSegment
 from hnervcodec.fitting.quantized_phase import RATE_EVERY, QuantizedPhase
+from hnervcodec.fitting.start_weights import StartWeights
 from hnervcodec.fitting.training import Batches, FitTask, Schedule
 
 CALIBRATION = 9.0  # seconds of trying the steps, to predict how long they take
@@ -136,6 +138,25 @@ def fit(
     this fit is kept in from time to time, and goes on from if it exists. `report` is called after
     every step. HnervError if the fit diverges or the checkpoint is damaged.
     """
+    return _fitted(task, checkpoint, report).result()
+
+
+def fit_start(
+    task: FitTask,
+    *,
+    checkpoint: Path | None = None,
+    report: Callable[[Progress], None] = lambda progress: None,
+) -> StartWeights:
+    """What fits of frames like the task's can begin from: the networks after all steps of its
+    configuration in float. The rest is as in `fit`."""
+    in_float = replace(task, config=replace(task.config, quantize_from=1.0, prune=0.0))
+    phase = _fitted(in_float, checkpoint, report).phase
+    assert isinstance(phase, FloatPhase), "no step is left for the other phase"
+    return StartWeights.of(phase.training.synthesis, phase.analysis)
+
+
+def _fitted(task: FitTask, checkpoint: Path | None, report: Callable[[Progress], None]) -> _Fit:
+    """The fit after its last step."""
     state, checkpoints = _Fit(task), _Checkpoints(checkpoint)
     begun = time.monotonic() - checkpoints.restore(state)
     with state.phase.training.cores.in_use():
@@ -144,7 +165,7 @@ def fit(
             seconds = time.monotonic() - begun
             report(state.progress(seconds, checkpoints.warning))
             checkpoints.keep(state, seconds)
-    return state.result()
+    return state
 
 
 def predict_seconds(task: FitTask, frames: int) -> float:

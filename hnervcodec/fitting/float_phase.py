@@ -28,6 +28,8 @@ class FloatPhase:
         torch.manual_seed(task.config.seed)
         synthesis = SynthesisNetwork(task.video.layers(task.model)).to(task.device)
         self.analysis = AnalysisNetwork(task.model, task.video.packed_channels).to(task.device)
+        if task.start is not None:
+            task.start.put_into(synthesis, self.analysis)
         self.training = Training(task, synthesis, self.analysis)
 
     def train(self, index: Tensor, step: int) -> None:

@@ -22,6 +22,7 @@ from hnervcodec.fitting.loss import Loss
 from hnervcodec.fitting.muon import Muon
 from hnervcodec.fitting.presets import FitConfig
 from hnervcodec.fitting.quality_target import QualityTarget
+from hnervcodec.fitting.start_weights import StartWeights
 from hnervcodec.fitting.synthesis_network import SynthesisNetwork
 from hnervcodec.fitting.training_kernel import TrainingKernel
 from hnervcodec.planes import packed_size
@@ -42,6 +43,7 @@ class FitTask:
     budget: bytes of the segment's payload, which the result comes close to.
     hidden: bool, the shape of `frames`: samples that the result need not resemble.
     aim: a quality that moves the budget towards what it takes.
+    start: what the networks begin from, instead of random weights.
     """
 
     frames: np.ndarray
@@ -52,6 +54,7 @@ class FitTask:
     device: torch.device
     hidden: np.ndarray | None = None
     aim: QualityTarget | None = None
+    start: StartWeights | None = None
 
     @property
     def pixels(self) -> int:
