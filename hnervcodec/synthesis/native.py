@@ -115,6 +115,17 @@ def library() -> ctypes.CDLL | None:
 # ---------------------------------------------------------------- the network
 
 
+def _padded(values: np.ndarray, axis: int, multiple: int) -> np.ndarray:
+    """With zeros after the last along `axis`, up to a multiple; `np.pad` takes ten times as long,
+    which counts in files of thousands of small segments."""
+    missing = -values.shape[axis] % multiple
+    if not missing:
+        return values
+    shape = list(values.shape)
+    shape[axis] = missing
+    return np.concatenate([values, np.zeros(shape, values.dtype)], axis)
+
+
 def _phases_first(values: np.ndarray, shuffle: int) -> np.ndarray:
     """Output channels [channels * shuffle**2, ...] in the order in which pixels take them."""
     phases = values.reshape(-1, shuffle**2, *values.shape[1:]).swapaxes(0, 1)
@@ -126,8 +137,7 @@ def _in_blocks(outputs: np.ndarray, lanes: int) -> np.ndarray:
     twice."""
     rest = len(outputs) % lanes
     width = lanes if not rest or rest > lanes // 2 else lanes // 2
-    filling = [(0, -len(outputs) % width), *[(0, 0)] * (outputs.ndim - 1)]
-    outputs = np.pad(outputs, filling)
+    outputs = _padded(outputs, 0, width)
     if width < lanes:
         outputs = np.concatenate([outputs, outputs[-width:]])
     return outputs.reshape(-1, lanes, *outputs.shape[1:])
@@ -151,7 +161,7 @@ def _digits(weight: np.ndarray, bits: int, partial: int) -> np.ndarray:
         low = (weight + half & 2 * half - 1) - half
         digits.insert(0, low)
         weight = weight - low >> bits
-    return np.stack([weight, *digits]).astype(np.int8)
+    return np.array([weight, *digits]).astype(np.int8)
 
 
 def _fits(weight: np.ndarray, partial: int, depth: int) -> bool:
@@ -175,19 +185,19 @@ def _fits(weight: np.ndarray, partial: int, depth: int) -> bool:
 
 def _pack_weights(weight: np.ndarray, lib: ctypes.CDLL) -> _PackedWeights:
     """Of levels [O, I, k, k]."""
-    outputs, inputs, kernel = weight.shape[:3]
+    outputs, _, kernel = weight.shape[:3]
     lanes, partial = lib.hnv_lanes(), lib.hnv_partial()
-    quads = np.pad(weight, [(0, 0), (0, -inputs % 4), (0, 0), (0, 0)])
-    quads = quads.transpose(0, 2, 3, 1).reshape(outputs, kernel, -1, 4)  # as pixels lie
+    quads = _padded(weight.transpose(0, 2, 3, 1), 3, 4)  # as pixels lie
+    quads = quads.reshape(outputs, kernel, -1, 4)
     # Bytes are digits enough, unless the sums of their products have too little room.
     bits = 8 if not partial or _fits(quads, partial, 1) else 6
     digits = _digits(quads, bits, partial)
     deepest = lib.hnv_depth()
     depth = deepest if all(_fits(digit.astype(int), partial, deepest) for digit in digits) else 1
-    blocks = np.stack([_in_blocks(digit, lanes) for digit in digits])
+    blocks = np.array([_in_blocks(digit, lanes) for digit in digits])
     blocks = blocks.transpose(1, 0, 3, 4, 2, 5)  # [blocks, passes, k, k * quads, lanes, 4]
-    pairs = [np.moveaxis(blocks[n : n + 2], 0, 3) for n in range(0, len(blocks), 2)]
-    packed = np.concatenate([np.ascontiguousarray(pair).ravel() for pair in pairs])
+    pairs = [blocks[n : n + 2].transpose(1, 2, 3, 0, 4, 5) for n in range(0, len(blocks), 2)]
+    packed = np.concatenate([pair.ravel() for pair in pairs])
     return _PackedWeights(len(digits), bits, depth, packed)
 
 
@@ -328,9 +338,7 @@ class Network:
     def run(self, embeddings: np.ndarray) -> np.ndarray:
         """Packed samples [B, channels, h, w], uint8, or uint16 above 8 bits, of embeddings uint8
         [B, C, h, w]."""
-        embeddings = embeddings.transpose(0, 2, 3, 1)
-        filling = (0, 0), (0, 0), (0, 0), (0, -embeddings.shape[3] % 4)
-        embeddings = np.ascontiguousarray(np.pad(embeddings, filling))
+        embeddings = np.ascontiguousarray(_padded(embeddings.transpose(0, 2, 3, 1), 3, 4))
         samples = np.empty((len(embeddings), *self._shape), self._dtype)
         arrived = np.zeros(len(embeddings), np.int32)
         workers = self._workers

@@ -62,11 +62,13 @@ def head_fraction(bit_depth: int) -> int:
 
 def head_table(requant: Requant, bit_depth: int) -> np.ndarray:
     """int64 [16384]: the sample of each table index t = -8192..8191."""
-    t = np.arange(-HEAD_HALF, HEAD_HALF, dtype=np.int64)
+    samples = np.arange(-HEAD_HALF, HEAD_HALF, dtype=np.int64)
     fraction = head_fraction(bit_depth)
-    samples = (t * requant.multiplier + (1 << fraction - 1)) >> fraction
-    clipped: np.ndarray = np.clip(samples, 0, (1 << bit_depth) - 1)
-    return clipped
+    # In its own place: of small segments this is most of what loading one takes.
+    samples *= requant.multiplier
+    samples += 1 << fraction - 1
+    samples >>= fraction
+    return samples.clip(0, (1 << bit_depth) - 1, out=samples)
 
 
 def to_levels(fine: Any) -> Any:
