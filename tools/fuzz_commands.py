@@ -6,6 +6,7 @@ Each case is a sound file with some fields set to extreme values, or its chunks 
 its checksums right again. Each command runs in a process of its own. What must hold of it: no
 signal; an exit code that errors.py names; one line for an error, in our own words; processor time
 and memory that the file's size allows; success only for what the reference decoder accepts.
+`serve` is asked for its list, its page and parts of the file, and for what makes no sense.
 With --sources each case is a damaged video, and the commands are those that take one; what they
 write must pass `hnv verify`.
 """
@@ -19,6 +20,7 @@ import random
 import resource
 import shutil
 import signal
+import socket
 import sys
 import tempfile
 import time
@@ -27,6 +29,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Thread
 
 # One thread, as those that a library has started do not live on in a forked process, which would
 # wait for them.
@@ -46,8 +49,9 @@ from hnervcodec import cli  # noqa: E402
 from hnervcodec.bitstream.fields import ByteWriter  # noqa: E402
 from hnervcodec.decoding import decoder, selection  # noqa: E402
 from hnervcodec.media import outputs  # noqa: E402
+from hnervcodec.player import server  # noqa: E402
 
-LOADED_ONCE = decoder, selection, outputs  # before the processes
+LOADED_ONCE = decoder, selection, outputs, server  # before the processes
 
 SECONDS, SECONDS_PER_MEGABYTE, MEBIBYTES = 1.0, 1.0, 512
 ENCODER_SECONDS = 4.0  # what starting libx264 or an AV1 encoder takes
@@ -100,6 +104,8 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "fps": (*DECODE, "{out}.mkv", "--fps", "10"),
     "png": (*DECODE, "{out}%05d.png"),
     "export": ("export", "{file}", "-y", "-o", "{out}.onnx"),
+    "page": ("export", "{file}", "-y", "-o", "{out}.html"),
+    "serve": ("serve", "{folder}"),  # see served
     "play": ("play", "{file}", "-q"),  # in a player without a window: see without_window
     **{name: (*DECODE, f"{{out}}.{name}") for name in FORMATS},
 }
@@ -123,7 +129,7 @@ SOURCE_COMMANDS: dict[str, tuple[str, ...]] = {
     "inpaint": ("inpaint", "{source}", "--mask", "{mask}", "-y", "-q", "-o", "{out}.mkv", *FIT),
     "compare": ("compare", "{source}", "-q", "-o", "{out}", "--codecs", "hnv,x264", *FIT),
 }
-SAYS_WHAT_IT_WROTE = {"join", "join sound", "export"}
+SAYS_WHAT_IT_WROTE = {"join", "join sound", "export", "page"}
 ENCODERS = {"mp4", "mov", "webm", "gif", "mkv", "recover", "fps", "metrics"}
 
 
@@ -286,6 +292,67 @@ def command(words: list[str]) -> int:
     cli.main()
 
 
+# Ranges, methods and whole requests that a server may be asked for.
+ODD_RANGES = "bytes=0-", "bytes=5-4", "bytes=-5", "bytes=0-0,2-3", "bytes=9" + "9" * 30, "x", ""
+ODD_REQUESTS = (
+    b"POST / HTTP/1.1\r\nHost: {host}\r\n\r\n",
+    b"GET /files/../file.hnv HTTP/1.1\r\nHost: {host}\r\n\r\n",
+    b"GET /files/%ff%00.hnv HTTP/1.1\r\nHost: {host}\r\n\r\n",
+    b"GET //[/file.hnv HTTP/1.1\r\nHost: {host}\r\n\r\n",
+    b"GET / HTTP/9.9\r\nHost: {host}\r\n\r\n",
+    b"GET /" + b"a" * 70_000 + b" HTTP/1.1\r\n\r\n",
+    b"GET / HTTP/1.1\r\n" + b"x: y\r\n" * 200 + b"\r\n",
+    b"\x16\x03\x01\x00\xff\r\n\r\n",
+)
+ANSWERS = {200, 206, 302, 400, 403, 404, 405, 414, 416, 431, 505}
+
+
+class ServerUnderTest(server.PlayerServer):
+    """One that tells what goes wrong in it."""
+
+    def handle_error(self, *_: object) -> None:
+        traceback.print_exc()
+        os._exit(99)
+
+
+def answer_to(address: tuple[str, int], request: bytes) -> tuple[int, bytes]:
+    """(status, body) of an answer to the end of the connection; 0 for none."""
+    with socket.create_connection(address, timeout=60) as connection:
+        connection.sendall(request)
+        connection.shutdown(socket.SHUT_WR)
+        answer = b"".join(iter(lambda: connection.recv(1 << 16), b""))
+    head, _, body = answer.partition(b"\r\n\r\n")
+    return int(head.split()[1]) if head else 0, body
+
+
+def served(folder: Path, data: bytes) -> int:
+    """Asks a server of `folder`, which holds `data` as file.hnv, as browsers and others might."""
+    rng = random.Random(data)
+    with ServerUnderTest(folder) as asked:
+        Thread(target=asked.serve_forever, daemon=True).start()
+        address = server.HOST, asked.server_port
+        host = f"{server.HOST}:{asked.server_port}"
+
+        def get(path: str, *headers: str) -> tuple[int, bytes]:
+            lines = [f"GET {path} HTTP/1.1", f"Host: {host}", *headers, "", ""]
+            return answer_to(address, "\r\n".join(lines).encode())
+
+        status, listing = get("/")
+        assert status == 200 and b"file.hnv" in listing, listing
+        assert get("/play/file.hnv")[0] == 200
+        assert get("/files/file.hnv") == (200, data)
+        first = rng.randrange(len(data) + 2)
+        last = rng.randrange(first, len(data) + 3)
+        part = get("/files/file.hnv", f"Range: bytes={first}-{last}")
+        right = (206, data[first : last + 1]) if first < len(data) else (416, b"")
+        assert part == right, (first, last, part[0])
+        assert get("/files/file.hnv", f"Range: {rng.choice(ODD_RANGES)}")[0] in ANSWERS
+        request = rng.choice(ODD_REQUESTS).replace(b"{host}", host.encode())
+        # What names no version gets no status: to HTTP/0.9.
+        assert answer_to(address, request)[0] in {0, *ANSWERS}, request[:80]
+    return 0
+
+
 OUTCOMES = {"valid": 20, "refused": 21, "large": 22}
 
 
@@ -371,12 +438,18 @@ class Case:
 
 def run_command(words: tuple[str, ...], places: dict[str, Path], limit: float) -> Run:
     filled = [word.format(**places) for word in words]
+    if words[0] == "serve":
+        data = (places["folder"] / "file.hnv").read_bytes()
+        return in_process(lambda: served(places["folder"], data), places["out"].parent, limit)
     return in_process(lambda: command(filled), places["out"].parent, limit)
 
 
 def file_cases(rng: random.Random, folder: Path) -> Iterator[Case]:
     seeds = seed_files()
-    places = {name: folder / name for name in ("file", "sound", "out")}
+    places = {name: folder / name for name in ("sound", "out")}
+    places["folder"] = folder / "served"
+    places["folder"].mkdir()
+    places["file"] = places["folder"] / "file.hnv"
     places["sound"].write_bytes(beside.file_with(beside.EXTRAS))
     while True:
         data = case_of(rng, seeds)
