@@ -22,8 +22,7 @@ from hnervcodec.media.sinks import Y4mSink
 from hnervcodec.planes import Planes
 
 FOLDER, RESULTS = ROOT / "clips/quality", ROOT / "tools/results"
-FRAMES, SHOWN = 24, 12
-PRESET, QUALITIES = "faster", ("32", "35", "38")
+QUALITIES = ("32", "35", "38", "41")
 CELL = 240  # pixels of a crop in the picture
 _CAMERA: Filters = (("scale", "320:240:flags=lanczos"),)
 
@@ -34,17 +33,18 @@ class Piece:
 
     file: str
     filters: Filters
-    begin: int  # of its frames in the clip
+    preset: str
+    frames: range  # of the clip
     crop: tuple[int, int, int]  # left, top, side; luma samples
 
 
 PIECES = {
-    "carphone": Piece(*CLIPS["carphone"], 0, (30, 0, 120)),
-    "bunny320": Piece(*CLIPS["bunny320"], 90, (40, 0, 120)),
-    "bikes320": Piece(*CLIPS["bikes320"], 0, (100, 4, 120)),
-    "vtest320": Piece("vtest.avi", _CAMERA, 0, (100, 40, 120)),
-    "box320": Piece("box.mp4", _CAMERA, 90, (100, 80, 120)),
-    "bikes640": Piece(*CLIPS["bikes640"], 0, (200, 8, 240)),
+    "carphone": Piece(*CLIPS["carphone"], "medium", range(120), (30, 0, 120)),
+    "bunny320": Piece(*CLIPS["bunny320"], "fast", range(66, 132), (40, 0, 120)),
+    "bikes320": Piece(*CLIPS["bikes320"], "medium", range(50), (120, 4, 120)),
+    "vtest320": Piece("vtest.avi", _CAMERA, "medium", range(50), (100, 40, 120)),
+    "box320": Piece("box.mp4", _CAMERA, "fast", range(90, 140), (100, 80, 120)),
+    "bunny640": Piece(*CLIPS["bunny640"], "fast", range(96, 120), (80, 0, 240)),
 }
 
 
@@ -58,8 +58,8 @@ class Coded:
 
 
 def read_piece(piece: Piece) -> tuple[VideoHeader, list[Planes]]:
-    header, frames = read_clip(ROOT / "clips" / piece.file, piece.filters, piece.begin + FRAMES)
-    return header, frames[piece.begin :]
+    header, frames = read_clip(ROOT / "clips" / piece.file, piece.filters, piece.frames.stop)
+    return header, frames[piece.frames.start :]
 
 
 def y4m_of(name: str, header: VideoHeader, frames: list[Planes]) -> Path:
@@ -73,7 +73,7 @@ def y4m_of(name: str, header: VideoHeader, frames: list[Planes]) -> Path:
 
 
 def path_of(name: str, quality: str) -> Path:
-    return FOLDER / f"{name}-{PRESET}-{quality}.hnv"
+    return FOLDER / f"{name}-{PIECES[name].preset}-{quality}.hnv"
 
 
 def encode(name: str, quality: str) -> None:
@@ -83,14 +83,14 @@ def encode(name: str, quality: str) -> None:
     header, frames = read_piece(PIECES[name])
     command = [sys.executable, "-m", "hnervcodec", "encode"]
     command += [str(y4m_of(name, header, frames)), "-o", str(path)]
-    command += ["--quality", quality, "--preset", PRESET, "--threads", "1"]
+    command += ["--quality", quality, "--preset", PIECES[name].preset, "--threads", "1"]
     print("hnv", *command[3:], file=sys.stderr, flush=True)
     subprocess.run(command, check=True)
 
 
 def ours(name: str, quality: str) -> Coded:
     with Decoder(path_of(name, quality)) as decoder:
-        frames = [planes for _, planes in decoder.frames(range(FRAMES))]
+        frames = [planes for _, planes in decoder.frames(range(len(decoder)))]
     return Coded(f"--quality {quality}", frames, path_of(name, quality).stat().st_size)
 
 
@@ -122,13 +122,14 @@ def report(names: list[str], qualities: list[str]) -> None:
     for row, name in enumerate(names):
         piece = PIECES[name]
         header, frames = read_piece(piece)
-        pixels = header.width * header.height * FRAMES
+        pixels = header.width * header.height * len(frames)
         made = [ours(name, quality) for quality in qualities if path_of(name, quality).exists()]
         made.append(x265(name, header, frames))
+        shown = len(frames) // 2
         y = gap + row * (CELL + 2 * line + gap)
-        draw.text((gap, y), f"{name}, {PRESET}", "black", font)
+        draw.text((gap, y), f"{name}, {piece.preset}", "black", font)
         draw.text((gap, y + line), "source", "black", font)
-        sheet.paste(cell(header, frames[SHOWN], piece.crop), (gap, y + 2 * line))
+        sheet.paste(cell(header, frames[shown], piece.crop), (gap, y + 2 * line))
         for column, coded in enumerate(made, 1):
             psnr = compare(header, frames, coded.frames).average
             bpp = 8 * coded.bytes / pixels
@@ -136,23 +137,22 @@ def report(names: list[str], qualities: list[str]) -> None:
             x = gap + column * (CELL + gap)
             draw.text((x, y), coded.label, "black", font)
             draw.text((x, y + line), f"{coded.bytes:,} bytes, {psnr:.1f} dB", "black", font)
-            sheet.paste(cell(header, coded.frames[SHOWN], piece.crop), (x, y + 2 * line))
+            sheet.paste(cell(header, coded.frames[shown], piece.crop), (x, y + 2 * line))
             rows.append(
-                f"| {name} | {coded.label} | {coded.bytes:,} | {bpp:.3f} | {psnr:.2f} "
-                f"| {quality:.1f} |"
+                f"| {name} | {len(frames)}, {piece.preset} | {coded.label} | {coded.bytes:,} "
+                f"| {bpp:.3f} | {psnr:.2f} | {quality:.1f} |"
             )
     sheet.save(RESULTS / "quality.png")
     lines = [
         "# What constant qualities look like",
         "",
-        f"Written by `tools/quality`. {processor()}. {FRAMES} frames of each clip, one thread;",
-        f"preset {PRESET}. The default of `hnv encode` is {QUALITY:g}.",
+        f"Written by `tools/quality`. {processor()}, one thread. The default is {QUALITY:g}.",
         "",
         "* reached: the quality that bytes and PSNR come to, PSNR + 10 log10(bpp / 0.05).",
         "* x265, crf 28: libx265 at its own defaults, on the same scale.",
         "",
-        "| clip | | bytes | bpp | PSNR, dB | reached |",
-        "|---|---|---|---|---|---|",
+        "| clip | frames, preset | | bytes | bpp | PSNR, dB | reached |",
+        "|---|---|---|---|---|---|---|",
         *rows,
         "",
         "![crops of a frame of each](quality.png)",
