@@ -44,6 +44,8 @@ NEED_TORCH = {
     "encoding.remote",
     "encoding.segment_encoder",
     "encoding.session",
+    "encoding.shared_start",
+    "encoding.start_fit",
 }
 WITHOUT_TORCH = sorted(MODULES.keys() - NEED_TORCH - {"__main__"})
 

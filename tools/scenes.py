@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import io
 import sys
+import time
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import accumulate
-from unittest import mock
 
 import torch
-from reference import BUNNY_320, ROOT, Filters, read_clip
+from reference import BUNNY_320, ROOT, Filters, processor, read_clip
 
 from hnervcodec.bitstream.headers import VideoHeader
+from hnervcodec.encoding import session
 from hnervcodec.encoding.defaults import SCENECUT
-from hnervcodec.encoding.encoder import EncodeResult, encode
+from hnervcodec.encoding.dispatch import Dispatch
+from hnervcodec.encoding.encoder import encode
+from hnervcodec.encoding.memory_input import MemoryInput
 from hnervcodec.encoding.plan import Settings
-from hnervcodec.fitting import fit, presets
-from hnervcodec.fitting.float_phase import FloatPhase
-from hnervcodec.fitting.training import FitTask
+from hnervcodec.encoding.rate import Rate
+from hnervcodec.encoding.session import EncodeOptions
+from hnervcodec.fitting import presets
 from hnervcodec.media.filters import SceneDetector
 from hnervcodec.media.scenes import scan
 from hnervcodec.planes import Planes
@@ -133,70 +137,68 @@ def measure_segments() -> list[str]:
     return lines
 
 
-# ---------------------------------------------------------------- does a segment help the next?
-
-CONTINUED = (("bigbuckbunny.mp4", BUNNY_320, 0.06), ("carphone_pristine.mp4", (), 0.05))
+# ---------------------------------------------------------------- do segments share a start?
 
 
-Networks = list[dict[str, torch.Tensor]]
+Clip = tuple[VideoHeader, list[Planes]]
 
 
-def coded(
-    header: VideoHeader,
-    frames: list[Planes],
-    bits: float,
-    preset: presets.Preset,
-    start: Networks | None,
-) -> tuple[EncodeResult, Networks]:
-    """An encode of one segment, whose fit begins with the networks `start`, and those it ends
-    with."""
-    networks: list[torch.nn.Module] = []
+def walkers() -> Clip:
+    size: Filters = (("scale", "160:120:flags=lanczos"), ("setsar", "1"))
+    return read_clip(ROOT / "clips/vtest.avi", size, 400)
 
-    class Continued(FloatPhase):
-        def __init__(self, task: FitTask):
-            super().__init__(task)
-            networks[:] = self.training.synthesis, self.analysis
-            for network, state in zip(networks, start or (), strict=False):
-                network.load_state_dict(state)
 
-    settings = Settings(preset=preset, bytes_per_frame=bits * header.width * header.height / 8)
-    with mock.patch.object(fit, "FloatPhase", Continued):
-        made = encode(header, frames, io.BytesIO(), settings)
-    return made, [network.state_dict() for network in networks]
+def bunny() -> Clip:
+    return read_clip(ROOT / "clips" / BUNNY, BUNNY_320)
+
+
+def shuffled() -> Clip:
+    header, frames, _ = film(SHUFFLED)
+    return header, frames
+
+
+# What it is, its frames, bits per pixel, --segment, --scenecut, preset.
+FILMS: tuple[tuple[str, Callable[[], Clip], float, int, float, str], ...] = (
+    ("vtest, one scene, 160x120", walkers, 0.05, 27, 0, "faster"),
+    ("vtest, one scene, 160x120", walkers, 0.05, 27, 0, "ultrafast"),
+    ("parts of three clips, 320x180", shuffled, 0.08, 30, SCENECUT, "ultrafast"),
+    ("bigbuckbunny, one scene, 320x160", bunny, 0.06, 66, 0, "ultrafast"),
+)
 
 
 def measure_warm() -> list[str]:
     lines = [
-        "# Does a segment help the next?",
+        "# What is a start worth that all segments share?",
         "",
-        "Made by `tools/scenes warm`: the second half of a clip without changes of scene, fitted "
-        "from random weights (cold), from the networks that the fit to the first half ended with "
-        "(warm), and from the one of them that is in the file (decoder only). PSNR of all samples, "
-        "at equal bytes.",
+        "Made by `tools/scenes warm`: films whose segments are fitted from random weights (cold), "
+        "and from the weights of one short fit to frames of the whole film, whose steps come out "
+        "of theirs (started), as `hnv encode` does it. PSNR of all samples, at the same rate; "
+        f"seconds of processor time, one thread, {processor()}.",
         "",
-        "| clip | bytes | preset | steps per frame | cold | warm | decoder only |",
-        "|---|---|---|---|---|---|---|",
+        "| film | segments | preset | bytes cold | started | PSNR cold | started | gain "
+        "| seconds cold | started |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for file, filters, bits in CONTINUED:
-        header, frames = read_clip(ROOT / "clips" / file, filters)
-        first, second = frames[: len(frames) // 2], frames[len(frames) // 2 :]
-        for name in ("ultrafast", "faster"):
-            whole = presets.PRESETS[name]
-            _, networks = coded(header, first, bits, whole, None)
-            for share in (1.0, 0.5, 0.25):
-                updates = whole.fit.updates_per_frame * share
-                config = replace(whole.fit, updates_per_frame=updates)
-                tried = replace(whole, fit=config)
-                found = [
-                    coded(header, second, bits, tried, start)[0]
-                    for start in (None, networks, networks[:1])
-                ]
-                shown = " | ".join(f"{made.error.average:.2f}" for made in found)
-                size = f"{bits * header.width * header.height * len(second) / 8:,.0f}"
-                lines.append(
-                    f"| {file.partition('.')[0]} | {size} | {name} | {updates:g} | {shown} |"
-                )
-                print(lines[-1], flush=True)
+    torch.set_num_threads(1)
+    for name, read, bits, segment, scenecut, preset in FILMS:
+        header, frames = read()
+        lengths = tuple(scan(header, frames, segment, scenecut))
+        rate = bits * header.width * header.height / 8
+        settings = Settings(preset=preset, lengths=lengths, bytes_per_frame=rate)
+        options = EncodeOptions(rate=Rate(bpp=bits), preset=preset, dispatch=Dispatch(threads=1))
+        source = MemoryInput(header, frames, lengths=lengths)
+        begun = time.process_time()
+        cold = encode(header, frames, io.BytesIO(), settings)
+        between = time.process_time()
+        started = session.encode(source, io.BytesIO(), options)
+        seconds = between - begun, time.process_time() - between
+        gain = started.error.average - cold.error.average
+        lines.append(
+            f"| {name} | {len(lengths)} | {preset} | {cold.bytes:,} | {started.bytes:,} "
+            f"| {cold.error.average:.2f} | {started.error.average:.2f} | {gain:+.2f} "
+            f"| {seconds[0]:.0f} | {seconds[1]:.0f} |"
+        )
+        print(lines[-1], flush=True)
     return lines
 
 

@@ -162,6 +162,10 @@ class EncodeProgress(Observer):
             click.echo(f"{self._clear}note: {note}", err=True)
 
     def progressed(self, number: int, progress: Progress) -> None:
+        self._warn(number, progress)
+        if progress.phase in (Phase.READ, Phase.START):
+            self._start_progressed(progress)
+            return
         before = self._running.get(number)
         stage = progress.phase, progress.attempt
         begins = before is None or (before.phase, before.attempt) != stage
@@ -170,9 +174,6 @@ class EncodeProgress(Observer):
         if progress.phase is Phase.DONE:
             del self._running[number]
             return
-        if progress.warning and progress.warning != self._warnings.get(number) and not self._quiet:
-            self._say(f"note: {progress.warning}", True)
-        self._warnings[number] = progress.warning
         finished = progress.step == progress.steps and len(self._running) == 1
         now = time.monotonic()
         if not self._quiet and (now - self._last >= self._interval or begins or finished):
@@ -180,9 +181,30 @@ class EncodeProgress(Observer):
             several = len(self._running) > 1
             self._say(self._of_all() if several else self._of_one(number, progress), finished)
 
+    def _warn(self, number: int, progress: Progress) -> None:
+        if progress.warning and progress.warning != self._warnings.get(number) and not self._quiet:
+            self._say(f"note: {progress.warning}", True)
+        self._warnings[number] = progress.warning
+
+    def _start_progressed(self, progress: Progress) -> None:
+        now, is_last = time.monotonic(), progress.step == progress.steps
+        if self._quiet or not (now - self._last >= self._interval or is_last):
+            return
+        self._last = now
+        rate, share = progress.step / max(progress.seconds, 1e-9), progress.step / progress.steps
+        if progress.phase is Phase.READ:
+            line = f"reading all frames: {100 * share:5.1f} %  {rate:.0f} frames/s"
+        else:
+            left = time_left(progress.seconds * (1 / share - 1), " of this fit")
+            line = (
+                f"start of all segments  {100 * share:5.1f} %  {rate:.1f} steps/s  "
+                f"{progress.psnr:.2f} dB{left}"
+            )
+        self._say(line, is_last and progress.phase is Phase.START)
+
     def _count(self, number: int, progress: Progress) -> None:
         self._time.heard(number, progress)
-        if progress.phase is not Phase.TRIAL:
+        if not progress.phase.is_before_the_fit:
             self._share[number] = progress.step / progress.steps
 
     def _frames(self, shares: dict[int, float]) -> float:

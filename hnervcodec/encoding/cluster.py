@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from uuid import uuid4
 
 from distributed import Client, as_completed, get_worker
@@ -15,13 +15,12 @@ from distributed.scheduler import KilledWorker
 
 from hnervcodec.encoding import job_folder
 from hnervcodec.encoding.encoder import Report
-from hnervcodec.encoding.plan import Part
-from hnervcodec.encoding.remote import RemoteRequest, seldom
-from hnervcodec.encoding.segment_encoder import EncodedSegment
+from hnervcodec.encoding.remote import RemoteFit, seldom
 from hnervcodec.errors import HnervError, SourceError, UsageError
 from hnervcodec.fitting.progress import Phase, Progress
 
 CONNECT_TIMEOUT = 10.0  # seconds
+T = TypeVar("T")
 
 
 @contextmanager
@@ -39,14 +38,14 @@ def connected(address: str) -> Iterator[Client]:
         yield client
 
 
-def encode(
+def fitted(
     client: Client,
-    requests: Sequence[RemoteRequest],
+    requests: Sequence[RemoteFit[T]],
     device: str,
     folder: Path | None,
     report: Report,
-) -> Iterator[tuple[Part, EncodedSegment]]:
-    """Each segment when the cluster has completed it.
+) -> Iterator[tuple[RemoteFit[T], T]]:
+    """What each of the fits makes, when the cluster has completed it.
 
     device: of the fits, by torch's name. folder: the job folder, in which this machine keeps what
     is completed. What a worker that dies was at goes to another one, which goes on from its
@@ -67,7 +66,7 @@ def encode(
             topic,
             pure=False,
             resources=resources,
-            priority=-request.part.number,
+            priority=-request.number,
         ): request
         for request in requests
     }
@@ -75,11 +74,11 @@ def encode(
         for future in as_completed(futures):
             request = futures[future]
             yield (
-                request.part,
+                request,
                 job_folder.read_or_make(
                     folder,
-                    request.part.file_name,
-                    partial(_result, future, request.part),
+                    request.file_name,
+                    partial(_result, future, request),
                     request.parse,
                 ),
             )
@@ -98,7 +97,7 @@ def _resources(client: Client, device: str) -> dict[str, int] | None:
     return {"GPU": 1}
 
 
-def _fit_there(request: RemoteRequest, topic: str) -> bytes:
+def _fit_there(request: RemoteFit[Any], topic: str) -> bytes:
     """On a worker."""
     worker = get_worker()
     key = worker.get_current_task()
@@ -121,11 +120,9 @@ def _fit_there(request: RemoteRequest, topic: str) -> bytes:
         raise SourceError(f"{error} (on the worker at {worker.address})") from error
 
 
-def _result(future: Any, part: Part) -> bytes:
+def _result(future: Any, request: RemoteFit[Any]) -> bytes:
     try:
         data: bytes = future.result()
     except KilledWorker as error:
-        raise HnervError(
-            f"segment {part.number + 1} ended every worker that it was given to"
-        ) from error
+        raise HnervError(f"{request.name} ended every worker that it was given to") from error
     return data

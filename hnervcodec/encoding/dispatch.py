@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from hnervcodec.encoding import remote
+from hnervcodec.encoding import remote, start_fit
 from hnervcodec.encoding.encoder import Report, segment_requests, with_masks
 from hnervcodec.encoding.file_input import FileInput
 from hnervcodec.encoding.local_workers import LocalWorkers
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from hnervcodec.encoding.memory_input import MemoryInput
     from hnervcodec.encoding.plan import Part, Plan
-    from hnervcodec.encoding.remote import RemoteRequest
+    from hnervcodec.encoding.remote import RemoteFit, RemoteRequest, RemoteStart
     from hnervcodec.encoding.segment_encoder import EncodedSegment
     from hnervcodec.media.source import Entry
     from hnervcodec.planes import Planes
@@ -89,23 +89,30 @@ class Dispatch:
 @contextmanager
 def _completed(
     requests: Sequence[RemoteRequest],
+    start: RemoteStart | None,
     dispatch: Dispatch,
     device: str,
     folder: Path | None,
     report: Report,
-) -> Iterator[Iterator[tuple[Part, EncodedSegment]]]:
-    """The segments that other processes fit, each when it is completed."""
+) -> Iterator[Iterator[tuple[RemoteFit[EncodedSegment], EncodedSegment]]]:
+    """The segments that other processes fit, each when it is completed. start: what all of them
+    begin from, to be fitted first."""
     if dispatch.workers:
         with LocalWorkers(min(dispatch.workers, max(len(requests), 1))) as workers:
-            yield workers.encode(requests, report)
+            if start and requests:
+                ((_, made),) = workers.fitted([start], report)
+                requests = [replace(one, start=made.to_bytes()) for one in requests]
+            yield workers.fitted(requests, report)
         return
     assert dispatch.cluster is not None
     cluster = _cluster()
-    with (  # it is closed before its client is
-        cluster.connected(dispatch.cluster) as client,
-        closing(cluster.encode(client, requests, device, folder, report)) as completed,
-    ):
-        yield completed
+    with cluster.connected(dispatch.cluster) as client:
+        if start and requests:
+            ((_, made),) = cluster.fitted(client, [start], device, folder, report)
+            requests = [replace(one, start=made.to_bytes()) for one in requests]
+        # It is closed before its client is.
+        with closing(cluster.fitted(client, requests, device, folder, report)) as completed:
+            yield completed
 
 
 def check_cluster(address: str) -> None:
@@ -155,13 +162,16 @@ def encoded_segments(
         for part, encoded in ready.items():
             report(part.number, encoded.progress)
         missing = [part for part in parts if part not in ready]
-        requests = remote.requests(plan, missing, source, entries, dispatch.fit_threads, folder)
-        with _completed(requests, dispatch, plan.settings.device, folder, report) as completed:
+        threads, device = dispatch.fit_threads, plan.settings.device
+        requests = remote.requests(plan, missing, source, entries, threads, folder)
+        start = remote.start_request(plan, source, threads, folder) if plan.shares_start else None
+        with _completed(requests, start, dispatch, device, folder, report) as completed:
             yield remote.in_order(parts, ready, completed)
         return
+    shared = start_fit.shared_start(plan, source, folder, report)
     if dispatch.share is None:
         seen = with_masks(frames, source.masks(plan.video))
-        yield map(encode_segment, segment_requests(plan, seen, folder, report))
+        yield map(encode_segment, segment_requests(plan, seen, folder, report, start=shared))
         return
     assert isinstance(source, FileInput)  # as `prepared` has checked
     first, last = parts[0], parts[-1]
@@ -169,4 +179,4 @@ def encoded_segments(
     some = source.part(first.first_frame, count, entries[first.number] if entries else None)
     with some.open() as opened:
         seen = with_masks(opened.frames(), some.masks(plan.video))
-        yield map(encode_segment, segment_requests(plan, seen, folder, report, parts))
+        yield map(encode_segment, segment_requests(plan, seen, folder, report, parts, shared))

@@ -26,8 +26,9 @@ from hnervcodec.encoding.segment_encoder import (
     starting_budget,
     trial_config,
 )
+from hnervcodec.encoding.shared_start import SharedStart
 from hnervcodec.errors import SourceError
-from hnervcodec.fitting.fit import predict_seconds
+from hnervcodec.fitting.fit import measure_seconds
 from hnervcodec.fitting.progress import Progress
 from hnervcodec.metrics.psnr import PlaneError
 from hnervcodec.planes import Planes
@@ -94,18 +95,24 @@ def segment_requests(
     folder: Path | None,
     report: Report,
     parts: Sequence[Part] | None = None,
+    start: SharedStart | None = None,
 ) -> Iterator[SegmentRequest]:
     """A request for each segment of these frames, in order. parts: the segments that the frames are
-    of, by default all of the plan."""
+    of, by default all of the plan. start: as `SegmentRequest` has it."""
     parts = parts or plan.parts
     length = plan.settings.segment_frames
     groups = divide(frames, parts) if parts else divide_evenly(frames, length)
     for part, group in groups:
-        yield segment_request(plan, part, group, folder, report)
+        yield segment_request(plan, part, group, folder, report, start)
 
 
 def segment_request(
-    plan: Plan, part: Part, group: list[MaskedFrame], folder: Path | None, report: Report
+    plan: Plan,
+    part: Part,
+    group: list[MaskedFrame],
+    folder: Path | None,
+    report: Report,
+    start: SharedStart | None = None,
 ) -> SegmentRequest:
     """The request to fit `part`, whose frames and masks are `group`."""
     masks = [mask for _, mask in group if mask is not None]
@@ -116,6 +123,7 @@ def segment_request(
         masks or None,
         lambda progress: report(part.number, progress),
         folder,
+        start,
     )
 
 
@@ -192,15 +200,18 @@ def predict(
     *,
     masks: Iterable[Planes] | None = None,
     report: Report = silent,
+    parts: Sequence[Part] | None = None,
 ) -> Prediction:
     """What an encode with these arguments would make, and how long that would take here.
 
     Fits some frames of the first segment for about ten seconds; with an `aim`, makes the trial fits
     that such an encode begins with if they are short. Without the settings' `lengths` the first
-    segment is taken for the whole video. SourceError if there are no frames.
+    segment is taken for the whole video. parts: the segments that the frames are of, by default all
+    of them. SourceError if there are no frames.
     """
     plan = Plan.of(video, settings)
-    request = next(segment_requests(plan, with_masks(frames, masks), None, report), None)
+    seen = with_masks(frames, masks)
+    request = next(segment_requests(plan, seen, None, report, parts), None)
     if request is None:
         raise SourceError("the source holds no frames in the selected range")
     count, config = len(request.frames), plan.preset.fit
@@ -211,17 +222,26 @@ def predict(
         fits, budget = 3, 2 * budget  # as it mostly happens: the second is the best
 
     fit_task = request.fit_task(budget, config, limit=PREDICTED_FRAMES)
-    seconds = predict_seconds(fit_task, count)
+    measured = measure_seconds(fit_task)
+    trial = replace(fit_task, config=trial_config(config))
     if settings.aim:
-        share = trial_config(config).steps(count) / config.steps(count)
-        fits += EXPECTED_TRIALS * share
-        is_known = share * seconds < SHORT_TRIAL
+        is_known = measured.of_fit(trial, count) < SHORT_TRIAL
         if is_known:
             budget = budget_for_quality(request, settings.aim)
             fit_task = request.fit_task(budget, config, limit=PREDICTED_FRAMES)
-            seconds = predict_seconds(fit_task, count)
-    seconds *= fits
-    lengths = settings.lengths or (count,)
+            measured = measure_seconds(fit_task)
+    lengths = [part.frame_count for part in parts or plan.parts] or [count]
+    started, seconds, trials = fit_task, 0.0, EXPECTED_TRIALS
+    if plan.shares_start:
+        typical = plan.typical_part.frame_count
+        started = replace(fit_task, config=plan.started_config)
+        seconds += measured.of_start(fit_task, typical)
+        if settings.aim:
+            seconds += trials * measured.of_fit(trial, typical)
+            trials = 1  # as it begins near what it looks for
+    seconds += fits * sum(measured.of_fit(started, length) for length in lengths)
+    if settings.aim:
+        seconds += trials * sum(measured.of_fit(trial, length) for length in lengths)
     specs = video.layers(fit_task.model)
     return Prediction(
         sum(lengths),
@@ -229,7 +249,7 @@ def predict(
         weight_count(specs),
         macs_per_frame(specs) / (video.width * video.height),
         sum(lengths) * (settings.bytes_per_frame or budget / count) if is_known else None,
-        seconds * sum(lengths) / count,
+        seconds,
     )
 
 

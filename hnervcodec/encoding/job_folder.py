@@ -4,6 +4,8 @@ whatever interrupted it.
     out.hnv.job/
         job.json        what is being encoded, and how; other settings do not go on from here
         scan            what a look at all frames has found: the segments, the times
+        start.fit       the running fit that all segments begin from
+        start.weights   what it became
         N-BUDGET.fit    the running fit of the segment that begins with frame N, kept every few
                         seconds
         N-BUDGET.segm   what it became
@@ -31,7 +33,7 @@ from hnervcodec.errors import HnervError, OutputError, UsageError
 from hnervcodec.system.atomic_files import open_complete_or_absent
 
 DESCRIPTION = "job.json"
-_WORK = (".fit", ".segm", ".done")  # endings of what would be lost
+_WORK = (".weights", ".fit", ".segm", ".done")  # endings of what would be lost
 _FACTS = (DESCRIPTION, "scan")  # what is quickly made again
 LONGEST_NAME = 255  # bytes, on most file systems
 # What reading a file may raise that holds something else than it should.

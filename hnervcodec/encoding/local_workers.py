@@ -10,9 +10,7 @@ from threading import Lock
 from typing import Any, TypeVar
 
 from hnervcodec.encoding.encoder import Report
-from hnervcodec.encoding.plan import Part
-from hnervcodec.encoding.remote import RemoteRequest, seldom
-from hnervcodec.encoding.segment_encoder import EncodedSegment
+from hnervcodec.encoding.remote import RemoteFit, seldom
 from hnervcodec.errors import HnervError
 from hnervcodec.system.isolated import Crashed, Worker, tell
 
@@ -46,13 +44,14 @@ class LocalWorkers:
         for worker in self._workers:
             worker.close()
 
-    def encode(
-        self, requests: Sequence[RemoteRequest], report: Report
-    ) -> Iterator[tuple[Part, EncodedSegment]]:
-        """Each segment when it is completed. report: hears of all fits, of one at a time."""
+    def fitted(
+        self, requests: Sequence[RemoteFit[T]], report: Report
+    ) -> Iterator[tuple[RemoteFit[T], T]]:
+        """What each of the fits makes, when it is completed. report: hears of all of them, of one
+        at a time."""
         futures = {
             self.submit(
-                f"segment {one.part.number + 1}",
+                one.name,
                 partial(_fit_here, one),
                 lambda message: report(*message),
             ): one
@@ -60,7 +59,7 @@ class LocalWorkers:
         }
         for future in as_completed(futures):
             request = futures[future]
-            yield request.part, request.parse(future.result())
+            yield request, request.parse(future.result())
 
     def submit(
         self, name: str, function: Callable[[], T], hear: Callable[[Any], None]
@@ -98,6 +97,6 @@ class LocalWorkers:
         raise HnervError(f"{name} ended {ATTEMPTS} processes ({reason})") from reason
 
 
-def _fit_here(request: RemoteRequest) -> bytes:
+def _fit_here(request: RemoteFit[Any]) -> bytes:
     """In a worker."""
     return request.fit(seldom(lambda number, progress: tell((number, progress))))

@@ -33,7 +33,7 @@ from hnervcodec.encoding.remote import REPORT_INTERVAL
 from hnervcodec.encoding.session import EncodeOptions
 from hnervcodec.encoding.video_files import find, output_names
 from hnervcodec.errors import HnervError, OutputError, SourceError, UsageError
-from hnervcodec.fitting.progress import Phase, Progress
+from hnervcodec.fitting.progress import Progress
 from hnervcodec.media.demuxing import open_source
 from hnervcodec.system.devices import resolve_device
 from hnervcodec.system.isolated import tell
@@ -302,7 +302,7 @@ class _Shares(Observer):
         self._say()
 
     def progressed(self, number: int, progress: Progress) -> None:
-        if progress.phase is not Phase.TRIAL:
+        if not progress.phase.is_before_the_fit:
             self._done[number] = progress.step / progress.steps
         self._say()
 

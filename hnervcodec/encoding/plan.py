@@ -16,7 +16,7 @@ from hnervcodec.bitstream.headers import VideoHeader
 from hnervcodec.encoding import defaults
 from hnervcodec.errors import SourceError, UsageError
 from hnervcodec.fitting.model_choice import choose_model, smallest_budget
-from hnervcodec.fitting.presets import PRESETS, Preset, ShapeLimits
+from hnervcodec.fitting.presets import PRESETS, FitConfig, Preset, ShapeLimits
 from hnervcodec.fitting.quality_target import QualityTarget
 from hnervcodec.media.scenes import MOST_FRAMES
 from hnervcodec.system.devices import resolve_device
@@ -114,6 +114,29 @@ class Plan:
     def device(self) -> torch.device:
         """Where this process fits; UsageError if there is no such device here."""
         return resolve_device(self.settings.device)
+
+    @property
+    def shares_start(self) -> bool:
+        """Whether all segments begin from one short fit: known beforehand, and worth it."""
+        return len(self.settings.lengths or ()) > 1 and not self.settings.denoise
+
+    @property
+    def typical_part(self) -> Part:
+        """A segment of median length."""
+        return sorted(self.parts, key=lambda part: part.frame_count)[len(self.parts) // 2]
+
+    @property
+    def started_config(self) -> FitConfig:
+        """Of the fits of segments that begin from one short fit, whose steps come out of theirs."""
+        config = self.preset.fit
+        start = config.quantize_from * config.steps(self.typical_part.frame_count)
+        all_steps = sum(config.steps(part.frame_count) for part in self.parts)
+        left = 1 - start / all_steps
+        return replace(
+            config,
+            updates_per_frame=left * config.updates_per_frame,
+            least_steps=round(left * config.least_steps),
+        )
 
     @property
     def parts(self) -> list[Part]:

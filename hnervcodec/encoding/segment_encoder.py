@@ -17,6 +17,7 @@ from hnervcodec.bitstream.fields import crc32
 from hnervcodec.bitstream.segment import QuantizedSegment
 from hnervcodec.encoding import job_folder
 from hnervcodec.encoding.plan import Part, Plan, highest_budget
+from hnervcodec.encoding.shared_start import SharedStart
 from hnervcodec.errors import HnervError
 from hnervcodec.fitting.final_rounding import FinalRounding
 from hnervcodec.fitting.fit import fit
@@ -38,6 +39,7 @@ class SegmentRequest:
     masks: for each frame which of its samples the result need not resemble, if any (see `masks`);
     they count neither for the fit nor for the PSNR.
     folder: the job folder, where unfinished work is kept and taken up again.
+    start: what the fit begins from, if the segments share that.
     """
 
     plan: Plan
@@ -46,6 +48,7 @@ class SegmentRequest:
     masks: list[Planes] | None
     report: Callable[[Progress], None]
     folder: Path | None = None
+    start: SharedStart | None = None
 
     @property
     def pixels(self) -> int:
@@ -177,7 +180,8 @@ def _encoded(request: SegmentRequest) -> bytes:
 def starting_budget(request: SegmentRequest) -> int:
     """Bytes of a payload at which the search for a quality begins."""
     least = smallest_budget(request.plan.video, len(request.frames), request.plan.preset.limits)
-    return max(least, round(TRIAL_BITS_PER_PIXEL * request.pixels / 8))
+    bits = request.start.bits_per_pixel if request.start else TRIAL_BITS_PER_PIXEL
+    return max(least, round(bits * request.pixels / 8))
 
 
 def trial_config(config: FitConfig) -> FitConfig:
@@ -250,7 +254,11 @@ def fitted_payload(
 ) -> bytes:
     """A payload as `fit_to_budget` wants it, but for the frames' checksums."""
     video = request.plan.video
-    fit_task = request.fit_task(budget, request.plan.preset.fit, aim)
+    if request.start:
+        fit_task = request.fit_task(budget, request.plan.started_config, aim)
+        fit_task = replace(fit_task, start=request.start.weights)
+    else:
+        fit_task = request.fit_task(budget, request.plan.preset.fit, aim)
     fitted = fit(fit_task, checkpoint=checkpoint, report=request.report)
 
     def quality(quantized: QuantizedSegment) -> float:

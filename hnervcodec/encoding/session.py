@@ -112,19 +112,16 @@ class Session:
 
     def predict(self) -> Prediction:
         """What `write` would make and how long that would take, from about ten seconds' trial."""
-        settings, dispatch = self.plan.settings, self.options.dispatch
-        first, number = 0, 0
-        if dispatch.share:
-            parts = dispatch.parts(self.plan)
-            first, number = parts[0].first_frame, parts[0].number
-            settings = replace(settings, lengths=tuple(part.frame_count for part in parts))
-        masks = self.source.masks(self.plan.video)
+        plan, dispatch = self.plan, self.options.dispatch
+        first = dispatch.first_frame(plan)
+        masks = self.source.masks(plan.video)
         return encoder.predict(
-            self.plan.video,
+            plan.video,
             islice(self.frames.frames(), first, None),
-            settings,
+            plan.settings,
             masks=masks and islice(masks, first, None),
-            report=lambda n, progress: self.observer.progressed(number + n, progress),
+            report=self.observer.progressed,
+            parts=dispatch.parts(plan),
         )
 
 

@@ -6,9 +6,9 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -23,6 +23,7 @@ from hnervcodec.fitting.training import Batches, FitTask, Schedule
 
 CALIBRATION = 9.0  # seconds of trying the steps, to predict how long they take
 LEAST_ERROR = 1e-10  # mean squared error that counts as none
+T = TypeVar("T")
 
 
 class _Fit:
@@ -138,7 +139,7 @@ def fit(
     this fit is kept in from time to time, and goes on from if it exists. `report` is called after
     every step. HnervError if the fit diverges or the checkpoint is damaged.
     """
-    return _fitted(task, checkpoint, report).result()
+    return _fitted(task, checkpoint, report, Schedule.of(task).steps).result()
 
 
 def fit_start(
@@ -147,20 +148,24 @@ def fit_start(
     checkpoint: Path | None = None,
     report: Callable[[Progress], None] = lambda progress: None,
 ) -> StartWeights:
-    """What fits of frames like the task's can begin from: the networks after all steps of its
-    configuration in float. The rest is as in `fit`."""
-    in_float = replace(task, config=replace(task.config, quantize_from=1.0, prune=0.0))
-    phase = _fitted(in_float, checkpoint, report).phase
-    assert isinstance(phase, FloatPhase), "no step is left for the other phase"
+    """What fits of frames like the task's can begin from: the networks after the float phase, where
+    the learning rate is still high. Networks that have come to rest help less. The rest is as in
+    `fit`, but that nothing is pruned."""
+    task = replace(task, config=replace(task.config, prune=0.0))
+    steps = Schedule.of(task).quantize_at
+    phase = _fitted(task, checkpoint, lambda one: report(replace(one, steps=steps)), steps).phase
+    assert isinstance(phase, FloatPhase), "this is where it ends"
     return StartWeights.of(phase.training.synthesis, phase.analysis)
 
 
-def _fitted(task: FitTask, checkpoint: Path | None, report: Callable[[Progress], None]) -> _Fit:
-    """The fit after its last step."""
+def _fitted(
+    task: FitTask, checkpoint: Path | None, report: Callable[[Progress], None], steps: int
+) -> _Fit:
+    """The fit after so many of its steps."""
     state, checkpoints = _Fit(task), _Checkpoints(checkpoint)
     begun = time.monotonic() - checkpoints.restore(state)
     with state.phase.training.cores.in_use():
-        while state.step < state.schedule.steps:
+        while state.step < steps:
             state.advance()
             seconds = time.monotonic() - begun
             report(state.progress(seconds, checkpoints.warning))
@@ -168,10 +173,41 @@ def _fitted(task: FitTask, checkpoint: Path | None, report: Callable[[Progress],
     return state
 
 
-def predict_seconds(task: FitTask, frames: int) -> float:
-    """How long `fit` takes for a segment of so many frames, some of which are those of `task`: from
-    about `CALIBRATION` seconds of its steps, or a few where they take long; some of every kind."""
-    schedule, whole = Schedule.of(task), Schedule.of(task, frames)
+@dataclass(frozen=True, slots=True)
+class FitSeconds:
+    """How long the steps of fits of some network take on this machine: a step of each kind, and
+    what is done once per epoch (`measuring`), once per frame (`embedding`) and once per fit
+    (`rounding`)."""
+
+    in_float: float
+    quantized: float
+    rounded: float
+    measuring: float
+    embedding: float
+    rounding: float
+
+    def of_fit(self, task: FitTask, frames: int) -> float:
+        """Of a fit of so many frames, with the task's configuration."""
+        schedule = Schedule.of(task, frames)
+        in_quantized = schedule.steps - schedule.quantize_at
+        return (
+            self.of_start(task, frames)
+            + self.embedding * frames
+            + self.quantized * (schedule.round_at - schedule.quantize_at)
+            + self.rounding
+            + self.rounded * (schedule.steps - schedule.round_at)
+            + self.measuring * in_quantized / schedule.steps_per_epoch
+        )
+
+    def of_start(self, task: FitTask, frames: int) -> float:
+        """Of a `fit_start` to so many frames, with the task's configuration."""
+        return self.in_float * Schedule.of(task, frames).quantize_at
+
+
+def measure_seconds(task: FitTask) -> FitSeconds:
+    """Tries the steps of a fit like that of `task` for about `CALIBRATION` seconds, or a few of
+    every kind where they take long."""
+    schedule = Schedule.of(task)
     first = FloatPhase(task)
     index = torch.arange(min(schedule.batch_frames, len(task.frames)), device=task.device)
 
@@ -182,20 +218,20 @@ def predict_seconds(task: FitTask, frames: int) -> float:
         while done < RATE_EVERY or time.monotonic() - begun < CALIBRATION / 3:
             phase.train(index, step + done)
             done += 1
-        seconds = (time.monotonic() - begun) / done
-        if isinstance(phase, QuantizedPhase):
-            begun = time.monotonic()
-            phase.measure()
-            seconds += (time.monotonic() - begun) / whole.steps_per_epoch
-        return seconds
+        return (time.monotonic() - begun) / done
+
+    def seconds(function: Callable[[], T]) -> tuple[float, T]:
+        begun = time.monotonic()
+        made = function()
+        return time.monotonic() - begun, made
 
     with first.training.cores.in_use():
-        total = step_seconds(first, 0) * whole.quantize_at
-        begun = time.monotonic()
-        second = first.quantized()
-        total += (time.monotonic() - begun) * frames / len(task.frames)
-        total += step_seconds(second, schedule.quantize_at) * (whole.round_at - whole.quantize_at)
-        begun = time.monotonic()
-        second.round_activations()
-        total += time.monotonic() - begun
-        return total + step_seconds(second, schedule.round_at) * (whole.steps - whole.round_at)
+        in_float = step_seconds(first, 0)
+        embedding, second = seconds(first.quantized)
+        quantized = step_seconds(second, schedule.quantize_at)
+        measuring, _ = seconds(second.measure)
+        rounding, _ = seconds(second.round_activations)
+        rounded = step_seconds(second, schedule.round_at)
+    return FitSeconds(
+        in_float, quantized, rounded, measuring, embedding / len(task.frames), rounding
+    )

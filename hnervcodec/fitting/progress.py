@@ -9,10 +9,17 @@ from enum import StrEnum
 class Phase(StrEnum):
     """The part of a segment's encode that a report comes from."""
 
+    READ = "read"  # the frames that the start is fitted to
+    START = "start"  # the short fit that all segments begin from
     TRIAL = "trial"  # short fits that find out what a quality takes
     FLOAT = "fit"  # networks in float
     QUANTIZED = "quantize"  # the quantizers in the loop
     DONE = "done"  # the segment is as the file will hold it
+
+    @property
+    def is_before_the_fit(self) -> bool:
+        """Whether what it reports of is no share of a segment's fit."""
+        return self in (Phase.READ, Phase.START, Phase.TRIAL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +27,7 @@ class Progress:
     """One report from a running fit, sent after every optimizer step."""
 
     phase: Phase
-    step: int  # optimizer steps done, 1..steps
+    step: int  # optimizer steps done, 1..steps; frames in `Phase.READ`
     steps: int
     seconds: float  # since the fit began
     psnr: float  # dB, over the samples of the last epoch's worth of batches

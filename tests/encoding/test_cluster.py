@@ -118,7 +118,7 @@ def test_another_copy_of_the_source(real_source: Path) -> None:
     with file_input.open() as source:
         video = source.header
     settings = Settings(bytes_per_frame=500, lengths=(8, 30))
-    request = RemoteRequest(video, settings, Part(1, 8, 30), file_input, None, b"", 1)
+    request = RemoteRequest(video, settings, file_input, None, b"", 1, Part(1, 8, 30))
     with pytest.raises(SourceError, match="another video"):
         request.fit(silent)
 

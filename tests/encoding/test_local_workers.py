@@ -15,24 +15,27 @@ import pytest
 from hnervcodec.encoding import local_workers
 from hnervcodec.encoding.encoder import Report
 from hnervcodec.encoding.local_workers import LocalWorkers
-from hnervcodec.encoding.plan import Part
-from hnervcodec.encoding.remote import RemoteRequest
+from hnervcodec.encoding.remote import RemoteFit
 from hnervcodec.errors import HnervError
 from hnervcodec.fitting.progress import Phase, Progress
 
 
 @dataclass(frozen=True)
 class Fake:
-    """Stands in for a RemoteRequest: ends its process `deaths` times, or never comes to an end."""
+    """Stands in for a RemoteFit: ends its process `deaths` times, or never comes to an end."""
 
-    part: Part
+    number: int
     folder: Path
     deaths: int
 
+    @property
+    def name(self) -> str:
+        return f"segment {self.number + 1}"
+
     def fit(self, report: Report) -> bytes:
-        (self.folder / f"{self.part.number}-{os.getpid()}").touch()
-        report(self.part.number, Progress(Phase.DONE, 1, 1, 0.0, 30.0, None))
-        if len(list(self.folder.glob(f"{self.part.number}-*"))) <= self.deaths:
+        (self.folder / f"{self.number}-{os.getpid()}").touch()
+        report(self.number, Progress(Phase.DONE, 1, 1, 0.0, 30.0, None))
+        if len(list(self.folder.glob(f"{self.number}-*"))) <= self.deaths:
             os.kill(os.getpid(), signal.SIGKILL)
         while self.deaths < 0:
             time.sleep(1)
@@ -44,9 +47,9 @@ class Fake:
 
 def encode(workers: LocalWorkers, folder: Path, deaths: list[int], report: Report) -> list[int]:
     """The numbers of the segments that are completed."""
-    fakes = [Fake(Part(n, n, 1), folder, count) for n, count in enumerate(deaths)]
-    completed = workers.encode(cast(list[RemoteRequest], fakes), report)
-    return sorted(part.number for part, _ in completed)
+    fakes = [Fake(n, folder, count) for n, count in enumerate(deaths)]
+    completed = workers.fitted(cast(list[RemoteFit[bytes]], fakes), report)
+    return sorted(fake.number for fake, _ in completed)
 
 
 def processes(folder: Path) -> list[Path]:
