@@ -2,17 +2,23 @@
 
 import base64
 import re
+import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from threading import Thread
 
 import numpy as np
 import pytest
 from browser import CHROMIUM, Browser
-from running import ROOT, error_of, hnv
+from running import ROOT, Args, error_of, hnv
 from test_server import ten_segments
+from vectors import join, make_file, make_video, random_segment, split
 
 from hnervcodec import Decoder
+from hnervcodec.bitstream.side_data import SideData
+from hnervcodec.media.streams import read_streams
 from hnervcodec.player import page, server
 
 VECTORS = ROOT / "spec/vectors"
@@ -30,6 +36,26 @@ VIDEO_FRAME = """(async () => {
   const decoder = await HnvDecoder.open("/files/ten.hnv");
   const frame = await decoder.videoFrame(3);
   return [frame.codedWidth, frame.codedHeight, frame.timestamp];
+})()"""
+
+
+CLICK = 2.4  # seconds
+SCHEDULED = """(() => {
+  window.scheduled = [];
+  const start = AudioBufferSourceNode.prototype.start;
+  AudioBufferSourceNode.prototype.start = function (at, offset) {
+    scheduled.push([at - offset, this.buffer]);
+    start.call(this, at, offset);
+  };
+})()"""
+# When the first loud sample is to be heard, in the video's seconds; 0 if there is none yet.
+CLICKED = """(() => {
+  const { zero } = hnvPlayer.sound;
+  for (const [begin, buffer] of scheduled) {
+    const n = buffer.getChannelData(0).findIndex((sample) => Math.abs(sample) > 0.3);
+    if (n >= 0) return zero.media + begin - zero.context + n / buffer.sampleRate;
+  }
+  return 0;
 })()"""
 
 
@@ -167,3 +193,33 @@ def test_a_served_page_reads_what_it_shows(
         browser.open(served.address)
         assert "ten.hnv" in browser.wait("document.querySelector('a')?.textContent")
         served.shutdown()
+
+
+def clicking(ffmpeg: str, path: Path, codec: str) -> bytes:
+    """A file of 75 frames with sound that ffmpeg wrote to `path`: a click of two milliseconds
+    when frame 60 begins, what decoders delay included."""
+    command: Args = [ffmpeg, "-v", "error", "-f", "lavfi"]
+    click = f"if(between(t,{CLICK},{CLICK + 0.002}),sin(12566*t),0)"
+    command += ["-i", f"aevalsrc='{click}':s=48000:d=3"]
+    subprocess.run([*command, "-c:a", codec, path], check=True)
+    streams, packets, _ = read_streams(path, Fraction(0), None, None)
+    extras = SideData(75, Fraction(25), streams=streams, packets=packets)
+    video = replace(make_video(), frame_rate=Fraction(25))
+    prefix, (header, part, *rest) = split(make_file(video, [random_segment(video, 75)]))
+    prefix = prefix[:9] + b"\1" + prefix[10:]  # minor version
+    return join(prefix, [header, *extras.before_segments(), part, *extras.of_segment(0, 75), *rest])
+
+
+@pytest.mark.parametrize("codec, container", [("libopus", "mkv"), ("aac", "mp4")])
+def test_sound_is_in_time(
+    browser: Browser, ffmpeg: str, tmp_path: Path, codec: str, container: str
+) -> None:
+    file = clicking(ffmpeg, tmp_path / f"sound.{container}", codec)
+    (tmp_path / "x.html").write_text(page.alone(file, "x"))
+    browser.open("about:blank")
+    browser.open(f"file://{tmp_path}/x.html")
+    browser.wait(READY)
+    browser.run(SCHEDULED)
+    browser.run("hnvPlayer.play()")
+    assert abs(browser.wait(CLICKED) - CLICK) < 0.01
+    assert browser.run("hnvPlayer.times.begin(60)") == pytest.approx(CLICK)
