@@ -53,6 +53,16 @@ class Damage:
         return [f"the source is damaged: {', '.join(parts)}"] if parts else []
 
 
+def _missing(gaps: Counter[int]) -> int:
+    """How many times are missing where these lie between those that came; 0 if they are uneven."""
+    if not gaps:
+        return 0
+    step, count = gaps.most_common(1)[0]
+    if step <= 0 or count < _MOSTLY * gaps.total():
+        return 0
+    return round(sum(gap * n for gap, n in gaps.items()) / step) - gaps.total()
+
+
 def counted(number: int, noun: str) -> str:
     """A number and a noun, in the plural unless it is one."""
     return f"{number} {noun}{'s' * (number != 1)}"
@@ -98,6 +108,8 @@ class VideoDecoder:
         self._newest: int | None = None  # the last frame's time
         self._step = 0  # between it and the one before
         self._gaps: Counter[int] = Counter()  # between frames' times
+        self._newest_dts: int | None = None  # of a packet
+        self._dts_gaps: Counter[int] = Counter()  # between packets, from the first frame on
 
     def restarted(self) -> VideoDecoder:
         """Another for the same stream, after the container was moved to another place."""
@@ -148,6 +160,10 @@ class VideoDecoder:
         """Frames that a packet completes; of None, those that the decoder still holds."""
         pts = packet.pts if packet else None
         is_early = not self._frames
+        if packet:  # where a packet's own time is damaged, no gap can be told from none
+            if not is_early and packet.dts is not None and self._newest_dts is not None:
+                self._dts_gaps[packet.dts - self._newest_dts] += 1
+            self._newest_dts = packet.dts
         if packet and not packet.is_discard:
             if is_early:
                 self._early.append(pts)
@@ -207,12 +223,11 @@ class VideoDecoder:
             lost = max(self._packets - self._frames, 0)
         if self._container.format.name in _INDEXED:
             missing = sum(entry.size > 0 for entry in self._stream.index_entries) - packets
-        elif self._demuxer.may_jump and self._gaps:
+        elif self._demuxer.may_jump:
             # As packets of MPEG-TS get lost on their way: they leave gaps in times that are even.
-            step, count = self._gaps.most_common(1)[0]
-            if step > 0 and count >= _MOSTLY * self._gaps.total():
-                length = sum(gap * n for gap, n in self._gaps.items())
-                missing = round(length / step) - self._gaps.total() - lost - self.damage.lost
+            # Of the frame shown last only the times of decoding tell.
+            missing = _missing(self._gaps) - lost - self.damage.lost
+            missing = max(missing, _missing(self._dts_gaps))
         self.damage.lost += lost + max(missing, 0)
         if self.damage.lost:
             self._heed(f"{counted(self.damage.lost, 'frame')} lost")

@@ -376,6 +376,20 @@ def test_lost_packets_lose_no_frames(ffmpeg: str) -> None:
         list(v.frames())
 
 
+def test_a_lost_packet_of_the_last_frame_is_told(make: Make) -> None:
+    """No time of a frame that came tells it, but those at which packets are to be decoded."""
+    path = make("x.ts", "-bf", "2", "-g", "24")
+    with av.open(str(path)) as container:
+        packets = [(packet.pts, packet.pos) for packet in container.demux(video=0) if packet.size]
+    last, begin = max(packets)
+    end = min(pos for _, pos in packets if pos > begin)  # it is not decoded last
+    assert packets[-1][0] != last
+    data = path.read_bytes()
+    path.write_bytes(data[:begin] + data[end:])
+    frames, video = frames_of(path)
+    assert (len(frames), video.damage.lost) == (len(packets) - 1, 1)
+
+
 def test_damage_is_told_at_the_end(make: Make) -> None:
     path = with_packet(make("x.mkv", "-vf", "scale=32:24", *CODECS["ffv1"]), 9, noise)
     out = path.with_suffix(".hnv")
