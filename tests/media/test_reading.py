@@ -380,7 +380,8 @@ def test_a_lost_packet_of_the_last_frame_is_told(make: Make) -> None:
     """No time of a frame that came tells it, but those at which packets are to be decoded."""
     path = make("x.ts", "-bf", "2", "-g", "24")
     with av.open(str(path)) as container:
-        packets = [(packet.pts, packet.pos) for packet in container.demux(video=0) if packet.size]
+        demuxed = [packet for packet in container.demux(video=0) if packet.size]
+        packets = [(packet.pts or 0, packet.pos or 0) for packet in demuxed]
     last, begin = max(packets)
     end = min(pos for _, pos in packets if pos > begin)  # it is not decoded last
     assert packets[-1][0] != last
