@@ -89,7 +89,7 @@ def prepared(frames: Any, plain: dict[str, Any]) -> tuple[Any, tuple[Any, ...], 
     video = VideoHeader(*size)
     shape = tuple(StageConfig(*stage) for stage in stages)
     model = ModelConfig(plain["embed"], plain["stem"], shape, plain["head"])
-    config = FitConfig(plain["updates_per_frame"])
+    config = FitConfig(plain["updates_per_frame"], batch_frames=4)  # as at 535925a
     task = FitTask(frames, video, model, config, plain["budget"], device)
     schedule = Schedule.of(task)
     steps = [0, schedule.quantize_at, schedule.round_at, schedule.steps]

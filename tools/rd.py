@@ -268,6 +268,7 @@ ABLATIONS = {
     FEW_POSITIONS: Ablation(patch=(model_choice, "POSITIONS_SHARE", 0.0)),
     "Adam instead of Muon": Ablation(patch=(torch.optim, "Muon", adam)),
     "without weight decay": Ablation({"matrix_decay": 0.0}),
+    "batches of four frames, half the steps": Ablation({"batch_frames": 4}),
     "without the rate in the loss": Ablation({"rate_weight": 0.0}),
     AT_ONCE: Ablation(patch=(fitting, "FIRST_RATE", 1.0)),
     "steps scaled together, not learned": Ablation({"step_rate": 0.0}),

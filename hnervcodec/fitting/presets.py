@@ -9,9 +9,9 @@ from dataclasses import dataclass
 class FitConfig:
     """How a segment is fitted: nothing of this enters the file, unlike `ModelConfig`."""
 
-    updates_per_frame: float  # optimizer steps, whatever the batch: they are what a fit needs
+    updates_per_frame: float  # optimizer steps; small frames get up to twice as many: `training`
     least_steps: int = 20  # of the whole fit: fewer leave a blur, however few the frames
-    batch_frames: int = 4  # at most; large frames come in smaller batches
+    batch_frames: int = 2  # at most; large frames come one by one
     matrix_rate: float = 0.04  # Muon's learning rate, for the convolution kernels
     matrix_decay: float = 0.05  # Muon's weight decay, in units of that rate
     other_rate: float = 2e-3  # Adam's, for everything else
@@ -25,9 +25,10 @@ class FitConfig:
     rate_weight: float = 0.7  # lambda in units of distortion / rate
     seed: int = 0
 
-    def steps(self, frames: int) -> int:
-        """Optimizer steps of the whole fit of so many frames."""
-        return max(round(self.updates_per_frame * frames), self.least_steps)
+    def steps(self, frames: int, each: float = 1.0) -> int:
+        """Optimizer steps of the whole fit of so many frames, with `each` for one of those that
+        `updates_per_frame` asks for."""
+        return max(round(each * self.updates_per_frame * frames), self.least_steps)
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,10 @@ from hnervcodec.fitting.training_kernel import TrainingKernel
 from hnervcodec.planes import packed_size
 from hnervcodec.system.devices import bf16_pays
 
-BATCH_PIXELS = 400_000  # of a batch, about: large frames come one by one
+# About how many pixels, and at most how many frames, a fit is shown for every step that its
+# configuration asks for. Where they are more than a batch, it makes as many more steps: small
+# batches learn more from the same arithmetic.
+SHOWN_PIXELS, SHOWN_FRAMES = 400_000, 4
 PRUNE_BEFORE_QUANTIZING = 0.8  # share of the float phase after which its networks are pruned
 LEAST_RATE = 1e-3  # of the peak learning rate, at the end of the schedule
 MUON_MOMENTUM = 0.95
@@ -78,9 +81,10 @@ class Schedule:
     def of(cls, task: FitTask, frames: int | None = None) -> Self:
         """As the task's configuration says. frames: for so many instead of the task's own."""
         config, frames = task.config, frames or len(task.frames)
-        affordable = max(round(BATCH_PIXELS / (task.video.width * task.video.height)), 1)
-        batch_frames = min(affordable, config.batch_frames)
-        steps = config.steps(frames)
+        shown = max(round(SHOWN_PIXELS / (task.video.width * task.video.height)), 1)
+        shown = min(shown, SHOWN_FRAMES)
+        batch_frames = min(shown, config.batch_frames)
+        steps = config.steps(frames, shown / batch_frames)
         quantize_at = round(steps * config.quantize_from)
         return cls(
             steps,

@@ -38,7 +38,7 @@ def test_parts_make_up_the_whole(monkeypatch: pytest.MonkeyPatch, structure: flo
     monkeypatch.setattr(training_kernel, "library", lambda bf16: None)
     monkeypatch.setattr("hnervcodec.fitting.training.bf16_pays", lambda device: False)
     frames = np.random.default_rng(0).integers(0, 256, (5, 6, 24, 32), np.uint8)
-    config = FitConfig(1, structure=structure)
+    config = FitConfig(1, batch_frames=4, structure=structure)
     task = FitTask(frames, VIDEO, MODEL, config, 5000, CPU, hidden=frames < 50)
     made = []
     for threads in (1, 2, 3):

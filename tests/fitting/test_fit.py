@@ -26,7 +26,7 @@ from hnervcodec.fitting.progress import Progress
 from hnervcodec.fitting.quality_target import ConstantPsnr, ConstantQuality, QualityTarget
 from hnervcodec.fitting.quantization import FittedSegment, quantize
 from hnervcodec.fitting.rate_model import embedding_bits, tensor_bits
-from hnervcodec.fitting.training import FitTask
+from hnervcodec.fitting.training import FitTask, Schedule
 from hnervcodec.media.source import VideoSource
 from hnervcodec.metrics.ms_ssim import ms_ssim
 from hnervcodec.metrics.psnr import PlaneError, psnr
@@ -51,7 +51,7 @@ def small_fit(
     frames: np.ndarray, budget: int = 5000, **changes: object
 ) -> tuple[FittedSegment, list[Progress]]:
     model = choose_model(VIDEO, len(frames), budget, PRESETS["ultrafast"].limits, LEVEL)
-    config = replace(FitConfig(15), **changes)  # type: ignore[arg-type]
+    config = replace(FitConfig(7.5), **changes)  # type: ignore[arg-type]
     reports: list[Progress] = []
     task = FitTask(frames, VIDEO, model, config, budget, CPU)
     fitted = fit(task, report=reports.append)
@@ -83,10 +83,10 @@ def test_deep_video_fits_as_well(frames: np.ndarray, depth: int) -> None:
     video = replace(VIDEO, bit_depth=depth)
     deep = frames.astype(np.uint16) << depth - 8
     model = choose_model(video, len(frames), 5000, PRESETS["ultrafast"].limits, LEVEL)
-    fitted = fit(FitTask(deep, video, model, FitConfig(10), 5000, CPU))
+    fitted = fit(FitTask(deep, video, model, FitConfig(5), 5000, CPU))
     decoded = Synthesis(quantize(fitted, video, 0), video).packed(range(len(frames)))
     error = np.square(decoded[..., :24, :32] / 2.0 ** (depth - 8) - frames).mean()
-    shallow = quality(small_fit(frames, updates_per_frame=10)[0], frames)
+    shallow = quality(small_fit(frames, updates_per_frame=5)[0], frames)
     assert psnr(float(error), 255) == pytest.approx(shallow, abs=1.5)
 
 
@@ -100,16 +100,33 @@ def test_short_clips_get_steps_enough_for_a_picture(frames: np.ndarray) -> None:
     assert reports[-1].psnr > reports[5].psnr + 5
 
 
+def test_small_frames_are_shown_in_more_and_smaller_batches() -> None:
+    """Every step that the configuration asks for shows about as many pixels."""
+
+    def schedule(width: int, height: int, **changes: Any) -> tuple[int, int]:
+        video = replace(VIDEO, width=width, height=height)
+        model = choose_model(video, 100, 100_000, PRESETS["ultrafast"].limits, LEVEL)
+        frames = np.zeros((100, 6, 1, 1), np.uint8)
+        made = Schedule.of(FitTask(frames, video, model, FitConfig(3, **changes), 100_000, CPU))
+        return made.steps, made.batch_frames
+
+    assert schedule(320, 160) == (600, 2)
+    assert schedule(320, 160, batch_frames=4) == (300, 4)
+    assert schedule(480, 270) == (450, 2)
+    assert schedule(640, 360) == (300, 2)
+    assert schedule(1280, 720) == (300, 1)
+
+
 def test_the_same_seed_gives_the_same_bytes(frames: np.ndarray) -> None:
     first, second, other = (
-        segment.write(quantize(small_fit(frames, updates_per_frame=2, seed=seed)[0], VIDEO, 0))
+        segment.write(quantize(small_fit(frames, updates_per_frame=1, seed=seed)[0], VIDEO, 0))
         for seed in (1, 1, 2)
     )
     assert first == second != other
 
 
 def plane_psnrs(frames: np.ndarray, **changes: Any) -> list[float]:
-    fitted, _ = small_fit(frames, updates_per_frame=8, **changes)
+    fitted, _ = small_fit(frames, updates_per_frame=4, **changes)
     decoded = Synthesis(quantize(fitted, VIDEO, 0), VIDEO).packed(range(len(frames)))
     squared = np.square(decoded[..., :24, :32].astype(float) - frames).mean((0, 2, 3))
     return [psnr(float(plane.mean()), 255) for plane in (squared[:4], squared[4], squared[5])]
@@ -197,7 +214,7 @@ def test_denoising_comes_nearer_to_what_it_never_saw(frames: np.ndarray) -> None
 def test_pruned_weights_stay_zero(frames: np.ndarray) -> None:
     shares = []
     for prune in (0.0, 0.5):
-        fitted, _ = small_fit(frames, updates_per_frame=5, prune=prune)
+        fitted, _ = small_fit(frames, updates_per_frame=2.5, prune=prune)
         levels = np.concatenate(
             [layer.weight.ravel() for layer in quantize(fitted, VIDEO, 0).layers]
         )
