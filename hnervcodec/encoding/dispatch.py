@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from hnervcodec.encoding.plan import Part, Plan
     from hnervcodec.encoding.remote import RemoteFit, RemoteRequest, RemoteStart
     from hnervcodec.encoding.segment_encoder import EncodedSegment
+    from hnervcodec.encoding.shared_start import SharedStart
     from hnervcodec.media.source import Entry
     from hnervcodec.planes import Planes
 
@@ -100,19 +101,27 @@ def _completed(
     if dispatch.workers:
         with LocalWorkers(min(dispatch.workers, max(len(requests), 1))) as workers:
             if start and requests:
-                ((_, made),) = workers.fitted([start], report)
-                requests = [replace(one, start=made.to_bytes()) for one in requests]
+                requests = _started(requests, workers.fitted([start], report))
             yield workers.fitted(requests, report)
         return
     assert dispatch.cluster is not None
     cluster = _cluster()
     with cluster.connected(dispatch.cluster) as client:
         if start and requests:
-            ((_, made),) = cluster.fitted(client, [start], device, folder, report)
-            requests = [replace(one, start=made.to_bytes()) for one in requests]
+            made = cluster.fitted(client, [start], device, folder, report)
+            requests = _started(requests, made)
         # It is closed before its client is.
         with closing(cluster.fitted(client, requests, device, folder, report)) as completed:
             yield completed
+
+
+def _started(
+    requests: Sequence[RemoteRequest], made: Iterator[tuple[RemoteFit[SharedStart], SharedStart]]
+) -> list[RemoteRequest]:
+    """The requests with the one start that is made."""
+    ((_, start),) = made
+    data = start.to_bytes()
+    return [replace(request, start=data) for request in requests]
 
 
 def check_cluster(address: str) -> None:

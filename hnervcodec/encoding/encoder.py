@@ -235,7 +235,7 @@ def predict(
     if plan.shares_start:
         typical = plan.typical_part.frame_count
         started = replace(fit_task, config=plan.started_config)
-        seconds += measured.of_start(fit_task, typical)
+        seconds += measured.of_start(replace(fit_task, config=plan.start_config), typical)
         if settings.aim:
             seconds += trials * measured.of_fit(trial, typical)
             trials = 1  # as it begins near what it looks for

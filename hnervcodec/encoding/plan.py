@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 HIGHEST_BITS_PER_PIXEL = 0.5  # that constant quality may ask for
 STRUCTURE = {"psnr": 0.0, "ssim": 0.7}  # by `tune`: how much of the loss is MS-SSIM's
+# Of the steps before anything is quantized: what the fit that all segments begin from may take,
+# at least a typical segment's, and at most so many times these, as other workers wait for it.
+START_SHARE, MOST_START = 0.125, 2.0
 T = TypeVar("T")
 
 
@@ -126,10 +129,22 @@ class Plan:
         return sorted(self.parts, key=lambda part: part.frame_count)[len(self.parts) // 2]
 
     @property
+    def start_config(self) -> FitConfig:
+        """Of the fit that all segments begin from, to as many frames as a typical segment has: the
+        longer, the more segments gain by it."""
+        config = self.preset.fit
+        times = min(max(len(self.parts) * START_SHARE, 1.0), MOST_START)
+        return replace(
+            config,
+            updates_per_frame=times * config.updates_per_frame,
+            least_steps=round(times * config.least_steps),
+        )
+
+    @property
     def started_config(self) -> FitConfig:
         """Of the fits of segments that begin from one short fit, whose steps come out of theirs."""
         config = self.preset.fit
-        start = config.quantize_from * config.steps(self.typical_part.frame_count)
+        start = config.quantize_from * self.start_config.steps(self.typical_part.frame_count)
         all_steps = sum(config.steps(part.frame_count) for part in self.parts)
         left = 1 - start / all_steps
         return replace(

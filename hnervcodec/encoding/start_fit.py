@@ -73,7 +73,7 @@ def _made(
         assert plan.settings.aim is not None  # as `shares_start` has checked
         budget = budget_for_quality(request, plan.settings.aim)
     weights = fit_start(
-        request.fit_task(budget, plan.preset.fit),
+        request.fit_task(budget, plan.start_config),
         checkpoint=folder / CHECKPOINT if folder and folder.is_dir() else None,
         report=request.report,
     )

@@ -34,13 +34,16 @@ def frames(real_source: Path) -> list[Planes]:
         return list(source.frames())
 
 
-def test_the_start_takes_no_more_steps_than_the_segments_leave() -> None:
-    plan = plan_of((100, 120, 90, 110))
+@pytest.mark.parametrize("times", [1, 3, 5])
+def test_the_start_takes_no_more_steps_than_the_segments_leave(times: int) -> None:
+    plan = plan_of((100, 120, 90, 110) * times)
     config, typical = plan.preset.fit, plan.typical_part.frame_count
     assert typical == 110
     steps = sum(plan.started_config.steps(part.frame_count) for part in plan.parts)
     whole = sum(config.steps(part.frame_count) for part in plan.parts)
-    assert steps + config.quantize_from * config.steps(typical) == pytest.approx(whole, abs=4)
+    start = plan.start_config.steps(typical)
+    assert start == pytest.approx((1, 1.5, 2)[times // 2] * config.steps(typical), abs=1)
+    assert steps + config.quantize_from * start == pytest.approx(whole, abs=len(plan.parts))
 
 
 def test_who_shares_a_start() -> None:
