@@ -47,6 +47,8 @@ class _Fit:
     def _phase_of(self, step: int) -> FloatPhase | QuantizedPhase:
         """The phase that `step` belongs to, ready for it."""
         if isinstance(self.phase, FloatPhase):
+            if step == self.schedule.free_at:
+                self.phase.free_embedding()
             if step == self.schedule.prune_at and self.task.config.prune:
                 self.phase.prune()
             if step == self.schedule.quantize_at:
@@ -150,8 +152,8 @@ def fit_start(
 ) -> StartWeights:
     """What fits of frames like the task's can begin from: the networks after the float phase, where
     the learning rate is still high. Networks that have come to rest help less. The rest is as in
-    `fit`, but that nothing is pruned."""
-    task = replace(task, config=replace(task.config, prune=0.0))
+    `fit`, but that nothing is pruned and the analysis network trained to the end."""
+    task = replace(task, config=replace(task.config, prune=0.0, analysis_until=1.0))
     steps = Schedule.of(task).quantize_at
     phase = _fitted(task, checkpoint, lambda one: report(replace(one, steps=steps)), steps).phase
     assert isinstance(phase, FloatPhase), "this is where it ends"
@@ -179,7 +181,8 @@ class FitSeconds:
     what is done once per epoch (`measuring`), once per frame (`embedding`) and once per fit
     (`rounding`)."""
 
-    in_float: float
+    in_float: float  # with the analysis network
+    free: float  # in float, without it
     quantized: float
     rounded: float
     measuring: float
@@ -191,7 +194,8 @@ class FitSeconds:
         schedule = Schedule.of(task, frames)
         in_quantized = schedule.steps - schedule.quantize_at
         return (
-            self.of_start(task, frames)
+            self.in_float * schedule.free_at
+            + self.free * (schedule.quantize_at - schedule.free_at)
             + self.embedding * frames
             + self.quantized * (schedule.round_at - schedule.quantize_at)
             + self.rounding
@@ -215,7 +219,7 @@ def measure_seconds(task: FitTask) -> FitSeconds:
         """Of one step like that with this number."""
         phase.train(index, step)  # compiles kernels, fills caches
         begun, done = time.monotonic(), 0
-        while done < RATE_EVERY or time.monotonic() - begun < CALIBRATION / 3:
+        while done < RATE_EVERY or time.monotonic() - begun < CALIBRATION / 4:
             phase.train(index, step + done)
             done += 1
         return (time.monotonic() - begun) / done
@@ -227,11 +231,13 @@ def measure_seconds(task: FitTask) -> FitSeconds:
 
     with first.training.cores.in_use():
         in_float = step_seconds(first, 0)
-        embedding, second = seconds(first.quantized)
+        embedding, _ = seconds(first.free_embedding)
+        free = step_seconds(first, schedule.free_at)
+        _, second = seconds(first.quantized)
         quantized = step_seconds(second, schedule.quantize_at)
         measuring, _ = seconds(second.measure)
         rounding, _ = seconds(second.round_activations)
         rounded = step_seconds(second, schedule.round_at)
     return FitSeconds(
-        in_float, quantized, rounded, measuring, embedding / len(task.frames), rounding
+        in_float, free, quantized, rounded, measuring, embedding / len(task.frames), rounding
     )

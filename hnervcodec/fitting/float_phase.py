@@ -1,12 +1,13 @@
 """The first phase of a fit: the analysis and the synthesis network are trained together in float,
-as HNeRV's encoder and decoder."""
+as HNeRV's encoder and decoder. Soon the embeddings become parameters of their own, as the analysis
+network takes more time than it then is worth."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from hnervcodec.fitting.analysis_network import AnalysisNetwork
 from hnervcodec.fitting.progress import Phase
@@ -31,9 +32,16 @@ class FloatPhase:
         if task.start is not None:
             task.start.put_into(synthesis, self.analysis)
         self.training = Training(task, synthesis, self.analysis)
+        self.embedding: nn.Parameter | None = None  # once the analysis network is done
 
     def train(self, index: Tensor, step: int) -> None:
         """One update from the frames numbered by `index`."""
+        if self.embedding is None:
+            self._train_analysis(index, step)
+        else:
+            self._train_embedding(self.embedding, index, step)
+
+    def _train_analysis(self, index: Tensor, step: int) -> None:
         training, analysis = self.training, self.analysis
         operands = training.synthesis.operands()
         trained = [*operands, *analysis.parameters()]
@@ -44,6 +52,28 @@ class FloatPhase:
             parameter.grad = gradient
         training.update()
         training.record(error, step)
+
+    def _train_embedding(self, embedding: nn.Parameter, index: Tensor, step: int) -> None:
+        training, operands = self.training, self.training.synthesis.operands()
+        used = embedding.detach()[index].requires_grad_()
+        (slope, *gradients), error = training.gradients(
+            index,
+            lambda target, part: training.decoder(used[part], operands),
+            [used, *operands],
+        )
+        for parameter, gradient in zip(operands, gradients, strict=True):
+            parameter.grad = gradient
+        embedding.grad = torch.zeros_like(embedding).index_copy_(0, index, slope)
+        training.update()
+        training.record(error, step)
+
+    def free_embedding(self) -> None:
+        """From now on the embeddings are trained themselves, from what the analysis network makes
+        of the frames."""
+        everything = torch.arange(len(self.training.frames), device=self.training.task.device)
+        chunks = torch.split(everything, self.training.schedule.batch_frames)
+        embedding = torch.cat(self.training.cores.map(self._embedding, chunks))
+        self.embedding = self.training.train_embedding(embedding)
 
     @torch.no_grad()
     def prune(self) -> None:
@@ -57,16 +87,15 @@ class FloatPhase:
 
     @torch.no_grad()
     def quantized(self) -> QuantizedPhase:
-        """The phase that follows. The embeddings become parameters of their own, so that the
-        analysis network is no longer needed, and every quantizer gets a step to begin with."""
+        """The phase that follows; every quantizer gets a step to begin with."""
         training = self.training
-        everything = torch.arange(len(training.frames), device=training.task.device)
-        chunks = torch.split(everything, training.schedule.batch_frames)
-        embedding = torch.cat(training.cores.map(self._embedding, chunks))
+        if self.embedding is None:
+            self.free_embedding()
+        assert self.embedding is not None
         spreads = [weight.std() / LEVELS_PER_DEVIATION for weight in training.synthesis.weights]
-        spreads.append(embedding.std() / EMBEDDING_LEVELS_PER_DEVIATION)
+        spreads.append(self.embedding.std() / EMBEDDING_LEVELS_PER_DEVIATION)
         steps = torch.stack(spreads).clamp(min=FINEST_STEP)
-        following = QuantizedPhase(training, embedding, steps.log())
+        following = QuantizedPhase(training, self.embedding, steps.log())
         following.begin()
         return following
 
@@ -79,8 +108,11 @@ class FloatPhase:
 
     def state(self) -> dict[str, Any]:
         """What of this phase is not in the state of its training."""
-        return {"analysis": self.analysis.state_dict()}
+        embedding = None if self.embedding is None else self.embedding.detach()
+        return {"analysis": self.analysis.state_dict(), "embedding": embedding}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Inverse of `state`."""
         self.analysis.load_state_dict(state["analysis"])
+        if state["embedding"] is not None:
+            self.embedding = self.training.train_embedding(state["embedding"])

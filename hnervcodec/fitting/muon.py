@@ -8,6 +8,7 @@ bit.
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any, cast
 
@@ -44,30 +45,40 @@ class Muon(torch.optim.Optimizer):
         """One update of every matrix that has a gradient; there is no closure."""
         assert closure is None
         for group in self.param_groups:
+            alike: defaultdict[torch.Size, list[nn.Parameter]] = defaultdict(list)
             for matrix in cast(list[nn.Parameter], group["params"]):
-                gradient = matrix.grad
-                if gradient is None:
-                    continue
-                state = self.state[matrix]
-                if "momentum_buffer" not in state:
-                    state["momentum_buffer"] = torch.zeros_like(gradient)
-                mean = state["momentum_buffer"].lerp_(gradient, 1 - group["momentum"])
-                update = orthogonalized(gradient.lerp(mean, group["momentum"]), self._dtype)
-                rows, columns = matrix.shape
-                matrix.mul_(1 - group["lr"] * group["decay"])
-                matrix.add_(update, alpha=-group["lr"] * math.sqrt(max(1, rows / columns)))
+                if matrix.grad is not None:
+                    alike[matrix.shape].append(matrix)
+            for (rows, columns), matrices in alike.items():
+                rate = group["lr"] * math.sqrt(max(1, rows / columns))
+                updates: Iterable[Tensor] = self._momentum(matrices, group)
+                if self._dtype == torch.float32 and len(matrices) > 1:
+                    updates = orthogonalized(cast(Tensor, updates), self._dtype)
+                else:  # torch has no fast batches of products in bfloat16
+                    updates = [orthogonalized(update, self._dtype) for update in updates]
+                for matrix, update in zip(matrices, updates, strict=True):
+                    matrix.mul_(1 - group["lr"] * group["decay"]).add_(update, alpha=-rate)
+
+    def _momentum(self, matrices: list[nn.Parameter], group: dict[str, Any]) -> Tensor:
+        """Nesterov's, of matrices of one shape: [count, rows, columns]."""
+        gradients = torch.stack([cast(Tensor, matrix.grad) for matrix in matrices])
+        state = self.state[matrices[0]]  # of all of them
+        if "momentum_buffer" not in state:
+            state["momentum_buffer"] = torch.zeros_like(gradients)
+        mean = state["momentum_buffer"].lerp_(gradients, 1 - group["momentum"])
+        return gradients.lerp_(mean, group["momentum"])
 
 
-def orthogonalized(matrix: Tensor, dtype: torch.dtype) -> Tensor:
-    """About the nearest matrix with orthonormal rows or columns, in `dtype`: its singular values
-    come to 0.5 .. 1.5 by five Newton-Schulz iterations, which is near enough."""
+def orthogonalized(matrices: Tensor, dtype: torch.dtype) -> Tensor:
+    """About the nearest matrix with orthonormal rows or columns to each of [..., rows, columns],
+    in `dtype`: singular values come to 0.5 .. 1.5 by five Newton-Schulz iterations, which is near
+    enough."""
     a, b, c = COEFFICIENTS
-    is_tall = matrix.shape[0] > matrix.shape[1]
-    x = matrix.to(dtype, copy=True)
-    if is_tall:
-        x = x.T
-    x.div_(x.norm().clamp(min=SMALLEST_NORM))
+    add_product = torch.addmm if matrices.dim() == 2 else torch.baddbmm
+    is_tall = matrices.shape[-2] > matrices.shape[-1]
+    x = (matrices.mT if is_tall else matrices).to(dtype, copy=True)
+    x.div_(torch.linalg.matrix_norm(x, keepdim=True).clamp(min=SMALLEST_NORM))
     for _ in range(ITERATIONS):
-        gram = x @ x.T
-        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
-    return x.T if is_tall else x
+        gram = x @ x.mT
+        x = add_product(x, add_product(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x.mT if is_tall else x

@@ -38,22 +38,21 @@ CALIBRATION_BATCHES = 16  # that the activations' ranges are measured on
 class QuantizedPhase:
     """The network with its quantizers, and the control of its size.
 
-    embedding: float32 [T, C, h, w], as the analysis network left it.
+    embedding: float32 [T, C, h, w], trained already.
     log_steps: [layers + 1], as in `Quantizers`.
     """
 
     name = Phase.QUANTIZED
 
-    def __init__(self, training: Training, embedding: Tensor, log_steps: Tensor):
+    def __init__(self, training: Training, embedding: nn.Parameter, log_steps: Tensor):
         task = training.task
         self.training, self.synthesis, self.schedule = (
             training,
             training.synthesis,
             training.schedule,
         )
-        self.embedding = nn.Parameter(embedding)
+        self.embedding = embedding
         self.quantizers = Quantizers(log_steps).to(task.device)
-        training.train([self.embedding], task.config.other_rate)
         training.train([self.quantizers.log_steps], task.config.step_rate)
         self.budget = task.budget  # bytes; an aim moves it
         # Bits of what `estimated_bits` leaves out: by rule of thumb, until they are measured.
@@ -223,7 +222,7 @@ class QuantizedPhase:
     @classmethod
     def from_state(cls, training: Training, state: dict[str, Any]) -> QuantizedPhase:
         """Inverse of `state`."""
-        phase = cls(training, state["embedding"], state["log_steps"])
+        phase = cls(training, training.train_embedding(state["embedding"]), state["log_steps"])
         phase.quantizers.log_steps.requires_grad_(state["steps_learn"])
         phase.quantizers.gains = state["gains"]
         phase.quantizers.zero_points = state["zero_points"]

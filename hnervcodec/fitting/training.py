@@ -71,6 +71,7 @@ class Schedule:
 
     steps: int  # of the whole fit
     warmup: int
+    free_at: int  # the analysis network is trained before this step, the embeddings from it on
     prune_at: int
     quantize_at: int  # the float phase ends, the quantized one begins
     round_at: int  # the quantized phase rounds activations from here on
@@ -89,6 +90,7 @@ class Schedule:
         return cls(
             steps,
             warmup=max(1, round(steps * config.warmup)),
+            free_at=round(steps * min(config.analysis_until, config.quantize_from)),
             prune_at=round(steps * PRUNE_BEFORE_QUANTIZING * config.quantize_from),
             quantize_at=quantize_at,
             round_at=max(quantize_at + 1, round(steps * config.round_activations_from)),
@@ -172,7 +174,7 @@ class Training:
             momentum=MUON_MOMENTUM,
             dtype=torch.bfloat16 if self.bf16 and largest >= BF16_MATRIX else torch.float32,
         )
-        self.adam = torch.optim.Adam(others, lr=config.other_rate)
+        self.adam = torch.optim.Adam(others, lr=config.other_rate, fused=True)
         self.optimizers: tuple[torch.optim.Optimizer, ...] = (self.muon, self.adam)
         self.keep: list[Tensor] | None = None  # of each kernel 1, or 0 where it was pruned
         self.errors: list[float] = []  # mean squared errors of the last epoch's worth of batches
@@ -230,6 +232,12 @@ class Training:
     def train(self, parameters: list[nn.Parameter], rate: float) -> None:
         """From now on Adam trains these too, at the peak learning rate `rate`."""
         self.adam.add_param_group({"params": parameters, "lr": rate, "peak": rate})
+
+    def train_embedding(self, embedding: Tensor) -> nn.Parameter:
+        """The embeddings [T, C, h, w] as a parameter that Adam trains from now on."""
+        parameter = nn.Parameter(embedding)
+        self.train([parameter], self.task.config.other_rate)
+        return parameter
 
     def set_learning_rates(self, step: int) -> None:
         """As the schedule says."""

@@ -19,6 +19,10 @@
 #include <stdint.h>
 #include <string.h>
 
+#ifdef __AVX2__
+#include <immintrin.h>
+#endif
+
 #define INLINE static inline __attribute__((always_inline))
 
 enum { LANES = 8, MAX_TILE = 12, MAX_KERNEL = 7 };
@@ -27,7 +31,6 @@ typedef int32_t Integers __attribute__((vector_size(4 * LANES)));
 
 /* What convolutions multiply; PAIR of them at a time. */
 #if defined(__AVX512BF16__) && defined(__AVX512VL__)
-#include <immintrin.h>
 #define PAIRS_OF_PIXELS 1
 enum { PAIR = 2 };
 typedef uint16_t Element;
@@ -83,17 +86,27 @@ INLINE int outputs(const Layer *l) { return l->shuffle * l->shuffle * padded(l->
 INLINE int64_t input_row(const Layer *l) { return (int64_t)(l->width + 2 * border(l)) * padded(l->in); }
 INLINE int64_t sums_row(const Layer *l) { return (int64_t)(l->width + 2 * border(l)) * outputs(l); }
 
-INLINE Vector all(float x) { return (Vector){} + x; }
+INLINE Vector all(float x) { return (Vector){x, x, x, x, x, x, x, x}; }
 INLINE Vector load(const float *p) { return *(const Vector *)p; }
 INLINE void store(float *p, Vector x) { *(Vector *)p = x; }
 INLINE Vector choose(Integers which, Vector x, Vector y) {
     return (Vector)((which & (Integers)x) | (~which & (Integers)y));
+}
+INLINE Vector between(Vector x, Vector low, Vector high) {
+#ifdef __AVX2__
+    return (Vector)_mm256_min_ps(_mm256_max_ps((__m256)x, (__m256)low), (__m256)high);
+#else
+    return choose(x < low, low, choose(x > high, high, x));
+#endif
 }
 
 /* Rounds, stores and multiplies elements: `multiply_add` PAIR of them with their weights. */
 #if PAIRS_OF_PIXELS
 INLINE void put(Element *p, Vector x) {
     _mm_storeu_si128((void *)p, (__m128i)_mm256_cvtneps_pbh((__m256)x));
+}
+INLINE Vector get(const Element *p) {
+    return (Vector)_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const void *)p)), 16);
 }
 INLINE Element element(float x) {
     uint32_t bits;
@@ -114,6 +127,7 @@ INLINE void interleave(Element *to, const Element *first, const Element *second)
 }
 #else
 INLINE void put(Element *p, Vector x) { store(p, x); }
+INLINE Vector get(const Element *p) { return load(p); }
 INLINE Element element(float x) { return x; }
 INLINE Vector multiply_add(Vector sums, const Element *one, const Element *weights) {
     return sums + all(*one) * load(weights);
@@ -129,35 +143,21 @@ static void meet(const Network *net, int workers, int *turn) {
         if (spins > 1000) sched_yield();
 }
 
-/* e^x for x of -87..0, to float32's precision. */
-INLINE Vector exponential(Vector x) {
-    const Vector shifted = x * 1.44269504f + 12582912.0f; /* its last bits: log2 of the result, rounded */
-    const Vector rest = (x - (shifted - 12582912.0f) * 0.693359375f)
-                        - (shifted - 12582912.0f) * -2.12194440e-4f;
-    Vector p = rest * 1.9875691500e-4f + 1.3981999507e-3f;
-    p = p * rest + 8.3334519073e-3f;
-    p = p * rest + 4.1665795894e-2f;
-    p = p * rest + 1.6666665459e-1f;
-    p = p * rest + 5.0000001201e-1f;
-    p = p * rest * rest + rest + 1.0f;
-    return p * (Vector)(((Integers)shifted << 23) + (127 << 23));
-}
-
-/* GELU and its derivative. The normal distribution is Abramowitz and Stegun's 7.1.26, within 1e-7. */
+/* GELU and its derivative: the normal distribution and its like as odd polynomials, within 1e-4. Beyond
+ * EDGE they are taken for constant. */
+#define EDGE 4.25f
+static const float GELU[] = {3.989338901e-01f, -6.645352233e-02f, 9.925603461e-03f, -1.158377023e-03f,
+                             1.056266474e-04f, -7.377937524e-06f, 3.770288823e-07f, -1.309786639e-08f,
+                             2.732390288e-10f, -2.562063297e-12f};
+static const float SLOPE[] = {7.977564363e-01f, -2.653926133e-01f, 5.909255313e-02f, -9.040462839e-03f,
+                              9.965493064e-04f, -7.936300200e-05f, 4.432685878e-06f, -1.634922714e-07f,
+                              3.552495665e-09f, -3.426810134e-11f};
 INLINE Vector gelu(Vector x, Vector *derivative) {
-    const Integers negative = x < 0.0f;
-    const Vector size = choose(negative, -x, x);
-    Vector exponent = x * x * -0.5f;
-    exponent = choose(exponent < -87.0f, all(-87.0f), exponent);
-    const Vector bell = exponential(exponent), t = 1.0f / (size * 0.23164189f + 1.0f);
-    Vector tail = t * 1.061405429f - 1.453152027f;
-    tail = tail * t + 1.421413741f;
-    tail = tail * t - 0.284496736f;
-    tail = tail * t + 0.254829592f;
-    tail = tail * t * bell * 0.5f;
-    const Vector below = choose(negative, tail, 1.0f - tail);
-    *derivative = below + x * bell * 0.39894228f;
-    return x * below;
+    const Vector inner = between(x, all(-EDGE), all(EDGE)), square = inner * inner;
+    Vector below = all(GELU[9]), slope = all(SLOPE[9]);
+    for (int n = 8; n >= 0; n--) below = below * square + GELU[n], slope = slope * square + SLOPE[n];
+    *derivative = slope * inner + 0.5f;
+    return x * (below * inner + 0.5f);
 }
 
 /* ---------------------------------------------------------------- one convolution */
@@ -332,34 +332,57 @@ static void unpack_gradients(const Layer *l, int workers) {
 
 /* ---------------------------------------------------------------- forwards */
 
-/* What follows the sums of one row: line[width][outputs]. next: the layer that reads the output. */
+/* Where the outputs of a row go, and what becomes of its sums; `count` sums of each of `width` pixels,
+ * which are `total` apart, come to stand side by side. */
+typedef struct {
+    int width, count, total;
+    float unit, scale, low, high;
+    const float *line, *bias;
+    float *stream;
+    Element *factor, *next;
+} Row;
+
+INLINE void activate_row(Row row, int is_residual, int rounds) {
+    const Vector unit = all(row.unit), scale = all(row.scale), least = all(1e-30f);
+    const Vector slope = unit * scale, low = all(row.low), high = all(row.high);
+    for (int x = 0; x < row.width; x++) {
+        const float *line = row.line + (int64_t)x * row.total;
+        const int64_t begin = (int64_t)x * row.count;
+        for (int o = 0; o < row.count; o += LANES) {
+            Vector d, value = gelu((load(line + o) + load(row.bias + o)) * unit, &d) * scale;
+            d *= slope;
+            if (is_residual) value += load(row.stream + begin + o);
+            if (rounds) {
+                const Vector clipped = between(value, low, high);
+                d = choose(d == 0.0f, least, d);
+                d = choose(value == clipped, d, all(0));
+                value = clipped;
+            }
+            put(row.factor + begin + o, d);
+            store(row.stream + begin + o, value);
+            if (rounds) value = (value + 12582912.0f) - 12582912.0f;
+            put(row.next + begin + o, value);
+        }
+    }
+}
+
+/* What follows the sums of one row: line[width][outputs]. */
 static void activate(const Network *net, const Layer *l, float *memory, int y, const float *line) {
-    const Layer *next = l + 1;
+    const Layer *next = l + 1; /* it reads the output */
     const int s = l->shuffle, out = padded(l->out), b = border(next);
-    const Vector unit = all(l->unit), scale = all(l->scale), low = all(l->low), high = all(l->high);
-    const float *bias = l->packed + bias_at(l, 0);
     for (int dy = 0; dy < s; dy++) {
         const int64_t row = (int64_t)y * s + dy, begin = row * l->width * s * out;
-        Element *to = (Element *)(memory + next->input) + (row + b) * input_row(next) + b * out;
-        float *factor = memory + l->factor + begin, *stream = net->stream + begin;
-        for (int x = 0; x < l->width; x++)
-            for (int o = dy * s * out; o < (dy + 1) * s * out; o += LANES) {
-                Vector d, sum = load(line + (int64_t)x * outputs(l) + o) + load(bias + o);
-                Vector value = gelu(sum * unit, &d) * scale;
-                d *= unit * scale;
-                if (l->is_residual) value += load(stream);
-                if (l->rounds) {
-                    const Integers below = value < low, above = value > high, inside = ~(below | above);
-                    value = choose(below, low, choose(above, high, value));
-                    d = choose(d == 0.0f, all(1e-30f), d);
-                    d = choose(inside, d, all(0));
-                }
-                store(factor, d);
-                store(stream, value);
-                if (l->rounds) value = (value + 12582912.0f) - 12582912.0f;
-                put(to, value);
-                factor += LANES, stream += LANES, to += LANES;
-            }
+        const Row r = {
+            .width = l->width, .count = s * out, .total = outputs(l),
+            .unit = l->unit, .scale = l->scale, .low = l->low, .high = l->high,
+            .line = line + dy * s * out, .bias = l->packed + bias_at(l, 0) + dy * s * out,
+            .stream = net->stream + begin, .factor = (Element *)(memory + l->factor) + begin,
+            .next = (Element *)(memory + next->input) + (row + b) * input_row(next) + b * out,
+        };
+        if (l->is_residual && l->rounds) activate_row(r, 1, 1);
+        else if (l->is_residual) activate_row(r, 1, 0);
+        else if (l->rounds) activate_row(r, 0, 1);
+        else activate_row(r, 0, 0);
     }
 }
 
@@ -427,10 +450,10 @@ static void gather(const Network *net, const Layer *l, int frame, const float *m
     for (int dy = 0; dy < s; dy++) {
         const int64_t begin = ((int64_t)y * s + dy) * l->width * s * out;
         float *slope = net->slope + begin;
-        const float *factor = memory + l->factor + begin;
+        const Element *factor = (const Element *)(memory + l->factor) + begin;
         for (int x = 0; x < l->width; x++)
             for (int o = dy * s * out; o < (dy + 1) * s * out; o += LANES) {
-                const Vector d = load(factor), g = load(slope), sum = g * d;
+                const Vector d = get(factor), g = load(slope), sum = g * d;
                 put(to + (int64_t)x * outputs(l) + o, sum);
                 store(bias + o, load(bias + o) + sum);
                 if (l->is_residual && l->rounds) store(slope, choose(d == 0.0f, all(0), g));

@@ -7,9 +7,9 @@ from hnervcodec.fitting.muon import Muon, orthogonalized
 
 
 def trained(optimizer: str, dtype: torch.dtype = torch.bfloat16) -> list[torch.Tensor]:
-    """Matrices of three shapes after four steps from the same gradients."""
+    """Matrices of three shapes, two of one, after four steps from the same gradients."""
     generator = torch.Generator().manual_seed(1)
-    shapes = ((16, 144), (64, 40), (24, 24))
+    shapes = ((16, 144), (64, 40), (24, 24), (64, 40))
     matrices = [torch.nn.Parameter(torch.randn(s, generator=generator)) for s in shapes]
     used: torch.optim.Optimizer
     if optimizer == "ours":
