@@ -32,6 +32,7 @@ from hnervcodec.system.devices import bf16_pays
 # configuration asks for. Where they are more than a batch, it makes as many more steps: small
 # batches learn more from the same arithmetic.
 SHOWN_PIXELS, SHOWN_FRAMES = 400_000, 4
+LEAST_ANALYSIS_STEPS = 80  # with fewer, the embeddings of a short fit begin too badly
 PRUNE_BEFORE_QUANTIZING = 0.8  # share of the float phase after which its networks are pruned
 LEAST_RATE = 1e-3  # of the peak learning rate, at the end of the schedule
 MUON_MOMENTUM = 0.95
@@ -90,7 +91,9 @@ class Schedule:
         return cls(
             steps,
             warmup=max(1, round(steps * config.warmup)),
-            free_at=round(steps * min(config.analysis_until, config.quantize_from)),
+            free_at=min(
+                max(round(steps * config.analysis_until), LEAST_ANALYSIS_STEPS), quantize_at
+            ),
             prune_at=round(steps * PRUNE_BEFORE_QUANTIZING * config.quantize_from),
             quantize_at=quantize_at,
             round_at=max(quantize_at + 1, round(steps * config.round_activations_from)),

@@ -1,5 +1,6 @@
 """The encoder's half: it learns, it hits its budget, it repeats itself."""
 
+import copy
 import io
 from dataclasses import replace
 from fractions import Fraction
@@ -19,7 +20,7 @@ from hnervcodec.encoding.encoder import EncodeResult, encode
 from hnervcodec.encoding.plan import Settings, divide_evenly
 from hnervcodec.errors import LimitError, UsageError
 from hnervcodec.fitting.final_rounding import FinalRounding
-from hnervcodec.fitting.fit import fit
+from hnervcodec.fitting.fit import _Fit, fit
 from hnervcodec.fitting.model_choice import LATE_CHANNELS, choose_model
 from hnervcodec.fitting.presets import PRESETS, FitConfig
 from hnervcodec.fitting.progress import Progress
@@ -123,6 +124,26 @@ def test_the_same_seed_gives_the_same_bytes(frames: np.ndarray) -> None:
         for seed in (1, 1, 2)
     )
     assert first == second != other
+
+
+def test_a_fit_goes_on_from_any_step(frames: np.ndarray) -> None:
+    """With the analysis network, with free embeddings and with quantizers."""
+    model = choose_model(VIDEO, len(frames), 5000, PRESETS["ultrafast"].limits, LEVEL)
+    task = FitTask(frames, VIDEO, model, FitConfig(7), 5000, CPU)
+    whole, kept = _Fit(task), []
+    assert 5 < whole.schedule.free_at < whole.schedule.quantize_at - 3
+    for stop in (5, whole.schedule.free_at + 2, whole.schedule.quantize_at + 2):
+        while whole.step < stop:
+            whole.advance()
+        kept.append(copy.deepcopy(whole.state()))
+    results = []
+    for state in kept:
+        again = _Fit(task)
+        again.restore(state)
+        while again.step < whole.schedule.quantize_at + 2:
+            again.advance()
+        results.append(again.phase.state()["embedding"])
+    assert all(torch.equal(result, results[-1]) for result in results)
 
 
 def plane_psnrs(frames: np.ndarray, **changes: Any) -> list[float]:
