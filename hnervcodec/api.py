@@ -216,7 +216,7 @@ def encode_many(
     Returns what became of each video, in order. One that cannot be encoded does not stop the
     others: its `error` says why. Errors that concern all are `HnervError`s, as `encode` has them.
 
-    >>> made = encode_many("clips/", "out/", quality=32, workers=4)
+    >>> made = encode_many("clips/", "out/", quality=38, workers=4)
     >>> [video.error for video in made if video.error]
     """
     options = EncodeOptions(

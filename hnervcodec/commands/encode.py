@@ -52,7 +52,7 @@ from hnervcodec.errors import UsageError
 @click.option(
     "--quality",
     type=click.FloatRange(10, 60),
-    help="Instead of a size: constant quality, about 25 (poor) to 40; 6 more: twice the bytes. "
+    help="Instead of a size: constant quality, about 30 (poor) to 45; 6 more: twice the bytes. "
     f"Default: {QUALITY:g}, if none of these is given.",
 )
 @click.option(

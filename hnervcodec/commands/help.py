@@ -7,13 +7,13 @@ import click
 RATES = """\
 Sizes and qualities
 
-An encode takes one of these, or none for --quality 32:
+An encode takes one of these, or none for --quality 38:
 
   --bpp 0.05       bits per pixel: 8 * bytes / (width * height * frames)
   --bitrate 500k   bits per second
   --size 1M        bytes of the whole file, sound and all
   --psnr 36        dB over all samples of a segment, within a few tenths
-  --quality 32     constant quality, about 25 (poor) to 40: 6 more are about
+  --quality 38     constant quality, about 30 (poor) to 45: 6 more are about
                    twice the bytes
   --denoise        as many bytes as best tell the video from its noise
 
@@ -23,6 +23,10 @@ preset's largest network has no use for so many bytes; hnv says so then. Sound,
 subtitles and times of the frames come on top with --bpp and --bitrate; --size
 counts them. With --psnr and --quality short trial fits find out what that
 takes.
+
+A quality is the PSNR of a video that takes 0.05 bits per pixel for it. Easy
+videos get more dB of fewer bits, hard ones the reverse: the same gain in each
+for one more byte. x265 comes to 38 to 43 at its default, crf 28.
 
 1280x640 at 25 frames/s and 0.02 bpp are 410 kbit/s. hnv is at its best at low
 rates and with slow presets; above about 0.1 bpp a quick one loses to x264 and

@@ -2,4 +2,4 @@
 
 SEGMENT_FRAMES = 256  # frames of a segment, about
 SCENECUT = 10.0  # score of libavfilter's scdet, 0..100, at which a segment may begin
-QUALITY = 32.0  # that `hnv encode` takes where neither a size nor a quality is asked for
+QUALITY = 38.0  # where neither a size nor a quality is asked for; chosen by `tools/quality`

@@ -22,7 +22,7 @@ class Rate:
 
     bpp: bits per pixel. bitrate: bits per second. Both of the video alone.
     size: bytes of the whole file.
-    psnr: dB over all samples. quality: a constant quality, about 25 (poor) to 40.
+    psnr: dB over all samples. quality: a constant quality, about 30 (poor) to 45.
     denoise: as many bytes as best tell the video from its noise.
     """
 

@@ -202,10 +202,10 @@ def test_encode_without_options(real_source: Path, tmp_path: Path) -> None:
     source.write_bytes(real_source.read_bytes())
     short = ("--limit", 2, "--preset", "ultrafast", "--threads", 1)
     said = hnv("encode", source, *short).stderr.decode().splitlines()
-    assert said[0].startswith(f"{source} -> {output}, at --quality 32 (hnv help rates")
+    assert said[0].startswith(f"{source} -> {output}, at --quality 38 (hnv help rates")
     assert sorted(tmp_path.iterdir()) == [output, source]
     made = output.read_bytes()
-    explicit = ("--quality", 32, "-o", tmp_path / "explicit.hnv", *short)
+    explicit = ("--quality", 38, "-o", tmp_path / "explicit.hnv", *short)
     hnv("encode", source, *explicit)
     assert (tmp_path / "explicit.hnv").read_bytes() == made
     text = error_of(hnv("encode", source, "-q", "--bpp", 1, *short, check=False), 2)
