@@ -15,7 +15,7 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from math import prod
 
 import numpy as np
@@ -25,8 +25,9 @@ from hnervcodec.bitstream.fields import crc32
 from hnervcodec.bitstream.headers import Requant
 from hnervcodec.bitstream.segment import QuantizedLayer, QuantizedSegment
 from hnervcodec.synthesis import native_library
-from hnervcodec.synthesis.tables import HEAD_HALF, HIDDEN_HALF, output_table
+from hnervcodec.synthesis.tables import HEAD_HALF, HIDDEN_HALF, head_fraction, output_table
 
+OVERHANG = 16  # bytes beyond a plane that are read, in vain: pixels are computed in fours
 MACS_PER_WORKER = 1_000_000  # for less than a few microseconds a thread is not worth waking
 
 _LEVELS, _FINE, _RESIDUAL, _HEAD = range(4)  # modes of native.c
@@ -40,11 +41,10 @@ class _Layer(ctypes.Structure):
             (name, ctypes.c_int32)
             for name in (
                 "mode",
-                "kernel",
                 "shuffle",
-                "quads",
                 "channels",
-                "blocks",
+                "outputs",
+                "quads",
                 "height",
                 "width",
                 "passes",
@@ -52,17 +52,22 @@ class _Layer(ctypes.Structure):
                 "depth",
                 "shift",
                 "half",
-                "wide",
+                "multiplier",
+                "fraction",
+                "largest",
             )
         ),
+        ("taps", ctypes.c_void_p),
+        ("tap", ctypes.c_void_p),
         ("weight", ctypes.c_void_p),
         ("bias", ctypes.c_void_p),
         ("table", ctypes.c_void_p),
+        ("where", ctypes.c_void_p),
         ("in_", ctypes.c_void_p),
         ("in_row", ctypes.c_int64),
         ("out", ctypes.c_void_p),
         ("out_row", ctypes.c_int64),
-        ("out_pixel", ctypes.c_int64),
+        ("out_quad", ctypes.c_int64),
         ("fine", ctypes.c_void_p),
         ("scratch", ctypes.c_void_p),
     ]
@@ -127,47 +132,37 @@ def _padded(values: np.ndarray, axis: int, multiple: int) -> np.ndarray:
 
 
 def _phases_first(values: np.ndarray, shuffle: int) -> np.ndarray:
-    """Output channels [channels * shuffle**2, ...] in the order in which pixels take them."""
+    """Output channels [channels * shuffle**2, ...] in the order in which pixels take them, the
+    channels of each phase filled up to fours with zeros."""
     phases = values.reshape(-1, shuffle**2, *values.shape[1:]).swapaxes(0, 1)
-    return phases.reshape(values.shape)
-
-
-def _in_blocks(outputs: np.ndarray, lanes: int) -> np.ndarray:
-    """[O, ...] -> [blocks, lanes, ...]; a last block that is at most half full holds its outputs
-    twice."""
-    rest = len(outputs) % lanes
-    width = lanes if not rest or rest > lanes // 2 else lanes // 2
-    outputs = _padded(outputs, 0, width)
-    if width < lanes:
-        outputs = np.concatenate([outputs, outputs[-width:]])
-    return outputs.reshape(-1, lanes, *outputs.shape[1:])
+    return _padded(phases, 1, 4).reshape(-1, *values.shape[1:])
 
 
 @dataclass(frozen=True, slots=True)
 class _PackedWeights:
     """Weights as native.c reads them, which says what the fields mean."""
 
-    passes: int
+    taps: list[np.ndarray]  # of each pass: their places among those of `_taps`
     digit_bits: int
     depth: int
     weights: np.ndarray  # int8
 
 
-def _digits(weight: np.ndarray, bits: int, partial: int) -> np.ndarray:
-    """int8 [passes, O, k, k * I, 4]: the digits of levels [O, k, k * I, 4], the highest first.
-    Their products may be summed up in pairs if `partial` says how far."""
+def _digits(weight: np.ndarray, bits: int, partial: int) -> list[np.ndarray]:
+    """int8 [passes, O, taps, 4]: the digits of levels [O, taps, 4], the highest first. Their
+    products may be summed up in pairs if `partial` says how far."""
     half, digits = 1 << bits - 1, list[np.ndarray]()
     while not _fits(weight, partial, 1):
         low = (weight + half & 2 * half - 1) - half
         digits.insert(0, low)
         weight = weight - low >> bits
-    return np.array([weight, *digits]).astype(np.int8)
+    return [digit.astype(np.int8) for digit in (weight, *digits)]
 
 
 def _fits(weight: np.ndarray, partial: int, depth: int) -> bool:
     """Whether these are bytes, and 16 bits hold the sum of `depth` neighbouring products of two
-    weights with any two levels; for the last ones of a row of one."""
-    low, high = int(weight.min()), int(weight.max())
+    weights with any two levels; for the last ones of one."""
+    low, high = int(weight.min(initial=0)), int(weight.max(initial=0))
     if low < -128 or high > 127:
         return False
     if not partial or 2 * depth * max(-low, high) <= partial:
@@ -186,35 +181,59 @@ def _fits(weight: np.ndarray, partial: int, depth: int) -> bool:
 def _pack_weights(weight: np.ndarray, lib: ctypes.CDLL) -> _PackedWeights:
     """Of levels [O, I, k, k]."""
     outputs, _, kernel = weight.shape[:3]
-    lanes, partial = lib.hnv_lanes(), lib.hnv_partial()
-    quads = _padded(weight.transpose(0, 2, 3, 1), 3, 4)  # as pixels lie
-    quads = quads.reshape(outputs, kernel, -1, 4)
+    partial = lib.hnv_partial()
+    quads = _padded(weight, 1, 4).reshape(outputs, -1, 4, kernel, kernel)
+    taps = quads.transpose(0, 3, 1, 4, 2).reshape(outputs, -1, 4)  # as `_taps` says
     # Bytes are digits enough, unless the sums of their products have too little room.
-    bits = 8 if not partial or _fits(quads, partial, 1) else 6
-    digits = _digits(quads, bits, partial)
+    bits = 8 if not partial or _fits(taps, partial, 1) else 6
+    digits = _digits(taps, bits, partial)
+    used = [np.flatnonzero(digit.any((0, 2))) for digit in digits]  # few, of the highest digits
+    digits = [digit[:, places] for digit, places in zip(digits, used, strict=True)]
     deepest = lib.hnv_depth()
-    depth = deepest if all(_fits(digit.astype(int), partial, deepest) for digit in digits) else 1
-    blocks = np.array([_in_blocks(digit, lanes) for digit in digits])
-    blocks = blocks.transpose(1, 0, 3, 4, 2, 5)  # [blocks, passes, k, k * quads, lanes, 4]
-    pairs = [blocks[n : n + 2].transpose(1, 2, 3, 0, 4, 5) for n in range(0, len(blocks), 2)]
-    packed = np.concatenate([pair.ravel() for pair in pairs])
-    return _PackedWeights(len(digits), bits, depth, packed)
+    depth = deepest if all(_fits(digit, partial, deepest) for digit in digits) else 1
+    together = lib.hnv_vectors() * lib.hnv_outputs()  # outputs
+    packed = [
+        digit[n : n + together].swapaxes(0, 1).ravel()
+        for n in range(0, outputs, together)
+        for digit in digits
+    ]
+    return _PackedWeights(used, bits, depth, np.concatenate(packed))
+
+
+@lru_cache
+def _taps(kernel: int, quads: int, row: int, quad: int) -> np.ndarray:
+    """int32: where the levels of a window lie, in bytes from its first; of four channels each. row,
+    quad: bytes of a row and, in it, of four channels."""
+    down, fours, across = np.ogrid[:kernel, :quads, :kernel]
+    offsets: np.ndarray = row * down + quad * fours + 4 * across
+    return offsets.ravel().astype(np.int32)
+
+
+@lru_cache
+def _where(quads: int, shuffle: int, tile: int) -> np.ndarray:
+    """int32 [outputs / 4]: the places of outputs, in phases as in `_phases_first`, among the values
+    [shuffle, quads, tile * shuffle, 4] of a tile."""
+    down, across, fours = np.ogrid[:shuffle, :shuffle, :quads]
+    places: np.ndarray = 4 * ((down * quads + fours) * tile * shuffle + across)
+    return places.ravel().astype(np.int32)
 
 
 class _Plane:
-    """Levels [height, width, channels in fours] with a border at the zero point, as wide as the
+    """Levels [height, channels in fours, width, 4] with a border at the zero point, as wide as the
     convolutions that read it need."""
 
     def __init__(self, height: int, width: int, channels: int, border: int, zero_point: int):
         self.border = border
-        shape = height + 2 * border, width + 2 * border, channels + -channels % 4
-        self.levels = np.full(shape, zero_point, np.uint8)
-        self.row, self.pixel = self.levels.strides[:2]
+        quads = -(-channels // 4)
+        self.quad = 4 * (width + 2 * border)  # bytes of four channels of a row
+        self.row = quads * self.quad
+        size = (height + 2 * border) * self.row
+        self.levels = np.full(size + OVERHANG, zero_point, np.uint8)
 
     def at(self, offset: int) -> int:
         """Address of the pixel `offset` rows and columns before the first one inside."""
         inside = self.border - offset
-        return self.levels.ctypes.data + inside * (self.row + self.pixel)
+        return self.levels.ctypes.data + inside * (self.row + 4)
 
 
 @cache
@@ -249,19 +268,20 @@ class Network:
         # Of what the layers write into.
         self._lock = _one_at_a_time if workers > 1 else threading.Lock()
         self._dtype = np.uint8 if bit_depth <= 8 else np.uint16
-        specs, lanes = segment.specs, lib.hnv_lanes()
+        specs = segment.specs
         head = specs[-1]
         self._shape = head.out_channels, head.height, head.width
         self._segment = segment
         self._buffers: list[np.ndarray] = []  # what the layers point to, kept alive
         self._operands = (_Layer * len(specs))()
+        self._taps: list[np.ndarray] = []  # of each layer: which of `_taps` it reads, by passes
         operands = zip(
             self._operands, specs, segment.layers, segment.input_zero_points(), strict=True
         )
         for to, spec, layer, zero_point in operands:
             self._set_operands(to, spec, layer, zero_point, bit_depth)
-        blocks = max(-(-spec.weight_shape[0] // lanes) for spec in specs)
-        self._scratch = 2 * lib.hnv_tile() * blocks * lanes  # numbers that a worker needs
+        # Numbers that a worker needs.
+        self._scratch = 3 * lib.hnv_tile() * max(layer.outputs for layer in self._operands)
         packed = sum(buffer.nbytes for buffer in self._buffers)
         self._together = self._connected(workers)  # for all workers on one frame
         self._alone: list[ctypes.Array[_Layer]] = []  # for each worker on a frame of its own
@@ -277,7 +297,6 @@ class Network:
         bit_depth: int,
     ) -> None:
         """What the layer computes. zero_point: of its input."""
-        lanes = self._lib.hnv_lanes()
         to.mode = (
             _HEAD
             if spec.kind == "head"
@@ -287,20 +306,30 @@ class Network:
             if spec.feeds_residual
             else _LEVELS
         )
-        to.kernel, to.shuffle, to.channels = spec.kernel, spec.shuffle, spec.out_channels
-        to.quads, to.blocks = -(-spec.in_channels // 4), -(-spec.weight_shape[0] // lanes)
-        to.height, to.width, to.wide = spec.height, spec.width, bit_depth > 8
-        to.shift = layer.requant.shift
+        to.shuffle, to.channels, to.quads = (
+            spec.shuffle,
+            spec.out_channels,
+            -(-spec.out_channels // 4),
+        )
+        to.height, to.width = spec.height, spec.width
+        to.shift, to.multiplier = layer.requant.shift, layer.requant.multiplier
+        to.fraction, to.largest = head_fraction(bit_depth), (1 << bit_depth) - 1
         to.half = HEAD_HALF if spec.kind == "head" else HIDDEN_HALF
         weight = _phases_first(layer.weight.astype(np.int64), spec.shuffle)
         bias = _phases_first(layer.accumulator_bias(spec), spec.shuffle)
         bias = bias - (zero_point - self._lib.hnv_offset()) * weight.sum((1, 2, 3))
+        to.outputs = len(weight)
         packed = _pack_weights(weight, self._lib)
-        to.passes, to.digit_bits, to.depth = packed.passes, packed.digit_bits, packed.depth
+        to.passes, to.digit_bits, to.depth = len(packed.taps), packed.digit_bits, packed.depth
+        to.taps = self._address_of(np.array([len(taps) for taps in packed.taps], np.int32))
+        self._taps.append(np.concatenate(packed.taps))
         to.weight = self._address_of(packed.weights)
-        to.bias = self._address_of(_in_blocks(bias, lanes).astype(np.int32))
-        table = output_table(spec.kind, layer.requant, spec.feeds_residual, bit_depth)
-        to.table = self._address_of(table.astype(np.int16))
+        to.bias = self._address_of(np.repeat(bias.astype(np.int32), 4))
+        if spec.kind != "head":
+            table = output_table(spec.kind, layer.requant, spec.feeds_residual, bit_depth)
+            to.table = self._address_of(table.astype(np.int16))
+            where = _where(to.quads, to.shuffle, self._lib.hnv_tile())
+            to.where = self._address_of(where)
 
     def _connected(self, workers: int) -> ctypes.Array[_Layer]:
         """The layers with memory of their own to read and write, for so many workers at once; in
@@ -311,9 +340,16 @@ class Network:
         for n, (to, spec) in enumerate(zip(layers, specs, strict=True)):
             to.scratch = scratch
             if n:
-                to.in_, to.in_row = planes[0].at(spec.kernel // 2), planes[0].row
-            else:
-                to.in_row = 4 * to.quads * spec.width  # of an embedding, which `run` brings
+                to.in_, to.in_row, quad = (
+                    planes[0].at(spec.kernel // 2),
+                    planes[0].row,
+                    planes[0].quad,
+                )
+            else:  # of an embedding, which `run` brings
+                quad = 4 * spec.width
+                to.in_row = -(-spec.in_channels // 4) * quad
+            taps = _taps(spec.kernel, -(-spec.in_channels // 4), to.in_row, quad)
+            to.tap = self._address_of(taps[self._taps[n]])
             if spec.kind == "head":
                 break
             if spec.kind == "residual":
@@ -327,8 +363,8 @@ class Network:
                 planes = [_Plane(*size, border, zero_point) for _ in range(count)]
                 self._buffers += [plane.levels for plane in planes]
                 if to.mode == _FINE:
-                    to.fine = self._address_of(np.empty(size, np.int16))
-            to.out, to.out_row, to.out_pixel = planes[0].at(0), planes[0].row, planes[0].pixel
+                    to.fine = self._address_of(np.empty((*size[:2], 4 * to.quads), np.int16))
+            to.out, to.out_row, to.out_quad = planes[0].at(0), planes[0].row, planes[0].quad
         return layers
 
     def _address_of(self, array: np.ndarray) -> int:
@@ -338,17 +374,21 @@ class Network:
     def run(self, embeddings: np.ndarray) -> np.ndarray:
         """Packed samples [B, channels, h, w], uint8, or uint16 above 8 bits, of embeddings uint8
         [B, C, h, w]."""
-        embeddings = np.ascontiguousarray(_padded(embeddings.transpose(0, 2, 3, 1), 3, 4))
-        samples = np.empty((len(embeddings), *self._shape), self._dtype)
-        arrived = np.zeros(len(embeddings), np.int32)
+        count, channels, height, width = embeddings.shape
+        quads = -(-channels // 4)
+        fours = np.zeros((count + 1, height, quads, width, 4), np.uint8)  # room for OVERHANG
+        filled = _padded(embeddings, 1, 4).reshape(count, quads, 4, height, width)
+        fours[:-1] = filled.transpose(0, 3, 1, 4, 2)
+        samples = np.empty((count, *self._shape), self._dtype)
+        arrived = np.zeros(count, np.int32)
         workers = self._workers
-        apiece = len(embeddings) // workers * workers if workers > 1 else 0  # the rest is shared
+        apiece = count // workers * workers if workers > 1 else 0  # the rest is shared
 
         def frame(n: int, layers: ctypes.Array[_Layer], worker: int, workers: int) -> None:
             self._lib.hnv_run(
                 ctypes.addressof(layers),
                 len(layers),
-                embeddings[n].ctypes.data,
+                fours[n].ctypes.data,
                 samples[n].ctypes.data,
                 worker,
                 workers,
@@ -359,7 +399,7 @@ class Network:
             try:
                 for n in range(worker, apiece, workers):
                     frame(n, self._alone[worker], 0, 1)
-                for n in range(apiece, len(embeddings)):
+                for n in range(apiece, count):
                     frame(n, self._together, worker, workers)
             finally:
                 arrived.fill(1 << 30)  # finished or broken off: nobody has to wait for anybody
