@@ -57,7 +57,8 @@ class QuantizedPhase:
         self.budget = task.budget  # bytes; an aim moves it
         # Bits of what `estimated_bits` leaves out: by rule of thumb, until they are measured.
         self.overhead = 8.0 * segment_overhead(task.model, task.video, len(task.frames))
-        self.predicted_bytes: float | None = None  # of the payload, as of the last estimate
+        self.bits = self.target_bits  # as last estimated
+        self.predicted_bytes: float | None = None  # of the payload, from that
 
     @torch.no_grad()
     def begin(self) -> None:
@@ -109,8 +110,9 @@ class QuantizedPhase:
         if (step - self.schedule.quantize_at) % self.schedule.steps_per_epoch == 0:
             self.measure()
             self._follow_aim(step)
-        if step % RATE_EVERY == 0 or step == self.schedule.steps - 1:
-            self.predicted_bytes = (self._estimate() + self.overhead) / 8
+        if step == self.schedule.steps - 1:
+            self.bits = self._estimate()
+        self.predicted_bytes = (self.bits + self.overhead) / 8
 
     # The size
 
@@ -149,7 +151,8 @@ class QuantizedPhase:
         slope = config.rate_weight * self.training.distortion / target
         ramp = min(1.0, FIRST_RATE + RATE_RAMP * self.schedule.quantized_share(step))
         # After the steps have come to rest, only this slope still holds the size.
-        excess = float(bits.detach()) / target - 1
+        self.bits = float(bits.detach())
+        excess = self.bits / target - 1
         correction = math.exp(min(max(100 * excess, -6.0), 3.0))
         return RATE_EVERY * ramp * correction * slope * bits
 
@@ -165,7 +168,7 @@ class QuantizedPhase:
             return
         values = self.embedding.numel() + sum(w.numel() for w in self.synthesis.weights)
         # A value costs a bit less when its step doubles.
-        change = (self._estimate() - self.target_bits) / values * math.log(2)
+        change = (self.bits - self.target_bits) / values * math.log(2)
         # Short fits have few occasions to move, and take larger steps.
         limit = max(0.02, 2 * RATE_EVERY / (self.schedule.steps - self.schedule.quantize_at))
         if share > STEPS_LEARN_UNTIL:
@@ -216,6 +219,7 @@ class QuantizedPhase:
             "round_activations": quantizers.round_activations,
             "budget": self.budget,
             "overhead": self.overhead,
+            "bits": self.bits,
             "predicted_bytes": self.predicted_bytes,
         }
 
@@ -228,6 +232,7 @@ class QuantizedPhase:
         phase.quantizers.zero_points = state["zero_points"]
         phase.quantizers.round_activations = state["round_activations"]
         phase.budget, phase.overhead = state["budget"], state["overhead"]
+        phase.bits = state["bits"]
         phase.predicted_bytes = state["predicted_bytes"]
         return phase
 

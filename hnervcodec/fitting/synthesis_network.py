@@ -51,6 +51,42 @@ def round_clip(x: Tensor, low: float, high: float) -> Tensor:
     return _Clip.apply(rounded, low, high)  # type: ignore[no-untyped-call,no-any-return]
 
 
+class _QuantizeWeights(torch.autograd.Function):
+    """All layers' weights by `round_clip` of their steps, back in their unit or in levels: in one
+    call, as autograd takes longer for so many small operations than these do."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, limits: list[int], in_levels: bool, log_steps: Tensor, *weights: Tensor
+    ) -> tuple[Tensor, ...]:
+        steps = log_steps[: len(weights)].exp().tolist()
+        scaled = torch._foreach_div(weights, steps)
+        rounded = torch._foreach_round(scaled)
+        levels = [r.clamp(-limit, limit) for r, limit in zip(rounded, limits, strict=True)]
+        ctx.steps, ctx.in_levels, ctx.count = steps, in_levels, len(log_steps)
+        ctx.scaled, ctx.levels = scaled, levels
+        ctx.inside = [r == level for r, level in zip(rounded, levels, strict=True)]
+        return tuple(levels) if in_levels else tuple(torch._foreach_mul(levels, steps))
+
+    @staticmethod
+    def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor | None, ...]:
+        passed = [slope * inside for slope, inside in zip(slopes, ctx.inside, strict=True)]
+        of_steps = None
+        if ctx.needs_input_grad[2]:
+            sums = [
+                -torch.vdot(slope.view(-1), scaled.view(-1))
+                for slope, scaled in zip(passed, ctx.scaled, strict=True)
+            ]
+            if not ctx.in_levels:
+                for n, (slope, level) in enumerate(zip(slopes, ctx.levels, strict=True)):
+                    sums[n] = (sums[n] + torch.vdot(slope.view(-1), level.view(-1))) * ctx.steps[n]
+            of_steps = slopes[0].new_zeros(ctx.count)
+            of_steps[: len(sums)] = torch.stack(sums)
+        if ctx.in_levels:
+            passed = list(torch._foreach_div(passed, ctx.steps))
+        return None, None, of_steps, *passed
+
+
 class Quantizers(nn.Module):
     """Learned steps of weights and embeddings, fixed scales of the activations.
 
@@ -91,11 +127,6 @@ class SynthesisNetwork(nn.Module):
             nn.init.kaiming_uniform_(weight, a=math.sqrt(5))
         nn.init.constant_(self.biases[-1], 0.5)
 
-    def weight_levels(self, layer: int, quantizers: Quantizers) -> Tensor:
-        """The layer's weights in steps, rounded."""
-        limit = MAX_WEIGHT[self.specs[layer].kind]
-        return round_clip(self.weights[layer] / quantizers.step(layer), -limit, limit)
-
     def operands(self, quantizers: Quantizers | None = None) -> list[Tensor]:
         """What the layers compute with: their weights, then their biases. With `quantizers` the
         weights are rounded; with their `round_activations` they are in levels, the biases in
@@ -103,17 +134,20 @@ class SynthesisNetwork(nn.Module):
         if quantizers is None:
             return [*self.weights, *self.biases]
         layers = range(len(self.specs))
-        steps = [quantizers.step(n) for n in layers]
-        levels = [self.weight_levels(n, quantizers) for n in layers]
-        if not quantizers.round_activations:
-            weights = [level * step for level, step in zip(levels, steps, strict=True)]
+        limits = [MAX_WEIGHT[spec.kind] for spec in self.specs]
+        in_levels = quantizers.round_activations
+        weights: tuple[Tensor, ...] = _QuantizeWeights.apply(  # type: ignore[no-untyped-call]
+            limits, in_levels, quantizers.log_steps, *self.weights
+        )
+        if not in_levels:
             return [*weights, *self.biases]
+        steps = [quantizers.step(n) for n in layers]
         # A level of the input is worth what one of the layer before is.
         values = map(level_value, quantizers.gains)
         units = [steps[0] * quantizers.step(-1)]
         units += [step * value for step, value in zip(steps[1:], values, strict=True)]
         biases = [bias / unit for bias, unit in zip(self.biases, units, strict=True)]
-        return [*levels, *biases, *units]
+        return [*weights, *biases, *units]
 
     def embedding_levels(self, embedding: Tensor, quantizers: Quantizers) -> Tensor:
         """Embeddings [B, C, h, w] rounded, as the input of the layers: in levels relative to their
