@@ -269,6 +269,7 @@ ABLATIONS = {
     "Adam instead of Muon": Ablation(patch=(torch.optim, "Muon", adam)),
     "without weight decay": Ablation({"matrix_decay": 0.0}),
     "batches of four frames, half the steps": Ablation({"batch_frames": 4}),
+    "batches of one frame, twice the steps": Ablation({"batch_frames": 1}),
     "without the rate in the loss": Ablation({"rate_weight": 0.0}),
     AT_ONCE: Ablation(patch=(fitting, "FIRST_RATE", 1.0)),
     "steps scaled together, not learned": Ablation({"step_rate": 0.0}),
