@@ -71,7 +71,7 @@ def encode(
     video: VideoHeader | None = None,
     preset: str | Preset = "medium",
     tune: Literal["psnr", "ssim"] = "psnr",
-    segment: int = defaults.SEGMENT_FRAMES,
+    segment: int | None = None,
     scenecut: float = defaults.SCENECUT,
     start: float | Fraction | None = None,
     stop: float | Fraction | None = None,
@@ -101,6 +101,7 @@ def encode(
     output: a path, replaced when the file is complete; or a binary file, seekable or not.
     bpp, bitrate, size, psnr, quality, denoise: exactly one of these; bits per pixel, bits per
     second, bytes of the whole file, dB, constant quality (see `hnv help rates`).
+    segment: frames of each network, about; None: what suits each scene.
     skip, limit, every: of a path's frames, how many to leave out at the start, how many to take at
     most, and to take each `every`-th only.
     start, stop: instead, the seconds of a path at which to begin and to end.
@@ -178,7 +179,7 @@ def encode_many(
     denoise: bool = False,
     preset: str | Preset = "medium",
     tune: Literal["psnr", "ssim"] = "psnr",
-    segment: int = defaults.SEGMENT_FRAMES,
+    segment: int | None = None,
     scenecut: float = defaults.SCENECUT,
     start: float | Fraction | None = None,
     stop: float | Fraction | None = None,

@@ -83,7 +83,7 @@ def check(
 ) -> tuple[int, ...]:
     """The lengths of the segments, in frames, into which hnv cuts the video; UsageError if it
     cannot code such frames at one of the rates, in bits per pixel."""
-    lengths = tuple(scan(header, frames, defaults.SEGMENT_FRAMES, defaults.SCENECUT))
+    lengths = tuple(scan(header, frames, defaults.SEGMENT_FRAMES, defaults.SCENECUT, True))
     for rate in rates:
         wanted = _bytes_per_frame(header, rate)
         Plan.of(header, Settings(bytes_per_frame=wanted, preset=preset, lengths=lengths))

@@ -21,6 +21,7 @@ from hnervcodec.commands.options import (
     STRICT,
     THREADS,
     Amount,
+    SegmentFrames,
     Share,
     Timestamp,
 )
@@ -70,10 +71,11 @@ from hnervcodec.errors import UsageError
 )
 @click.option(
     "--segment",
-    type=click.IntRange(1, 2048),
-    default=SEGMENT_FRAMES,
+    type=SegmentFrames(),
+    default="auto",
     show_default=True,
-    help="Frames per network, about; each segment decodes on its own.",
+    help=f"Frames per network, about; each segment decodes on its own. auto: {SEGMENT_FRAMES}, or "
+    "more where the camera stands still.",
 )
 @click.option(
     "--scenecut",
@@ -150,7 +152,7 @@ def encode(
     denoise: bool,
     preset: str,
     tune: str,
-    segment: int,
+    segment: int | None,
     scenecut: float,
     start: Fraction | None,
     stop: Fraction | None,

@@ -58,6 +58,19 @@ class Timestamp(click.ParamType[Fraction]):
         return 3600 * int(match[1] or 0) + 60 * int(match[2] or 0) + Fraction(match[3])
 
 
+class SegmentFrames(click.ParamType[int | None]):
+    """1 to 2048, or "auto": None."""
+
+    name = "n|auto"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int | None:
+        if value == "auto":
+            return None
+        return click.IntRange(1, LEVELS[max(LEVELS)].frames).convert(value, param, ctx)
+
+
 class Share(click.ParamType[tuple[int, int]]):
     """I/N, I from 1 to N."""
 

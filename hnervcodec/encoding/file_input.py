@@ -21,6 +21,7 @@ from hnervcodec.bitstream.ancillary import (
 from hnervcodec.bitstream.fields import ByteReader
 from hnervcodec.bitstream.headers import VideoHeader
 from hnervcodec.bitstream.side_data import SideData
+from hnervcodec.encoding.defaults import SEGMENT_FRAMES
 from hnervcodec.errors import SourceError, UsageError
 from hnervcodec.media.masks import read_masks
 from hnervcodec.media.scenes import scan
@@ -142,10 +143,15 @@ class FileInput:
             raise UsageError(f"{self.mask} is read twice and cannot be a pipe")
         return missed_masks(self.mask, self.masks(video), scan)
 
-    def scan(self, wanted: int, scenecut: float, report: Callable[[int], None]) -> Scan | None:
+    def scan(
+        self, wanted: int | None, scenecut: float, report: Callable[[int], None]
+    ) -> Scan | None:
         """Looks at all frames: divides them into segments (`scenes.scan`) and finds the rest of a
-        `Scan`. None for a pipe, into which nobody can look ahead. report: called with the number of
-        frames looked at so far."""
+        `Scan`. None for a pipe, into which nobody can look ahead.
+
+        wanted: frames of a segment, about; None: what suits each scene. report: called with the
+        number of frames looked at so far.
+        """
         if not can_be_reread(self.source):
             return None
 
@@ -158,7 +164,8 @@ class FileInput:
                 report(n)
 
         with self.open() as video:
-            lengths = scan(video.header, counted(video), wanted, scenecut)
+            about = wanted or SEGMENT_FRAMES
+            lengths = scan(video.header, counted(video), about, scenecut, wanted is None)
             if not lengths:
                 raise SourceError("the source holds no frames in the selected range")
             times, window = video.times(), video.window()

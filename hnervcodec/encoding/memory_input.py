@@ -14,6 +14,7 @@ from hnervcodec.bitstream.ancillary import Display
 from hnervcodec.bitstream.fields import ByteReader, ByteWriter
 from hnervcodec.bitstream.headers import VideoHeader, read_video_header, write_video_header
 from hnervcodec.bitstream.side_data import SideData
+from hnervcodec.encoding.defaults import SEGMENT_FRAMES
 from hnervcodec.encoding.file_input import Scan, missed_masks
 from hnervcodec.errors import HnervError, UsageError
 from hnervcodec.media.colour import PlaneConverter
@@ -75,10 +76,13 @@ class MemoryInput:
     def check_masks(self, video: VideoHeader, scan: Scan | None) -> list[str]:
         return missed_masks(self._mask, self.masks(video), scan)
 
-    def scan(self, wanted: int, scenecut: float, report: Callable[[int], None]) -> Scan | None:
+    def scan(
+        self, wanted: int | None, scenecut: float, report: Callable[[int], None]
+    ) -> Scan | None:
         if not isinstance(self._frames, Sequence):
             return None
-        lengths = self._lengths or scan(self.header, self.frames(), wanted, scenecut)
+        about = wanted or SEGMENT_FRAMES
+        lengths = self._lengths or scan(self.header, self.frames(), about, scenecut, wanted is None)
         if not lengths:
             raise UsageError("there are no frames")
         return Scan(tuple(lengths), (), None, (Fraction(0), None, None), Display(), ())

@@ -44,7 +44,7 @@ class EncodeOptions:
     rate: Rate
     preset: str | Preset = "medium"
     tune: str = "psnr"
-    segment: int = defaults.SEGMENT_FRAMES  # frames, about
+    segment: int | None = None  # frames, about; None: what suits each scene
     scenecut: float = defaults.SCENECUT
     prune: float = 0.0
     seed: int = 0
@@ -53,7 +53,7 @@ class EncodeOptions:
 
     def __post_init__(self) -> None:
         numbers.convert(self, wholes=("segment", "seed"), reals=("scenecut", "prune"))
-        if self.segment < 1 or not 0 <= self.seed < 1 << 63:
+        if (self.segment is not None and self.segment < 1) or not 0 <= self.seed < 1 << 63:
             raise UsageError(f"`segment` {self.segment} or `seed` {self.seed} is out of range")
 
     def facts(self, source: Source) -> dict[str, Any]:
@@ -158,7 +158,7 @@ def prepared(
             side_data,
             preset=options.preset,
             tune=options.tune,
-            segment_frames=options.segment,
+            segment_frames=options.segment or defaults.SEGMENT_FRAMES,
             prune=options.prune,
             device=options.device,
             seed=options.seed,

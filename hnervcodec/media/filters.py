@@ -71,7 +71,13 @@ class FrameComparison:
 
 class SceneDetector:
     """Scores how little each frame has to do with the one before it, 0..100, as libavfilter's scdet
-    does by luma. Call it with the planes of each frame in turn; the first one's score is 0."""
+    does by luma. Call it with the planes of each frame in turn; the first one's score is 0.
+
+    difference: of the last frame from the one before it, the mean of luma's, in per cent of its
+    range; 0 for the first one.
+    """
+
+    difference = 0.0
 
     def __init__(self, header: VideoHeader):
         self._shift = header.bit_depth - 8
@@ -103,4 +109,6 @@ class SceneDetector:
         frame.pts, frame.time_base = self._count, Fraction(1, 25)
         self._count += 1
         self._graph.push(frame)
-        return float(self._graph.pull().metadata.get("lavfi.scd.score", "0"))
+        found = self._graph.pull().metadata
+        self.difference = float(found.get("lavfi.scd.mafd", "0"))
+        return float(found.get("lavfi.scd.score", "0"))

@@ -2,6 +2,7 @@
 
 import io
 from dataclasses import replace
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from hnervcodec.bitstream.headers import VideoHeader
 from hnervcodec.encoding.encoder import encode
 from hnervcodec.encoding.plan import Settings
 from hnervcodec.errors import SourceError
+from hnervcodec.media import scenes
 from hnervcodec.media.filters import SceneDetector
 from hnervcodec.media.scenes import MOST_FRAMES, scan
 from hnervcodec.media.source import VideoSource
@@ -58,6 +60,20 @@ def test_segments_begin_at_cuts_where_that_leaves_none_short(
     assert scan(header, frames, 8, CUT) == [10, 10, 10, 10, 10, 10]
     assert scan(header, frames[:1], 8, CUT) == [1]
     assert scan(header, frames[:3], 1, CUT) == [1, 1, 1]
+
+
+def test_a_still_camera_has_longer_segments(film: tuple[VideoHeader, list[Planes]]) -> None:
+    """Where little moves, one network shows it all; not beyond what memory holds."""
+    header, frames = film
+    walk = [frames[0]] * 60
+    luma = frames[0][0].copy()
+    luma[:10, :10] = 255 - luma[:10, :10]
+    walk[::2] = [(luma, *frames[0][1:])] * 30
+    assert scan(header, walk, 20, CUT, True) == [60] and scan(header, walk, 20, CUT) == [30] * 2
+    assert scan(header, frames, 20, CUT, True) == scan(header, frames, 20, CUT)
+    large = replace(header, width=header.width << 8, height=header.height << 8)
+    with mock.patch.object(scenes, "SceneDetector", lambda video: SceneDetector(header)):
+        assert scan(large, walk, 20, CUT, True) == [30] * 2
     assert scan(header, [], 8, CUT) == []
     tiny = replace(header, width=2, height=2)
     many = [(np.zeros((2, 2), np.uint8),)] * 2100
