@@ -14,7 +14,7 @@ from reference import BUNNY_320, ROOT, Filters, processor, read_clip
 
 from hnervcodec.bitstream.headers import VideoHeader
 from hnervcodec.encoding import session
-from hnervcodec.encoding.defaults import SCENECUT
+from hnervcodec.encoding.defaults import SCENECUT, SEGMENT_FRAMES
 from hnervcodec.encoding.dispatch import Dispatch
 from hnervcodec.encoding.encoder import encode
 from hnervcodec.encoding.memory_input import MemoryInput
@@ -202,8 +202,45 @@ def measure_warm() -> list[str]:
     return lines
 
 
+# ---------------------------------------------------------------- longer segments if little moves?
+
+STILLS = (("vtest.avi", 512), ("box.mp4", 440))  # clip, frames of it
+
+
+def measure_still() -> list[str]:
+    lines = [
+        "# How long should a segment be where the camera stands still?",
+        "",
+        f"Made by `tools/scenes still`: 320x240, 0.02 bpp, `ultrafast`, one thread, {processor()}. "
+        f"--segment {SEGMENT_FRAMES}, and auto.",
+        "",
+        "| clip | segments | bytes | average PSNR | 6:1:1 | weights of one | kMAC per pixel "
+        "| processor seconds |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    size: Filters = (("scale", "320:240:flags=lanczos"), ("setsar", "1"))
+    torch.set_num_threads(1)
+    for name, count in STILLS:
+        header, frames = read_clip(ROOT / "clips" / name, size, count)
+        for is_auto in (False, True):
+            lengths = tuple(scan(header, frames, SEGMENT_FRAMES, SCENECUT, is_auto))
+            source = MemoryInput(header, frames, lengths=lengths)
+            options = EncodeOptions(
+                rate=Rate(bpp=0.02), preset="ultrafast", dispatch=Dispatch(threads=1)
+            )
+            begun = time.process_time()
+            made = session.encode(source, io.BytesIO(), options)
+            lines.append(
+                f"| {name} | {', '.join(map(str, lengths))} | {made.bytes:,} "
+                f"| {made.error.average:.2f} | {made.error.weighted:.2f} | {made.weights:,} "
+                f"| {made.macs_per_pixel / 1000:.1f} | {time.process_time() - begun:.0f} |"
+            )
+            print(lines[-1], flush=True)
+    return lines
+
+
 STUDIES = {"cuts": (measure_cuts, "scenes.md"), "segments": (measure_segments, "segments.md"),
-           "warm": (measure_warm, "warm.md")}  # fmt: skip
+           "warm": (measure_warm, "warm.md"), "still": (measure_still, "still.md")}  # fmt: skip
 
 
 def main() -> None:

@@ -72,8 +72,9 @@ from hnervcodec.errors import UsageError
 @click.option(
     "--segment",
     type=SegmentFrames(),
-    default="auto",
-    show_default=True,
+    metavar="N|auto",
+    default=None,
+    show_default="auto",
     help=f"Frames per network, about; each segment decodes on its own. auto: {SEGMENT_FRAMES}, or "
     "more where the camera stands still.",
 )
