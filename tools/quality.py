@@ -90,7 +90,7 @@ def encode(name: str, quality: str) -> None:
 def ours(name: str, quality: str) -> Coded:
     with Decoder(path_of(name, quality)) as decoder:
         frames = [planes for _, planes in decoder.frames(range(len(decoder)))]
-    return Coded(f"--quality {quality}", frames, path_of(name, quality).stat().st_size)
+    return Coded(f"--quality {quality}, {PRESET}", frames, path_of(name, quality).stat().st_size)
 
 
 def x265(name: str, header: VideoHeader, frames: list[Planes]) -> Coded:
@@ -110,7 +110,7 @@ def cell(header: VideoHeader, planes: Planes, crop: tuple[int, int, int]) -> Ima
 
 
 def report(names: list[str], qualities: list[str]) -> None:
-    """quality.png and quality.md in tools/results."""
+    """quality.jpg and quality.md in tools/results."""
     line, gap = 18, 4
     font = ImageFont.load_default(13)
     columns = len(qualities) + 2
@@ -122,14 +122,18 @@ def report(names: list[str], qualities: list[str]) -> None:
         piece = PIECES[name]
         header, frames = read_piece(piece)
         pixels = header.width * header.height * len(frames)
-        made = [ours(name, quality) for quality in qualities if path_of(name, quality).exists()]
-        made.append(x265(name, header, frames))
+        made = {
+            column: ours(name, quality)
+            for column, quality in enumerate(qualities, 1)
+            if path_of(name, quality).exists()
+        }
+        made[len(qualities) + 1] = x265(name, header, frames)
         shown = len(frames) // 2
         y = gap + row * (CELL + 2 * line + gap)
-        draw.text((gap, y), f"{name}, {PRESET}", "black", font)
+        draw.text((gap, y), name, "black", font)
         draw.text((gap, y + line), "source", "black", font)
         sheet.paste(cell(header, frames[shown], piece.crop), (gap, y + 2 * line))
-        for column, coded in enumerate(made, 1):
+        for column, coded in made.items():
             psnr = compare(header, frames, coded.frames).average
             bpp = 8 * coded.bytes / pixels
             quality = psnr + 10 * math.log10(bpp / SLOPE_BITS)
@@ -138,10 +142,10 @@ def report(names: list[str], qualities: list[str]) -> None:
             draw.text((x, y + line), f"{coded.bytes:,} bytes, {psnr:.1f} dB", "black", font)
             sheet.paste(cell(header, coded.frames[shown], piece.crop), (x, y + 2 * line))
             rows.append(
-                f"| {name} | {len(frames)}, {PRESET} | {coded.label} | {coded.bytes:,} "
+                f"| {name} | {len(frames)} | {coded.label} | {coded.bytes:,} "
                 f"| {bpp:.3f} | {psnr:.2f} | {quality:.1f} |"
             )
-    sheet.save(RESULTS / "quality.png")
+    sheet.save(RESULTS / "quality.jpg", quality=88)
     lines = [
         "# What constant qualities look like",
         "",
@@ -149,12 +153,13 @@ def report(names: list[str], qualities: list[str]) -> None:
         "",
         "* reached: the quality that bytes and PSNR come to, PSNR + 10 log10(bpp / 0.05).",
         "* x265, crf 28: libx265 at its own defaults, on the same scale.",
+        "* Clips and qualities that are missing here were not encoded.",
         "",
-        "| clip | frames, preset | | bytes | bpp | PSNR, dB | reached |",
+        "| clip | frames | | bytes | bpp | PSNR, dB | reached |",
         "|---|---|---|---|---|---|---|",
         *rows,
         "",
-        "![crops of a frame of each](quality.png)",
+        "![crops of a frame of each](quality.jpg)",
     ]
     (RESULTS / "quality.md").write_text("\n".join(lines) + "\n")
 
