@@ -64,8 +64,8 @@ Segments: one network each
 A video is cut into segments, each with a network of its own: of about 256
 frames, or of up to 1024 where the camera stands still and hardly anything else
 moves; --segment 100 asks for about 100. Where a change of scene scores at least
---scenecut (10), a segment begins there, if that leaves none shorter than half of
---segment. Scenes are divided evenly, into parts of up to half as many frames
+--scenecut (10), a segment begins there, if that leaves none shorter than half
+of --segment. Scenes are divided evenly, into parts of up to half as many frames
 again, rather than leave a short rest.
 
 All segments begin from one short fit to frames of the whole video, and share
