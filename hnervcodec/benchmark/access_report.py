@@ -147,7 +147,19 @@ def crossings(files: Sequence[AccessFile], target: AccessFile) -> list[str]:
         known = sorted((gop, size) for gop, size in sizes if not math.isnan(size))
         head = f"at {target.psnr_611:.2f} dB, hnv's {target.bytes:,} bytes: {name}"
         if not known:
-            made.append(f"{head} was not measured at this quality")
+            better = [
+                file
+                for file in files
+                if f"{file.codec} {file.preset}".strip() == name
+                and file.psnr_611 >= target.psnr_611
+                and file.bytes <= target.bytes
+            ]
+            if better:
+                file = min(better, key=lambda file: file.bytes)
+                size = f"{file.bytes:,} bytes at g={file.gop}"
+                made.append(f"{head} is smaller and better: {size}, {file.psnr_611:.2f} dB")
+            else:
+                made.append(f"{head} was not measured at this quality")
             continue
         smaller = next((gop for gop, size in known if size < target.bytes), None)
         larger = [gop for gop, _ in known if smaller is None or gop < smaller]

@@ -56,6 +56,8 @@ def test_at_which_group_length_the_other_is_smaller() -> None:
         assert line.endswith(words)
     (line,) = access_report.crossings(files, replace(ours, psnr_611=50.0))
     assert line.endswith("not measured at this quality")
+    (line,) = access_report.crossings(files, replace(ours, psnr_611=5.0, bytes=10**6))
+    assert "is smaller and better: " in line
 
 
 @pytest.fixture
