@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from running import Args, error_of, hnv
@@ -164,6 +165,8 @@ def wait(condition, *running: subprocess.Popen[bytes]) -> None:  # type: ignore[
 
 @pytest.mark.slow
 def test_a_worker_dies(real_source: Path, alone: bytes, scheduler: Path, tmp_path: Path) -> None:
+    from distributed import Client
+
     output = tmp_path / "x.hnv"
     workers = [
         dask(
@@ -187,8 +190,10 @@ def test_a_worker_dies(real_source: Path, alone: bytes, scheduler: Path, tmp_pat
         assert run.stderr is not None
         while b"at work" not in run.stderr.readline():
             assert run.poll() is None
-        wait(lambda: is_at_work(address, "a"), run, *workers)
-        workers[0].kill()
+        busy = list[str]()
+        with Client(address) as client:
+            wait(lambda: busy.extend(at_work(client)) or busy, run, *workers)
+        workers["abc".index(busy[0])].kill()
         _, said = run.communicate(timeout=180)
         assert run.returncode == 0, said.decode()
         assert output.read_bytes() == alone
@@ -205,13 +210,10 @@ def count_workers(address: str) -> int:
         return len(client.scheduler_info()["workers"])
 
 
-def is_at_work(address: str, name: str) -> bool:
-    from distributed import Client
-
-    with Client(address) as client:
-        workers = client.scheduler_info(n_workers=-1)["workers"]
-        (worker,) = (at for at, facts in workers.items() if facts["name"] == name)
-        return len(client.processing()[worker]) > 0
+def at_work(client: Any) -> list[str]:
+    """Names of the workers that have something to do."""
+    workers = client.scheduler_info(n_workers=-1)["workers"]
+    return [workers[at]["name"] for at, tasks in client.processing().items() if tasks]
 
 
 @pytest.mark.slow

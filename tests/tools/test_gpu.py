@@ -62,7 +62,7 @@ def test_results_accumulate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     done = results.popitem()[1]
     assert list(done) == ["exact", "decode", "fit"] and done["exact"]["frames"] > 0
     before = (tmp_path / "README.md").read_text()
-    assert "| float, cuda | 0.001 |" in before and "| frames of a batch | 3 |" in before
+    assert "| float, cuda | 0.001 |" in before and "| frames of a batch | 2 |" in before
     assert main(9) == 0 and (tmp_path / "README.md").read_text() == before
 
 
