@@ -192,7 +192,12 @@ def test_a_worker_dies(real_source: Path, alone: bytes, scheduler: Path, tmp_pat
             assert run.poll() is None
         busy = list[str]()
         with Client(address) as client:
-            wait(lambda: busy.extend(at_work(client)) or busy, run, *workers)
+
+            def is_any_at_work() -> bool:
+                busy.extend(at_work(client))
+                return bool(busy)
+
+            wait(is_any_at_work, run, *workers)
         workers["abc".index(busy[0])].kill()
         _, said = run.communicate(timeout=180)
         assert run.returncode == 0, said.decode()
