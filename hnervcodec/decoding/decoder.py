@@ -8,9 +8,6 @@ import os
 import weakref
 from bisect import bisect_left, bisect_right
 from collections.abc import Hashable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
 from fractions import Fraction
 from itertools import groupby, pairwise
 from pathlib import Path
@@ -24,7 +21,6 @@ from hnervcodec.bitstream.container import IndexEntry
 from hnervcodec.bitstream.fields import crc32
 from hnervcodec.bitstream.headers import VideoHeader
 from hnervcodec.bitstream.reader import Reader
-from hnervcodec.bitstream.segment import QuantizedSegment
 from hnervcodec.bitstream.timing import FrameTimes
 from hnervcodec.decoding.frames import Frame, FrameBatch, VideoMetadata
 from hnervcodec.decoding.segment_cache import SEGMENTS, Loaded
@@ -32,37 +28,12 @@ from hnervcodec.errors import FileError, UsageError
 from hnervcodec.planes import Planes, plane_bytes, unpack
 from hnervcodec.synthesis.network import Synthesis
 from hnervcodec.system import numbers
-from hnervcodec.system.devices import processors
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
     from hnervcodec.media.colour import RgbConverter
-
-WORTH_THREADS = 4  # frames: to convert as many, threads are started
-
-
-@dataclass(frozen=True, slots=True)
-class _Packed:
-    """A frame as its network makes it."""
-
-    samples: np.ndarray  # [channels, h, w], packed
-    segment: QuantizedSegment
-    first_frame: int  # of the segment, in the video
-    local: int | Fraction  # position in the segment
-
-    def planes(self, video: VideoHeader) -> Planes:
-        """Its planes; FileError if they do not have the checksum of the frame."""
-        planes = unpack(self.samples, video.chroma_format, video.width, video.height)
-        if isinstance(self.local, int) and (
-            crc32(plane_bytes(planes)) != int(self.segment.frame_crcs[self.local])
-        ):
-            raise FileError(
-                f"frame {self.first_frame + self.local} does not decode to its checksum",
-                element="frame_crc",
-            )
-        return planes
 
 
 class Decoder:
@@ -156,7 +127,7 @@ class Decoder:
         self._reader: Reader = source
         self._starts = [entry.first_frame for entry in source.index]
         self._check_crop(source.video)
-        self._converters: list[RgbConverter] = []  # that nobody uses
+        self._to_rgb: RgbConverter | None = None
         self._process = os.getpid()
 
     def _check_crop(self, video: VideoHeader) -> None:
@@ -343,9 +314,8 @@ class Decoder:
     def _batch(self, positions: Sequence[int | Fraction]) -> FrameBatch:
         import torch
 
-        count = len(positions)
-        with self._converter() as to_rgb:
-            size = to_rgb.shape
+        to_rgb = self._converter()
+        size, count = to_rgb.shape, len(positions)
         channels_first = self._settings["dimension_order"] == "NCHW"
         data = np.empty((count, 3, *size) if channels_first else (count, *size, 3), np.uint8)
         places: dict[int | Fraction, list[int]] = {}
@@ -353,23 +323,12 @@ class Decoder:
             places.setdefault(at, []).append(n)
         # In order, so that each segment is needed once, and each of its forward passes is full.
         ordered = sorted(places)
-
-        def write(at: int | Fraction, packed: _Packed) -> None:
+        for at, (_, planes) in zip(ordered, self.frames(ordered), strict=True):
             first, *others = places[at]
-            planes = packed.planes(self.video)
-            out = data[first]
-            with self._converter() as to_rgb:
+            with self._lock:
+                out = data[first]
                 to_rgb.write(planes, out if channels_first else out.transpose(2, 0, 1))
             data[others] = data[first]
-
-        threads = self._settings["threads"] or processors()
-        if threads > 1 and len(ordered) >= WORTH_THREADS:
-            with ThreadPoolExecutor(threads) as pool:
-                for _ in pool.map(write, ordered, self._packed(ordered)):
-                    pass
-        else:
-            for at, packed in zip(ordered, self._packed(ordered), strict=True):
-                write(at, packed)
         shown = [math.floor(at) for at in positions]
         frames = torch.from_numpy(data).to(self._settings["device"])
         if self._settings["output_dtype"] == torch.float32:
@@ -382,19 +341,17 @@ class Decoder:
             torch.tensor(shown, dtype=torch.int64),
         )
 
-    @contextmanager
-    def _converter(self) -> Iterator[RgbConverter]:
-        """One for this thread alone."""
+    def _converter(self) -> RgbConverter:
         from hnervcodec.media.colour import RgbConverter  # loads libav: planes need none
 
         self._check_open()
-        crop, resize = self._settings["crop"], self._settings["resize"]
         with self._lock:
-            found = self._converters.pop() if self._converters else None
-        to_rgb = found or RgbConverter(self.video, crop=crop, resize=resize)
-        yield to_rgb
-        with self._lock:
-            self._converters.append(to_rgb)
+            if self._to_rgb is None:
+                settings = self._settings
+                self._to_rgb = RgbConverter(
+                    self.video, crop=settings["crop"], resize=settings["resize"]
+                )
+            return self._to_rgb
 
     @overload
     def frames(self, positions: Sequence[int]) -> Iterator[tuple[int, Planes]]: ...
@@ -412,11 +369,6 @@ class Decoder:
         frames belong to different segments, the nearer one is repeated; after the last, the last.
         Frames of one segment that are asked for in a row share forward passes.
         """
-        for packed in self._packed(positions):
-            yield packed.first_frame + packed.local, packed.planes(self.video)
-
-    def _packed(self, positions: Sequence[int | Fraction]) -> Iterator[_Packed]:
-        """What the networks make of `positions`, in this order."""
         self._after_fork()
         snapped = map(self._snapped, map(_exact_position, positions))
         for entry, group in groupby(snapped, key=lambda at: self._entry_of(math.floor(at))):
@@ -424,8 +376,17 @@ class Decoder:
             wanted = [position - entry.first_frame for position in group]
             done = iter(wanted)
             for batch in synthesis.batches(wanted):
-                for samples in batch:
-                    yield _Packed(samples, segment, entry.first_frame, next(done))
+                for packed in batch:
+                    local, video = next(done), self.video
+                    planes = unpack(packed, video.chroma_format, video.width, video.height)
+                    if isinstance(local, int) and (
+                        crc32(plane_bytes(planes)) != int(segment.frame_crcs[local])
+                    ):
+                        raise FileError(
+                            f"frame {entry.first_frame + local} does not decode to its checksum",
+                            element="frame_crc",
+                        )
+                    yield entry.first_frame + local, planes
 
     def is_intact(self, position: int | Fraction) -> bool:
         """Whether that frame lies in a segment that `recover` found whole."""
