@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
+from functools import cached_property
 
 import numpy as np
 
@@ -70,7 +71,7 @@ class Synthesis:
         )
         return levels + (self._native.nbytes if self._native else levels)
 
-    @property
+    @cached_property
     def batch_size(self) -> int:
         """Frames per forward pass that keep the largest layer's values near 16 MiB."""
         largest = max(spec.features for spec in self._segment.specs)
