@@ -68,8 +68,7 @@ moves; --segment 100 asks for about 100. Where a change of scene scores at least
 of --segment. Scenes are divided evenly, into parts of up to half as many frames
 again, rather than leave a short rest.
 
-All segments begin from one short fit to frames of the whole video, and share
-its bytes by what each gives for them.
+All segments begin from one short fit to frames of the whole video.
 
 Frames of a segment share its network, so that long segments cost fewer bytes
 where the scene stays the same; short ones need less memory to encode, as the

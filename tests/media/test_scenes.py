@@ -60,6 +60,10 @@ def test_segments_begin_at_cuts_where_that_leaves_none_short(
     assert scan(header, frames, 8, CUT) == [10, 10, 10, 10, 10, 10]
     assert scan(header, frames[:1], 8, CUT) == [1]
     assert scan(header, frames[:3], 1, CUT) == [1, 1, 1]
+    assert scan(header, [], 8, CUT) == []
+    tiny = replace(header, width=2, height=2)
+    many = [(np.zeros((2, 2), np.uint8),)] * 2100
+    assert scan(tiny, many, 2048, CUT) == [1050, 1050] and MOST_FRAMES == 2048
 
 
 def test_a_still_camera_has_longer_segments(film: tuple[VideoHeader, list[Planes]]) -> None:
@@ -74,10 +78,6 @@ def test_a_still_camera_has_longer_segments(film: tuple[VideoHeader, list[Planes
     large = replace(header, width=header.width << 8, height=header.height << 8)
     with mock.patch.object(scenes, "SceneDetector", lambda video: SceneDetector(header)):
         assert scan(large, walk, 20, CUT, True) == [30] * 2
-    assert scan(header, [], 8, CUT) == []
-    tiny = replace(header, width=2, height=2)
-    many = [(np.zeros((2, 2), np.uint8),)] * 2100
-    assert scan(tiny, many, 2048, CUT) == [1050, 1050] and MOST_FRAMES == 2048
 
 
 @pytest.mark.parametrize(
