@@ -9,14 +9,14 @@ from pathlib import Path
 from unittest import mock
 
 from reference import CLIPS as STANDARD
-from reference import ROOT, Filters, read_clip
+from reference import ROOT, Filters, processor, read_clip, write_y4m
 
 from hnervcodec.benchmark import access_files, access_report, access_times
 from hnervcodec.benchmark.access_files import HNV
 from hnervcodec.benchmark.access_readers import has_torchcodec
 from hnervcodec.benchmark.access_study import FILES, TIMES, AccessStudy, Case
 from hnervcodec.encoding.observer import Observer
-from hnervcodec.media.sinks import Y4mSink
+from hnervcodec.system.devices import processors
 
 FOLDER, RESULTS = ROOT / "clips/access", ROOT / "tools/results/access"
 _CAMERA: Filters = (("scale", "320:240:flags=lanczos"),)
@@ -76,10 +76,7 @@ def run(clip: str, given: argparse.Namespace) -> AccessStudy:
         if not given.no_hnv:
             source = FOLDER / f"{clip}.y4m"
             if not source.exists():
-                with open(source, "wb") as output:
-                    sink = Y4mSink(output, header)
-                    for planes in frames:
-                        sink.write(0, planes)
+                write_y4m(source, header, frames)
             for case in ours:
                 encode(study, case, source)
     study.code([case for case in ours if study.path_of(case).exists()], Observer())
@@ -99,7 +96,8 @@ def report(studies: list[AccessStudy]) -> None:
     lines = [
         "# Random access: hnv beside other codecs in short groups of pictures",
         "",
-        f"Written by `tools/bench_access`. {processor()}. Other codecs are read by {reader}, with",
+        f"Written by `tools/bench_access`. {processors()} cores of {processor()}, no GPU. Other "
+        f"codecs are read by {reader}, with",
         "the seek and the threads that are fastest there, pictures by Pillow.",
         "",
         "* bytes: of hnv the whole file, of others the elementary stream, at hnv's 6:1:1 PSNR:",
@@ -134,15 +132,6 @@ def report(studies: list[AccessStudy]) -> None:
             lines += ["", *(f"* {line}" for line in access_report.crossings(study.files, target))]
             lines += ["", f"![bytes over milliseconds]({picture})"]
     (RESULTS / "README.md").write_text("\n".join(lines) + "\n")
-
-
-def processor() -> str:
-    """What /proc/cpuinfo calls it, and how many this process may use."""
-    from hnervcodec.system.devices import processors
-
-    text = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
-    names = [line.split(":")[1].strip() for line in text.splitlines() if "model name" in line]
-    return f"{processors()} cores of {names[0] if names else 'an unknown processor'}, no GPU"
 
 
 def main() -> None:

@@ -17,7 +17,7 @@ from typing import Any
 import family
 import numpy as np
 import torch
-from reference import CLIPS, EXCERPT, ROOT, read_clip, rgb_psnr
+from reference import CLIPS, EXCERPT, ROOT, read_clip, rgb_psnr, write_y4m
 from torch import Tensor, nn
 from vectors import random_segment
 
@@ -36,7 +36,6 @@ from hnervcodec.fitting.presets import PRESETS
 from hnervcodec.fitting.progress import Progress
 from hnervcodec.fitting.training import FitTask
 from hnervcodec.media.frames import to_frame
-from hnervcodec.media.sinks import Y4mSink
 from hnervcodec.planes import Planes, pack
 from hnervcodec.synthesis import torch_kernels
 from hnervcodec.system.atomic_files import open_complete_or_absent
@@ -299,10 +298,7 @@ def ours(run: Run, size: int, preset: str) -> Facts:
     header, planes = clip(run.tiny)
     source = run.work / f"bunny{header.width}x{len(planes)}.y4m"
     if not source.exists():
-        with open_complete_or_absent(source) as file:
-            sink = Y4mSink(file, header)
-            for n, frame in enumerate(planes):
-                sink.write(n, frame)
+        write_y4m(source, header, planes)
     output = run.work / f"{preset}-{size}.hnv"
     options = session.EncodeOptions(
         rate=Rate(size=size),

@@ -11,14 +11,13 @@ from pathlib import Path
 
 import av
 from PIL import Image, ImageDraw, ImageFont
-from reference import CLIPS, ROOT, Filters, compare, processor, read_clip
+from reference import CLIPS, ROOT, Filters, compare, processor, read_clip, write_y4m
 
 from hnervcodec import Decoder, VideoHeader
 from hnervcodec.benchmark.other_codecs import write_libav
 from hnervcodec.encoding.defaults import QUALITY
 from hnervcodec.fitting.quality_target import SLOPE_BITS
 from hnervcodec.media.frames import to_frame
-from hnervcodec.media.sinks import Y4mSink
 from hnervcodec.planes import Planes
 
 FOLDER, RESULTS = ROOT / "clips/quality", ROOT / "tools/results"
@@ -64,10 +63,7 @@ def read_piece(piece: Piece) -> tuple[VideoHeader, list[Planes]]:
 def y4m_of(name: str, header: VideoHeader, frames: list[Planes]) -> Path:
     path = FOLDER / f"{name}.y4m"
     if not path.exists():
-        with open(path, "wb") as output:
-            sink = Y4mSink(output, header)
-            for planes in frames:
-                sink.write(0, planes)
+        write_y4m(path, header, frames)
     return path
 
 

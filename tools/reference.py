@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from fractions import Fraction
 from itertools import islice, pairwise
@@ -19,9 +19,11 @@ from av.video.frame import VideoFrame
 from hnervcodec.benchmark.csv_rows import to_csv
 from hnervcodec.bitstream.headers import VideoHeader
 from hnervcodec.media.frames import from_frame, to_frame
+from hnervcodec.media.sinks import Y4mSink
 from hnervcodec.media.source import VideoSource
 from hnervcodec.metrics.psnr import PlaneError
 from hnervcodec.planes import Planes
+from hnervcodec.system.atomic_files import open_complete_or_absent
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -76,6 +78,14 @@ def read_clip(
             header = VideoHeader(filtered.width, filtered.height, 1, rate)
             frames.append(from_frame(filtered, header))
     return header, frames
+
+
+def write_y4m(path: Path, header: VideoHeader, frames: Iterable[Planes]) -> None:
+    """A Y4M file of the frames, under its name when it is complete."""
+    with open_complete_or_absent(path) as file:
+        sink = Y4mSink(file, header)
+        for n, planes in enumerate(frames):
+            sink.write(n, planes)
 
 
 def rgb_psnr(header: VideoHeader, source: list[Planes], decoded: list[Planes]) -> float:

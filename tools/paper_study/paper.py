@@ -24,7 +24,7 @@ import paper_report
 import torch
 import walkers
 from paper_rows import ROWS, Job, Row, load
-from reference import CLIPS, ROOT, append, compare, read_clip
+from reference import CLIPS, ROOT, append, compare, read_clip, write_y4m
 from torch import Tensor, nn
 
 from hnervcodec import Decoder, VideoHeader
@@ -379,10 +379,7 @@ def filtered(header: VideoHeader, frames: list[Planes], filters: str) -> list[Pl
     """Through ffmpeg."""
     with tempfile.TemporaryDirectory() as folder:
         given, made = Path(folder) / "given.y4m", Path(folder) / "made.y4m"
-        with open(given, "wb") as file:
-            sink = Y4mSink(file, header)
-            for n, planes in enumerate(frames):
-                sink.write(n, planes)
+        write_y4m(given, header, frames)
         command = [
             imageio_ffmpeg.get_ffmpeg_exe(),
             "-v",
