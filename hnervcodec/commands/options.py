@@ -68,7 +68,11 @@ class SegmentFrames(click.ParamType[int | None]):
     ) -> int | None:
         if value == "auto":
             return None
-        return click.IntRange(1, LEVELS[max(LEVELS)].frames).convert(value, param, ctx)
+        try:
+            frames = int(value)
+        except ValueError:
+            self.fail(f"{value!r} is neither a number of frames nor auto.", param, ctx)
+        return click.IntRange(1, LEVELS[max(LEVELS)].frames).convert(frames, param, ctx)
 
 
 class Share(click.ParamType[tuple[int, int]]):
