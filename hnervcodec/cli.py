@@ -54,13 +54,9 @@ def main() -> NoReturn:
     except (KeyboardInterrupt, click.Abort) as error:
         # click wraps what was said when the interrupt was passed on.
         cause = error if isinstance(error, KeyboardInterrupt) else error.__cause__
-        # CPython remembers an interrupt that came within exec("..."), as dataclasses use it, and
-        # `python -m` would end by SIGINT whatever our exit code: this makes it forget.
-        exec("")
         hint = f": {as_flags(str(cause))}" if str(cause or "") else ""
-        if isinstance(cause, Terminated):
-            _fail(f"terminated{hint}", 143)
-        _fail(f"interrupted{hint}", 130)
+        word, ended = ("terminated", 143) if isinstance(cause, Terminated) else ("interrupted", 130)
+        _say(f"{word}{hint}")
     except (_ClosedPipe, BrokenPipeError):
         # The reader has seen enough. Nothing more may be flushed into the closed pipe.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -82,6 +78,10 @@ def main() -> NoReturn:
     except OSError as error:
         name = f"{error.filename}: " if error.filename else ""
         _fail(f"{name}{error.strerror or error}", OutputError.exit_code)
+    # All is tidied by now. The interpreter's own end would wait for ever for a thread or a lock that
+    # the interrupt left behind, and if it came within exec("..."), as dataclasses use it, `python
+    # -m` would end by SIGINT whatever our exit code.
+    os._exit(ended)
 
 
 _PARAMETER = re.compile(r"(?<![\w/.-])`(\w+)(?:=(\w+))?`(?![\w/.-])")
@@ -143,9 +143,13 @@ class _Group(click.Group):
             raise _ClosedPipe from error
 
 
-def _fail(message: str, code: int) -> NoReturn:
+def _say(message: str) -> None:
     line = "\r\x1b[K" if sys.stderr.isatty() else ""  # clears what progress left there
     click.echo(f"{line}hnv: {message}", err=True)
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    _say(message)
     sys.exit(code)
 
 

@@ -413,16 +413,25 @@ def test_an_interrupt_waits_for_the_import_of_torch(
     assert caught.type is expected
 
 
-def test_interrupted_within_exec(tmp_path: Path) -> None:
-    """Dataclasses and named tuples are made so, hence an interrupt during a late import may come
-    there, and `python -m` would die of the signal in spite of our exit code."""
+@pytest.mark.parametrize(
+    "statement",
+    [
+        # Dataclasses and named tuples are made so, hence an interrupt during a late import may come
+        # there, and `python -m` would die of the signal in spite of our exit code.
+        "exec('raise KeyboardInterrupt')",
+        # The end of an interpreter waits for every thread.
+        "threading.Thread(target=threading.Event().wait).start(); raise KeyboardInterrupt",
+    ],
+)
+def test_interrupted_anywhere(statement: str, tmp_path: Path) -> None:
     (tmp_path / "interrupted.py").write_text(
-        "from hnervcodec import cli; from click import Command\n"
-        "def interrupted(): exec('raise KeyboardInterrupt')\n"
+        "import threading; from hnervcodec import cli; from click import Command\n"
+        f"def interrupted(): {statement}\n"
         "cli.cli.add_command(Command('x', callback=interrupted)); cli.main()"
     )
     env = {**os.environ, "PYTHONPATH": f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"}
-    run = subprocess.run([sys.executable, "-m", "interrupted", "x"], capture_output=True, env=env)
+    command = [sys.executable, "-m", "interrupted", "x"]
+    run = subprocess.run(command, capture_output=True, env=env, timeout=60)
     assert (run.returncode, run.stderr.split(b"\n")[-2]) == (130, b"hnv: interrupted")
 
 
