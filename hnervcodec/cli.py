@@ -78,9 +78,9 @@ def main() -> NoReturn:
     except OSError as error:
         name = f"{error.filename}: " if error.filename else ""
         _fail(f"{name}{error.strerror or error}", OutputError.exit_code)
-    # All is tidied by now. The interpreter's own end would wait for ever for a thread or a lock that
-    # the interrupt left behind, and if it came within exec("..."), as dataclasses use it, `python
-    # -m` would end by SIGINT whatever our exit code.
+    # All is tidied by now. The interpreter's own end would wait for ever for a thread or a lock
+    # that the interrupt left behind, and if it came within exec("..."), as dataclasses use it,
+    # `python -m` would end by SIGINT whatever our exit code.
     os._exit(ended)
 
 

@@ -9,7 +9,7 @@ from itertools import pairwise
 
 from hnervcodec.benchmark.access_files import HNV, AccessFile
 from hnervcodec.benchmark.access_times import AccessTime
-from hnervcodec.benchmark.plots import picture
+from hnervcodec.benchmark.plots import logarithmic, picture
 
 REACH = 0.15  # of a curve's logarithm of bytes, beyond its last point
 
@@ -216,5 +216,4 @@ def plot(
             xlabel="milliseconds per random frame, open file (numbers: frames per group)",
             ylabel=f"bytes at {target.psnr_611:.2f} dB (6:1:1 PSNR)",
         )
-        axes.set_xscale("log")
-        axes.set_yscale("log")
+        logarithmic(axes)

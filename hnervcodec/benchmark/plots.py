@@ -39,3 +39,15 @@ def rate_axis(axes: Axes, ticks: list[float]) -> None:
     axes.set_xscale("log")
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.minorticks_off()
+
+
+def logarithmic(axes: Axes) -> None:
+    """Both axes logarithmic, with ticks at 1, 2 and 5 of every decade, as plain numbers."""
+    from matplotlib.ticker import LogLocator
+
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter("{x:,.9g}")
+    axes.minorticks_off()
