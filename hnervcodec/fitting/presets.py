@@ -50,7 +50,7 @@ class Preset:
 
 PRESETS = {
     "ultrafast": Preset(FitConfig(3, 120), ShapeLimits(4_000, residuals=1)),
-    "faster": Preset(FitConfig(15, 240), ShapeLimits(6_000, residuals=3)),
+    "faster": Preset(FitConfig(10, 240), ShapeLimits(6_000, residuals=3)),
     "fast": Preset(FitConfig(40, 480), ShapeLimits(12_000, residuals=4)),
     "medium": Preset(FitConfig(120, 960), ShapeLimits(12_000, residuals=4)),
     "slow": Preset(FitConfig(300, 1920), ShapeLimits(12_000, residuals=4)),
