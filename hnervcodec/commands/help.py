@@ -41,7 +41,7 @@ Presets trade time for quality, at the same size
 
   preset       optimizer steps per frame   decoder, at most
   ultrafast      3                          4 kMAC per pixel
-  faster        15                          6
+  faster        10                          6
   fast          40                         12
   medium       120                         12   (the default)
   slow         300                         12
