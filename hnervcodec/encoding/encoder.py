@@ -178,7 +178,9 @@ def write_file(
 
 PREDICTED_FRAMES = 16  # that are fitted to see how long it takes
 EXPECTED_TRIALS = 2  # of the up to three that find out what a quality takes
-SHORT_TRIAL = 5.0  # seconds that one of them may take in a prediction
+SHORT_TRIAL = 4.0  # seconds that one of them may take in a prediction
+FIRST_LOOK = 2.0  # seconds that it takes to see whether they are so short
+CALIBRATION = 6.0  # seconds of trying a fit's steps, to predict how long it takes
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,8 +206,8 @@ def predict(
 ) -> Prediction:
     """What an encode with these arguments would make, and how long that would take here.
 
-    Fits some frames of the first segment for about ten seconds; with an `aim`, makes the trial fits
-    that such an encode begins with if they are short. Without the settings' `lengths` the first
+    Fits some frames of the first segment for some seconds; with an `aim`, makes the trial fits that
+    such an encode begins with if they are short. Without the settings' `lengths` the first
     segment is taken for the whole video. parts: the segments that the frames are of, by default all
     of them. SourceError if there are no frames.
     """
@@ -222,14 +224,14 @@ def predict(
         fits, budget = 3, 2 * budget  # as it mostly happens: the second is the best
 
     fit_task = request.fit_task(budget, config, limit=PREDICTED_FRAMES)
-    measured = measure_seconds(fit_task)
+    measured = measure_seconds(fit_task, FIRST_LOOK if settings.aim else CALIBRATION)
     trial = replace(fit_task, config=trial_config(config))
     if settings.aim:
         is_known = measured.of_fit(trial, count) < SHORT_TRIAL
         if is_known:
             budget = budget_for_quality(request, settings.aim)
             fit_task = request.fit_task(budget, config, limit=PREDICTED_FRAMES)
-            measured = measure_seconds(fit_task)
+        measured = measure_seconds(fit_task, CALIBRATION)
     lengths = [part.frame_count for part in parts or plan.parts] or [count]
     started, seconds, trials = fit_task, 0.0, EXPECTED_TRIALS
     if plan.shares_start:

@@ -21,7 +21,6 @@ from hnervcodec.fitting.quantized_phase import RATE_EVERY, QuantizedPhase
 from hnervcodec.fitting.start_weights import StartWeights
 from hnervcodec.fitting.training import Batches, FitTask, Schedule
 
-CALIBRATION = 9.0  # seconds of trying the steps, to predict how long they take
 LEAST_ERROR = 1e-10  # mean squared error that counts as none
 T = TypeVar("T")
 
@@ -208,8 +207,8 @@ class FitSeconds:
         return self.in_float * Schedule.of(task, frames).quantize_at
 
 
-def measure_seconds(task: FitTask) -> FitSeconds:
-    """Tries the steps of a fit like that of `task` for about `CALIBRATION` seconds, or a few of
+def measure_seconds(task: FitTask, calibration: float) -> FitSeconds:
+    """Tries the steps of a fit like that of `task` for about `calibration` seconds, or a few of
     every kind where they take long."""
     schedule = Schedule.of(task)
     first = FloatPhase(task)
@@ -217,9 +216,10 @@ def measure_seconds(task: FitTask) -> FitSeconds:
 
     def step_seconds(phase: FloatPhase | QuantizedPhase, step: int) -> float:
         """Of one step like that with this number."""
+        least = RATE_EVERY if isinstance(phase, QuantizedPhase) else 2
         phase.train(index, step)  # compiles kernels, fills caches
         begun, done = time.monotonic(), 0
-        while done < RATE_EVERY or time.monotonic() - begun < CALIBRATION / 4:
+        while done < least or time.monotonic() - begun < calibration / 4:
             phase.train(index, step + done)
             done += 1
         return (time.monotonic() - begun) / done
