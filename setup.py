@@ -9,20 +9,23 @@ from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_py import build_py
 
 sys.path.insert(0, str(Path(__file__).parent))
+from hnervcodec.fitting import training_library
 from hnervcodec.synthesis import native_library
+from hnervcodec.system import kernels
 
 
 class BuildKernels(build_py):
-    """The package's files, and next to native.c what it compiles to."""
+    """The package's files, and what its C sources compile to."""
 
     def run(self) -> None:
         super().run()
         if self.editable_mode:  # a source tree: it compiles at first use what it has then
             return
         try:
-            native_library.build(Path(self.build_lib, "hnervcodec/synthesis/kernels"))
+            known = (*native_library.KERNELS, *training_library.KERNELS)
+            kernels.build(known, Path(self.build_lib, "hnervcodec"))
             self.distribution.has_ext_modules = lambda: True
-        except native_library.NoCompilerError as error:
+        except kernels.NoCompilerError as error:
             self.warn(str(error))
 
 

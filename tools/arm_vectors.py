@@ -36,10 +36,11 @@ def check(path: Path) -> None:
     from hnervcodec.bitstream.fields import crc32
     from hnervcodec.planes import plane_bytes, unpack
     from hnervcodec.synthesis import native, native_library
+    from hnervcodec.system import kernels
 
     segments = pickle.loads(path.read_bytes())
     for kernel in native_library.candidates():
-        if lacking := native_library.lacking(kernel):
+        if lacking := kernels.lacking(kernel):
             print(f"{kernel.name}: this processor lacks {', '.join(lacking)}")
             continue
         os.environ[native_library.KERNEL_VARIABLE] = kernel.name

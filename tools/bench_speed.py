@@ -35,6 +35,7 @@ from hnervcodec.fitting.training import FitTask
 from hnervcodec.planes import Planes, pack
 from hnervcodec.synthesis import native, native_library
 from hnervcodec.synthesis.network import Synthesis
+from hnervcodec.system import kernels
 from hnervcodec.system.devices import processors
 
 FRAMES = 132  # of the clip, and of the networks' segments
@@ -111,9 +112,9 @@ def process(*arguments: object) -> tuple[float, float]:
 @contextlib.contextmanager
 def convolutions_only() -> Iterator[None]:
     """native.c without what follows a convolution; its samples are rubbish."""
-    flags = (*native_library.FLAGS, "-DCONVOLUTIONS_ONLY")
+    flags = (*kernels.FLAGS, "-DCONVOLUTIONS_ONLY")
     with (
-        mock.patch.object(native_library, "FLAGS", flags),
+        mock.patch.object(kernels, "FLAGS", flags),
         mock.patch.object(native, "_is_exact", lambda lib: True),
     ):
         lib = native.choice.__wrapped__().library
@@ -144,7 +145,7 @@ def synthesis_rates(part: QuantizedSegment, video: VideoHeader) -> dict[str, flo
         rate = synthesis_rate(Synthesis(part, video, path=path))
         facts[f"synthesis {path}, frames/s"] = rate
     for kernel in native_library.candidates():
-        if not native_library.lacking(kernel):
+        if not kernels.lacking(kernel):
             with one_kernel(kernel.name):
                 rate = synthesis_rate(Synthesis(part, video, path="native"))
             facts[f"synthesis native {kernel.name}, frames/s"] = rate

@@ -1,35 +1,28 @@
 """The synthesis network's forward and backward pass in C, several times as fast as torch's on a
-processor: training_kernel.c, compiled by this machine's compiler when first needed.
+processor: training_kernel.c.
 
-`SynthesisNetwork` computes the same, to float32's precision, wherever there is no compiler, and on
-other devices.
+`SynthesisNetwork` computes the same, to float32's precision, wherever there is no library of it,
+and on other devices.
 """
 
 from __future__ import annotations
 
 import ctypes
-import platform
-import subprocess
 from collections.abc import Sequence
 from functools import cache
-from importlib.resources import files
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from hnervcodec.bitstream.architecture import LayerSpec
+from hnervcodec.fitting import training_library
 from hnervcodec.fitting.cores import Cores
 from hnervcodec.fitting.quantization import level_value
 from hnervcodec.fitting.synthesis_network import Quantizers
-from hnervcodec.synthesis import native_library
 
 LANES = 8  # of training_kernel.c
 ALL_ARRIVED = 1 << 30  # nobody waits any longer
-# What it needs of Intel's and AMD's processors, and of the compiler; and to multiply bfloat16.
-VECTORS, VECTOR_FLAGS = frozenset({"avx2", "fma"}), ("-mavx2", "-mfma")
-BF16 = frozenset({"avx512f", "avx512vl", "avx512_bf16"})
-BF16_FLAGS = ("-mavx512f", "-mavx512vl", "-mavx512bf16")
 
 
 class _Layer(ctypes.Structure):
@@ -94,20 +87,10 @@ class _Network(ctypes.Structure):
 @cache
 def library(bf16: bool) -> ctypes.CDLL | None:
     """training_kernel.c for this processor, which multiplies bfloat16 or float32; None where there
-    is no compiler for that, or where torch may be faster."""
+    is none, or where torch may be faster."""
     if getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)():
         return None
-    source = files("hnervcodec.fitting").joinpath("training_kernel.c").read_bytes()
-    flags: tuple[str, ...] = ()
-    if platform.machine() in ("x86_64", "AMD64"):
-        needed, flags = VECTORS, VECTOR_FLAGS
-        if bf16:
-            needed, flags = needed | BF16, flags + BF16_FLAGS
-        if not native_library.processor_features() >= needed:
-            return None
-    try:
-        loaded = native_library.compiled(source, flags)
-    except (OSError, subprocess.SubprocessError):
+    if (loaded := training_library.load(bf16)) is None:
         return None
     for function in (loaded.hnv_forward, loaded.hnv_backward):
         function.argtypes = [ctypes.POINTER(_Network), ctypes.c_int32, ctypes.c_int32]

@@ -26,6 +26,7 @@ from hnervcodec.bitstream.headers import Requant
 from hnervcodec.bitstream.segment import QuantizedLayer, QuantizedSegment
 from hnervcodec.synthesis import native_library
 from hnervcodec.synthesis.tables import HEAD_HALF, HIDDEN_HALF, head_fraction, output_table
+from hnervcodec.system import kernels
 
 OVERHANG = 16  # bytes beyond a plane that are read, in vain: pixels are computed in fours
 MACS_PER_WORKER = 1_000_000  # for less than a few microseconds a thread is not worth waking
@@ -95,12 +96,12 @@ def choice() -> Choice:
     """The fastest kernel that can be had here and is exact."""
     passed_over, lack = list[str](), ""
     for kernel in native_library.candidates():
-        if lacking := native_library.lacking(kernel):
+        if lacking := kernels.lacking(kernel):
             passed_over.append(f"{kernel.name}: this processor lacks {', '.join(lacking)}")
             continue
         try:
             loaded = native_library.load(kernel)
-        except native_library.NoCompilerError as error:
+        except kernels.NoCompilerError as error:
             lack = str(error)  # others may have been built with the package
             continue
         except (OSError, subprocess.SubprocessError) as error:

@@ -1,6 +1,7 @@
 """The training step in C beside torch's: the same samples and gradients, also among workers."""
 
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,10 +9,11 @@ from torch import Tensor
 
 from hnervcodec.bitstream.architecture import ModelConfig, StageConfig
 from hnervcodec.bitstream.headers import VideoHeader
-from hnervcodec.fitting import training_kernel
+from hnervcodec.fitting import training_kernel, training_library
 from hnervcodec.fitting.cores import Cores
 from hnervcodec.fitting.synthesis_network import Quantizers, SynthesisNetwork
 from hnervcodec.fitting.training_kernel import TrainingKernel
+from hnervcodec.system import kernels
 
 # Channels that fill vectors and that do not, shuffles of every kind, kernels of 1, 3 and 5.
 MODELS = (
@@ -73,3 +75,17 @@ def test_it_computes_what_torch_does(
         assert (one - other).norm() <= NEAR[multiplies] * one.norm()
     again = gradients(kernel, inputs, q)  # in the same memory
     assert all(map(torch.equal, ours, again)) and len(kernel.spare) == 1
+
+
+def test_built_with_the_package_it_needs_no_compiler(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As setup.py builds it into a wheel."""
+    if training_library.load(bf16=False) is None:
+        pytest.skip("no kernel for this processor")
+    kernels.build(training_library.KERNELS, tmp_path)
+    monkeypatch.setattr(kernels, "BUILT", tmp_path)
+    monkeypatch.setenv("CC", "/nowhere")
+    assert training_library.load(bf16=False) is not None
+    monkeypatch.setattr(kernels, "BUILT", tmp_path / "elsewhere")
+    assert training_library.load(bf16=False) is None

@@ -22,6 +22,7 @@ from hnervcodec.errors import FileError, UsageError
 from hnervcodec.synthesis import native, native_library, torch_kernels
 from hnervcodec.synthesis.network import PATHS, Synthesis
 from hnervcodec.synthesis.tables import hidden_table
+from hnervcodec.system import kernels
 
 
 def reference(segment: QuantizedSegment, video: VideoHeader, frame: int) -> np.ndarray:
@@ -135,7 +136,7 @@ def test_known_segment_is_what_the_specification_makes_of_it() -> None:
     assert crc32(found) == native.KNOWN_CRC
 
 
-KERNELS_HERE = [k.name for k in native_library.candidates() if not native_library.lacking(k)]
+KERNELS_HERE = [k.name for k in native_library.candidates() if not kernels.lacking(k)]
 
 
 def with_few_large_weights(segment: QuantizedSegment) -> QuantizedSegment:
@@ -229,12 +230,14 @@ def test_kernels_built_with_the_package_need_no_compiler(
 ) -> None:
     """As setup.py builds them into a wheel."""
     monkeypatch.setattr(native_library, "KERNELS", native_library.KERNELS[-1:])
-    native_library.build(tmp_path / "here")
-    monkeypatch.setattr(native_library, "BUILT", tmp_path / "here")
+    kernels.build(native_library.KERNELS, tmp_path / "here")
+    monkeypatch.setattr(kernels, "BUILT", tmp_path / "here")
     monkeypatch.setenv("CC", "/nowhere")
     assert str(native.choice.__wrapped__()) == "native portable"
-    monkeypatch.setattr(native_library, "BUILT", tmp_path)
-    (tmp_path / "portable.so").write_bytes(b"for another processor")
+    elsewhere = tmp_path / native_library.KERNELS[0].built
+    elsewhere.parent.mkdir(parents=True)
+    elsewhere.write_bytes(b"for another processor")
+    monkeypatch.setattr(kernels, "BUILT", tmp_path)
     assert "no C compiler" in str(native.choice.__wrapped__())
 
 
@@ -242,7 +245,7 @@ def test_why_no_faster_kernel_is_in_use_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(native_library, "processor_features", frozenset)
+    monkeypatch.setattr(kernels, "processor_features", frozenset)
     said = str(native.choice.__wrapped__())
     assert said.startswith("native portable (")
     if platform.machine() == "x86_64":
@@ -269,7 +272,7 @@ def test_native_code_however_compiled(
     """Its own known-answer test."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv("HNV_KERNEL", kernel)
-    monkeypatch.setattr(native_library, "FLAGS", (*native_library.FLAGS, *flags))
+    monkeypatch.setattr(kernels, "FLAGS", (*kernels.FLAGS, *flags))
     assert native.choice.__wrapped__().library is not None
 
 
