@@ -3,12 +3,12 @@
  * file for a processor; `native.py` packs the operands and tests what it got with a known answer.
  *
  * Levels lie in fours of channels, so that four bytes are four channels of a pixel and sixteen bytes
- * are four neighbouring pixels. A vector of sums is OUTPUTS outputs of such a group of four pixels:
+ * are four neighbouring pixels. A vector of sums is OUTPUTS outputs of a group of PIXELS such pixels:
  * whatever the number of channels, no lane is idle.
  *
  * What differs between processors stands in the first part, once for each: a vector `Sums` of 32-bit
  * sums and few functions on it. `dots` is the heart: to each sum it adds the products of four levels
- * (bytes 0..255) and four weights (bytes -128..127), `depth` times. */
+ * (bytes 0..255) and four weights (bytes -128..127). */
 
 #include <sched.h>
 #include <stdatomic.h>
@@ -22,12 +22,13 @@
 
 #define INLINE static inline __attribute__((always_inline))
 
-/* OUTPUTS: of a vector. GROUPS, VECTORS: of pixels and of outputs, whose sums stay in registers.
+/* OUTPUTS, PIXELS: of a vector. GROUPS, VECTORS: of pixels and of outputs that are summed up at once.
  * OFFSET: what `load_levels` takes from each level, which `native.py` puts back into the bias.
  * PARTIAL: what the weights of one sign whose products `dots` adds in 16 bits may come to at most, or
- * 0 if it adds in 32 bits only. `native.py` sees to it, and says which layers may go MAX_DEPTH deep. */
+ * 0 if it adds in 32 bits only. MAX_DEPTH: how many times at most it does so before `widened` makes
+ * sums of 32 bits of these; `native.py` says which taps may go how deep. */
 #if defined(__AVX512VNNI__) && defined(__AVX512VL__) && defined(__AVX512BW__)
-enum { OUTPUTS = 4, GROUPS = 4, VECTORS = 4, OFFSET = 0, PARTIAL = 0, MAX_DEPTH = 1 };
+enum { OUTPUTS = 4, PIXELS = 4, GROUPS = 4, VECTORS = 4, OFFSET = 0, PARTIAL = 0, MAX_DEPTH = 1 };
 typedef __m512i Sums;
 typedef __m512i Levels;
 typedef __m512i Weights;
@@ -45,10 +46,10 @@ INLINE Weights load_weights(const void *p) { /* those of an output for its four 
     const __m512i outputs = _mm512_set_epi32(3, 3, 3, 3, 2, 2, 2, 2, 1, 1, 1, 1, 0, 0, 0, 0);
     return _mm512_permutexvar_epi32(outputs, _mm512_castsi128_si512(_mm_loadu_si128(p)));
 }
-INLINE Sums dots(Sums sums, const Levels *levels, const Weights *weights, int depth) {
-    for (int d = 0; d < depth; d++) sums = _mm512_dpbusd_epi32(sums, levels[d], weights[d]);
-    return sums;
+INLINE Sums dots(Sums sums, Levels levels, Weights weights) {
+    return _mm512_dpbusd_epi32(sums, levels, weights);
 }
+INLINE Sums widened(Sums sums) { return sums; }
 #elif defined(__AVX2__)
 typedef __m256i Sums;
 typedef __m256i Levels;
@@ -62,29 +63,27 @@ INLINE Sums shift_right(Sums x, int n) { return _mm256_sra_epi32(x, _mm_cvtsi32_
 INLINE Sums clip(Sums x, Sums low, Sums high) {
     return _mm256_min_epi32(_mm256_max_epi32(x, low), high);
 }
-INLINE Levels load_levels(const void *p) { return _mm256_broadcastsi128_si256(_mm_loadu_si128(p)); }
+INLINE Levels load_levels(const void *p) { return load(p); }
 INLINE Weights load_weights(const void *p) {
-    int64_t two;
-    memcpy(&two, p, 8);
-    const __m256i outputs = _mm256_set_epi32(1, 1, 1, 1, 0, 0, 0, 0);
-    const __m256 both = _mm256_castsi256_ps(_mm256_set1_epi64x(two));
-    return _mm256_castps_si256(_mm256_permutevar_ps(both, outputs));
+    int32_t four;
+    memcpy(&four, p, 4);
+    return broadcast(four);
 }
 #if defined(__AVXVNNI__)
-enum { OUTPUTS = 2, GROUPS = 4, VECTORS = 2, OFFSET = 0, PARTIAL = 0, MAX_DEPTH = 1 };
-INLINE Sums dots(Sums sums, const Levels *levels, const Weights *weights, int depth) {
-    for (int d = 0; d < depth; d++) sums = _mm256_dpbusd_avx_epi32(sums, levels[d], weights[d]);
-    return sums;
+enum { OUTPUTS = 1, PIXELS = 8, GROUPS = 2, VECTORS = 4, OFFSET = 0, PARTIAL = 0, MAX_DEPTH = 1 };
+INLINE Sums dots(Sums sums, Levels levels, Weights weights) {
+    return _mm256_dpbusd_avx_epi32(sums, levels, weights);
 }
+INLINE Sums widened(Sums sums) { return sums; }
 #else
 /* Products of bytes are summed up in 16 bits, which saturate beyond 255 * 128. */
-enum { OUTPUTS = 2, GROUPS = 4, VECTORS = 2, OFFSET = 0, PARTIAL = 128, MAX_DEPTH = 2 };
-INLINE Sums dots(Sums sums, const Levels *levels, const Weights *weights, int depth) {
-    __m256i partial = _mm256_maddubs_epi16(levels[0], weights[0]);
-    for (int d = 1; d < depth; d++)
-        partial = _mm256_add_epi16(partial, _mm256_maddubs_epi16(levels[d], weights[d]));
-    return add(sums, _mm256_madd_epi16(partial, _mm256_set1_epi16(1)));
+enum { OUTPUTS = 1, PIXELS = 8, GROUPS = 2, VECTORS = 4, OFFSET = 0, PARTIAL = 128, MAX_DEPTH = 4 };
+INLINE Sums dots(Sums sums, Levels levels, Weights weights) {
+    sums = _mm256_add_epi16(sums, _mm256_maddubs_epi16(levels, weights));
+    __asm__("" : "+x"(sums)); /* else gcc keeps all products until it adds them, in memory */
+    return sums;
 }
+INLINE Sums widened(Sums sums) { return _mm256_madd_epi16(sums, _mm256_set1_epi16(1)); }
 #endif
 #elif defined(__aarch64__) && defined(__ARM_NEON)
 #include <arm_neon.h>
@@ -107,26 +106,21 @@ INLINE Weights load_weights(const void *p) {
     return vreinterpretq_s8_s32(vdupq_n_s32(four));
 }
 #if defined(__ARM_FEATURE_DOTPROD)
-enum { OUTPUTS = 1, GROUPS = 4, VECTORS = 4, OFFSET = 128, PARTIAL = 0, MAX_DEPTH = 1 };
-INLINE Sums dots(Sums sums, const Levels *levels, const Weights *weights, int depth) {
-    for (int d = 0; d < depth; d++) sums = vdotq_s32(sums, levels[d], weights[d]);
-    return sums;
-}
+enum { OUTPUTS = 1, PIXELS = 4, GROUPS = 4, VECTORS = 4, OFFSET = 128, PARTIAL = 0, MAX_DEPTH = 1 };
+INLINE Sums dots(Sums sums, Levels levels, Weights weights) { return vdotq_s32(sums, levels, weights); }
 #else
 /* Two products are summed up in 16 bits. */
-enum { OUTPUTS = 1, GROUPS = 4, VECTORS = 4, OFFSET = 128, PARTIAL = 127, MAX_DEPTH = 1 };
-INLINE Sums dots(Sums sums, const Levels *levels, const Weights *weights, int depth) {
-    for (int d = 0; d < depth; d++) {
-        const int16x8_t low = vmull_s8(vget_low_s8(levels[d]), vget_low_s8(weights[d]));
-        sums = vpadalq_s16(sums, vpaddq_s16(low, vmull_high_s8(levels[d], weights[d])));
-    }
-    return sums;
+enum { OUTPUTS = 1, PIXELS = 4, GROUPS = 4, VECTORS = 4, OFFSET = 128, PARTIAL = 127, MAX_DEPTH = 1 };
+INLINE Sums dots(Sums sums, Levels levels, Weights weights) {
+    const int16x8_t low = vmull_s8(vget_low_s8(levels), vget_low_s8(weights));
+    return vpadalq_s16(sums, vpaddq_s16(low, vmull_high_s8(levels, weights)));
 }
 #endif
+INLINE Sums widened(Sums sums) { return sums; }
 #else
 /* Vectors of gcc and clang, for any processor that has the lower byte first. Products of two bytes
  * fit into 16 bits; the even and the odd ones of each pixel are made by one multiplication. */
-enum { OUTPUTS = 1, GROUPS = 4, VECTORS = 2, OFFSET = 0, PARTIAL = 0, MAX_DEPTH = 1 };
+enum { OUTPUTS = 1, PIXELS = 4, GROUPS = 4, VECTORS = 2, OFFSET = 0, PARTIAL = 0, MAX_DEPTH = 1 };
 typedef int32_t Sums __attribute__((vector_size(16)));
 typedef int16_t Products __attribute__((vector_size(16)));
 typedef struct { Products even, odd; } Levels;
@@ -153,11 +147,10 @@ INLINE Weights load_weights(const void *p) {
     return (Weights){x << 8 >> 8, x >> 8};
 }
 INLINE Sums both(Products x) { return ((Sums)x << 16 >> 16) + ((Sums)x >> 16); }
-INLINE Sums dots(Sums sums, const Levels *levels, const Weights *weights, int depth) {
-    for (int d = 0; d < depth; d++)
-        sums += both(levels[d].even * weights[d].even) + both(levels[d].odd * weights[d].odd);
-    return sums;
+INLINE Sums dots(Sums sums, Levels levels, Weights weights) {
+    return sums + both(levels.even * weights.even) + both(levels.odd * weights.odd);
 }
+INLINE Sums widened(Sums sums) { return sums; }
 #endif
 
 /* Four values from anywhere in one store: stores are what look-ups wait for. */
@@ -182,8 +175,8 @@ INLINE void pause_briefly(void) {
 #endif
 }
 
-enum { TILE = 4 * GROUPS }; /* pixels */
-enum { FINE_MAX = 255 << 4, LEVELS = 0, FINE = 1, RESIDUAL = 2, HEAD = 3 };
+enum { TILE = PIXELS * GROUPS, BAND = 1 << 16 }; /* pixels; bytes of levels */
+enum { FINE_MAX = 255 << 4, LEVELS = 0, FINE = 1, RESIDUAL = 2, LAST = 3, HEAD = 4 };
 
 typedef struct {
     int32_t mode;            /* what becomes of the table's values */
@@ -192,15 +185,17 @@ typedef struct {
     int32_t outputs;         /* of the convolution, in fours */
     int32_t quads;           /* the channels in fours, the last one filled up with zero weights */
     int32_t height, width;   /* of the convolution */
+    int32_t reach;           /* rows of the input below a row that it takes */
+    int32_t done;            /* rows, of a worker alone on a frame */
     int32_t passes;          /* sets of weights, the digits of larger ones from the highest on */
     int32_t digit_bits;      /* of each further set */
-    int32_t depth;           /* how many products of two bytes may be summed up at once: 1 or MAX_DEPTH */
     int32_t shift, half;     /* of the table index */
     int32_t multiplier, fraction, largest; /* of the head's samples, which need no table */
-    const int32_t *taps;     /* [passes], the fours of levels whose weights are not all zero */
-    const int32_t *tap;      /* [passes][taps], bytes from a pixel's first one on */
+    const int32_t *runs;     /* [passes][MAX_DEPTH], how many of MAX_DEPTH taps, ..., of one tap */
+    const int32_t *tap;      /* the fours of levels whose weights are not all zero, in the order of
+                              * these runs: bytes from a pixel's first one on */
     const int8_t *weight;    /* VECTORS vectors together: [passes][taps][vectors][OUTPUTS][4] */
-    const int32_t *bias;     /* [outputs][4 pixels]; zero point and rounding folded in */
+    const int32_t *bias;     /* [outputs][PIXELS]; zero point and rounding folded in */
     const int16_t *table;    /* [2 * half] */
     const int32_t *where;    /* [outputs / 4], the place of four outputs' values among a tile's */
     const uint8_t *in;       /* [rows][quads][columns][4], at the first pixel's first tap */
@@ -213,6 +208,7 @@ typedef struct {
 
 int hnv_outputs(void) { return OUTPUTS; }
 int hnv_vectors(void) { return VECTORS; }
+int hnv_pixels(void) { return PIXELS; }
 int hnv_tile(void) { return TILE; }
 int hnv_offset(void) { return OFFSET; }
 int hnv_partial(void) { return PARTIAL; }
@@ -221,60 +217,77 @@ int hnv_layer_bytes(void) { return sizeof(Layer); }
 
 /* Neighbouring pixels of the convolution from row y and column x on. */
 typedef struct {
-    int32_t *index;  /* of the table: [outputs / OUTPUTS][GROUPS][OUTPUTS][4 pixels] */
+    int32_t *index;  /* of the table: [outputs / OUTPUTS][GROUPS][OUTPUTS][PIXELS] */
     int16_t *values; /* of the table, as they lie in the output: [shuffle][quads][TILE * shuffle][4] */
-    int y, x, pixels, count; /* count: without those beyond the right edge */
-    int quad, pixel;         /* whose values are looked up next */
+    int y, x, count;         /* of pixels, without those beyond the right edge */
+    unsigned quad, pixel;    /* whose values are looked up next */
 } Tile;
 
-/* The table's values for four outputs of two pixels. Faster than the
- * processors' own gathering. */
-INLINE void look_up(const int16_t *table, const int32_t *where, int step, Tile *tile) {
-    const int32_t *index =
-        tile->index + 4 * TILE * tile->quad + 4 * OUTPUTS * (tile->pixel / 4) + tile->pixel % 4;
+/* The table's values for four outputs of four pixels. Faster than the processors' own gathering. */
+INLINE void look_up(const int16_t *table, const int32_t *where, int64_t step, Tile *tile) {
+    const int32_t *index = tile->index + 4 * TILE * tile->quad +
+                           OUTPUTS * PIXELS * (tile->pixel / PIXELS) + tile->pixel % PIXELS;
     int16_t *to = tile->values + where[tile->quad] + step * tile->pixel;
-    enum { O1 = 1 / OUTPUTS * OUTPUTS * TILE + 1 % OUTPUTS * 4,
-           O2 = 2 / OUTPUTS * OUTPUTS * TILE + 2 % OUTPUTS * 4,
-           O3 = 3 / OUTPUTS * OUTPUTS * TILE + 3 % OUTPUTS * 4 };
-    for (int p = 0; p < 2; p++, index++, to += step)
+    enum { O1 = 1 / OUTPUTS * OUTPUTS * TILE + 1 % OUTPUTS * PIXELS,
+           O2 = 2 / OUTPUTS * OUTPUTS * TILE + 2 % OUTPUTS * PIXELS,
+           O3 = 3 / OUTPUTS * OUTPUTS * TILE + 3 % OUTPUTS * PIXELS };
+    for (int p = 0; p < 4; p++, index++, to += step)
         gather_four(to, table, index[0], index[O1], index[O2], index[O3]);
-    tile->pixel += 2;
-    if (tile->pixel == tile->pixels) tile->pixel = 0, tile->quad++;
+    tile->pixel += 4;
+    if ((int)tile->pixel >= tile->count) tile->pixel = 0, tile->quad++;
 }
 
 /* Fours of outputs that have values in the table. */
-INLINE int looked_up(const Layer *l, const Tile *tile) {
+INLINE unsigned looked_up(const Layer *l, const Tile *tile) {
 #ifdef CONVOLUTIONS_ONLY /* as tools/bench_speed measures */
     return 0;
 #endif
-    return tile->pixels && l->mode != HEAD ? l->outputs / 4 : 0;
+    return tile->count && l->mode != HEAD ? l->outputs / 4 : 0;
 }
 
-/* Adds the products of `depth` taps from `tap` on to the sums. */
-INLINE void add_products(Sums sums[][GROUPS], const uint8_t *in, const int32_t *tap, const int8_t *weight,
-                         const int vectors, const int groups, const int depth) {
-    Weights weights[VECTORS][MAX_DEPTH];
-    for (int v = 0; v < vectors; v++)
-        for (int d = 0; d < depth; d++)
-            weights[v][d] = load_weights(weight + 4 * OUTPUTS * (d * vectors + v));
-    for (int g = 0; g < groups; g++) {
-        Levels levels[MAX_DEPTH];
-        for (int d = 0; d < depth; d++) levels[d] = load_levels(in + tap[d] + 16 * g);
-        for (int v = 0; v < vectors; v++) sums[v][g] = dots(sums[v][g], levels, weights[v], depth);
+/* Where the sums of a vector of outputs have got to. */
+typedef struct {
+    const int32_t *tap;
+    const int8_t *weight;
+    Tile before; /* whose values are looked up meanwhile: that takes other units of the processor */
+} Progress;
+
+/* Adds the products of as many runs of `depth` taps to the sums. */
+INLINE void add_runs(const Layer *l, Sums sums[][GROUPS], const uint8_t *in, Progress *at, int runs,
+                     const int vectors, const int groups, const int depth) {
+    const int16_t *table = l->table + l->half;
+    const unsigned wanted = looked_up(l, &at->before);
+    const int64_t spread = 4 * l->shuffle;
+    for (; runs > 0; runs--, at->tap += depth) {
+        Sums partial[VECTORS][GROUPS];
+        for (int v = 0; v < vectors; v++)
+            for (int g = 0; g < groups; g++)
+                partial[v][g] = MAX_DEPTH > 1 ? broadcast(0) : sums[v][g];
+        for (int d = 0; d < depth; d++) {
+            Weights weights[VECTORS];
+            for (int v = 0; v < vectors; v++, at->weight += 4 * OUTPUTS)
+                weights[v] = load_weights(at->weight);
+            for (int g = 0; g < groups; g++) {
+                const Levels levels = load_levels(in + at->tap[d] + 4 * PIXELS * g);
+                for (int v = 0; v < vectors; v++)
+                    partial[v][g] = dots(partial[v][g], levels, weights[v]);
+            }
+        }
+        for (int v = 0; v < vectors; v++)
+            for (int g = 0; g < groups; g++)
+                sums[v][g] =
+                    MAX_DEPTH > 1 ? add(sums[v][g], widened(partial[v][g])) : partial[v][g];
+        if (at->before.quad < wanted) look_up(table, l->where, spread, &at->before);
     }
 }
 
 /* Table indices of `groups` groups of pixels from `in` on, for `vectors` vectors of outputs from
- * `first` on. Meanwhile the values of the tile before are looked up: that takes other units of the
- * processor. Returns where the next vectors' weights are. */
+ * `first` on. Meanwhile the values of the tile before are looked up. Returns where the next vectors'
+ * weights are. */
 INLINE const int8_t *convolve(const Layer *l, const int8_t *weight, const uint8_t *in, int32_t *index,
-                              Tile *before, int first, const int vectors, const int groups,
-                              const int depth) {
-    const int64_t step = 4 * OUTPUTS * vectors; /* bytes of the weights of a tap */
-    const int16_t *table = l->table + l->half;
-    const int32_t *tap = l->tap;
-    const int wanted = looked_up(l, before), spread = 4 * l->shuffle;
-    Tile known = *before;
+                              Tile *before, int first, const int vectors, const int groups) {
+    Progress at = {l->tap, weight, *before};
+    const int32_t *runs = l->runs;
     Sums sums[VECTORS][GROUPS];
     for (int v = 0; v < vectors; v++)
         for (int g = 0; g < groups; g++) sums[v][g] = broadcast(0);
@@ -283,23 +296,20 @@ INLINE const int8_t *convolve(const Layer *l, const int8_t *weight, const uint8_
             for (int v = 0; v < vectors; v++)
                 for (int g = 0; g < groups; g++)
                     sums[v][g] = shift_left(sums[v][g], l->digit_bits);
-        int left = l->taps[pass];
-        for (; left >= depth; left -= depth, tap += depth, weight += depth * step) {
-            add_products(sums, in, tap, weight, vectors, groups, depth);
-            if (known.quad < wanted) look_up(table, l->where, spread, &known);
-        }
-        for (; left > 0; left--, tap++, weight += step)
-            add_products(sums, in, tap, weight, vectors, groups, 1);
+        if (MAX_DEPTH >= 4) add_runs(l, sums, in, &at, *runs++, vectors, groups, 4);
+        if (MAX_DEPTH >= 3) add_runs(l, sums, in, &at, *runs++, vectors, groups, 3);
+        if (MAX_DEPTH >= 2) add_runs(l, sums, in, &at, *runs++, vectors, groups, 2);
+        add_runs(l, sums, in, &at, *runs++, vectors, groups, 1);
     }
-    *before = known;
+    *before = at.before;
     const Sums low = broadcast(-l->half), high = broadcast(l->half - 1);
     for (int v = 0; v < vectors; v++) {
-        const Sums bias = load(l->bias + 4 * OUTPUTS * (first + v));
+        const Sums bias = load(l->bias + PIXELS * OUTPUTS * (first + v));
         for (int g = 0; g < groups; g++)
-            store(index + 4 * OUTPUTS * (GROUPS * (first + v) + g),
+            store(index + PIXELS * OUTPUTS * (GROUPS * (first + v) + g),
                   clip(shift_right(add(sums[v][g], bias), l->shift), low, high));
     }
-    return weight;
+    return at.weight;
 }
 
 INLINE int16_t clip_fine(int16_t v) { return v < 0 ? 0 : v > FINE_MAX ? FINE_MAX : v; }
@@ -309,8 +319,8 @@ INLINE void put_some(const int mode, const int16_t *restrict values, uint8_t *re
                      int16_t *restrict fine, const int n) {
     for (int i = 0; i < n; i++) {
         int16_t v = values[i];
-        if (mode == RESIDUAL) v = clip_fine((int16_t)(v + fine[i]));
-        if (mode != LEVELS) fine[i] = v;
+        if (mode == RESIDUAL || mode == LAST) v = clip_fine((int16_t)(v + fine[i]));
+        if (mode == RESIDUAL || mode == FINE) fine[i] = v;
         out[i] = (uint8_t)(mode == LEVELS ? v : (int16_t)(v + 8) >> 4);
     }
 }
@@ -326,14 +336,14 @@ static inline void put_samples(const Layer *l, const Tile *tile, void *samples) 
     const int32_t multiplier = l->multiplier, fraction = l->fraction, largest = l->largest;
     const int32_t round = 1 << fraction >> 1;
     for (int c = 0; c < l->channels; c++) {
-        const int32_t *index = tile->index + c / OUTPUTS * OUTPUTS * TILE + c % OUTPUTS * 4;
+        const int32_t *index = tile->index + c / OUTPUTS * OUTPUTS * TILE + c % OUTPUTS * PIXELS;
         const int64_t at = ((int64_t)c * l->height + tile->y) * l->width + tile->x;
         uint16_t row[TILE];
         uint8_t bytes[TILE];
-        for (int g = 0; g < GROUPS; g++, index += 4 * OUTPUTS)
-            for (int p = 0; p < 4; p++) {
+        for (int g = 0; g < GROUPS; g++, index += PIXELS * OUTPUTS)
+            for (int p = 0; p < PIXELS; p++) {
                 const int32_t v = (index[p] * multiplier + round) >> fraction;
-                row[4 * g + p] = (uint16_t)(v < 0 ? 0 : v > largest ? largest : v);
+                row[PIXELS * g + p] = (uint16_t)(v < 0 ? 0 : v > largest ? largest : v);
             }
         if (largest > 255) {
             memcpy((uint16_t *)samples + at, row, 2 * (size_t)tile->count);
@@ -365,58 +375,79 @@ static inline void place(const Layer *l, Tile *tile, void *samples) {
             int16_t *fine = l->fine + (row * l->quads + q) * l->width * s * 4 + column;
             if (l->mode == LEVELS) put(LEVELS, values, out, fine, n);
             else if (l->mode == FINE) put(FINE, values, out, fine, n);
-            else put(RESIDUAL, values, out, fine, n);
+            else if (l->mode == RESIDUAL) put(RESIDUAL, values, out, fine, n);
+            else put(LAST, values, out, fine, n);
         }
 }
 
 /* All indices of a tile. */
-INLINE void convolve_tile(const Layer *l, Tile *tile, Tile *before, const int groups, const int depth) {
+INLINE void convolve_tile(const Layer *l, Tile *tile, Tile *before, const int groups) {
     const uint8_t *in = l->in + tile->y * l->in_row + 4 * (int64_t)tile->x;
     const int8_t *w = l->weight;
     const int vectors = l->outputs / OUTPUTS;
     int32_t *index = tile->index;
     int first = 0;
     for (; first + VECTORS <= vectors; first += VECTORS)
-        w = convolve(l, w, in, index, before, first, VECTORS, groups, depth);
+        w = convolve(l, w, in, index, before, first, VECTORS, groups);
     const int rest = OUTPUTS == 4 ? vectors - first : 0; /* outputs come in fours */
-    if (rest == 3) convolve(l, w, in, index, before, first, 3, groups, depth);
-    if (rest == 2) convolve(l, w, in, index, before, first, 2, groups, depth);
-    if (rest == 1) convolve(l, w, in, index, before, first, 1, groups, depth);
+    if (rest == 3) convolve(l, w, in, index, before, first, 3, groups);
+    if (rest == 2) convolve(l, w, in, index, before, first, 2, groups);
+    if (rest == 1) convolve(l, w, in, index, before, first, 1, groups);
 }
 
 /* Rows `from` to `to` (exclusive) of one layer. */
-INLINE void run_rows(const Layer *l, int from, int to, int32_t *scratch, void *samples, const int depth) {
+static inline void run_rows(const Layer *l, int from, int to, int32_t *scratch, void *samples) {
     const int64_t n = TILE * (int64_t)l->outputs;
     Tile tiles[2] = {{.index = scratch, .values = (int16_t *)(scratch + 2 * n)},
                      {.index = scratch + n, .values = (int16_t *)(scratch + 2 * n) + n}};
     Tile *tile = tiles, *before = tiles + 1, *other;
     for (int y = from; y < to; y++)
-        for (int x = 0; x < l->width; x += tile->pixels) {
-            const int left = l->width - x, whole = left > TILE - 4;
+        for (int x = 0, pixels; x < l->width; x += pixels) {
+            const int left = l->width - x, whole = left > TILE - PIXELS;
+            pixels = whole ? TILE : PIXELS;
             other = before, before = tile, tile = other;
             tile->y = y, tile->x = x, tile->quad = tile->pixel = 0;
-            tile->pixels = whole ? TILE : 4;
-            tile->count = left < tile->pixels ? left : tile->pixels;
-            if (whole) convolve_tile(l, tile, before, GROUPS, depth);
-            else convolve_tile(l, tile, before, 1, depth);
+            tile->count = left < pixels ? left : pixels;
+            if (whole) convolve_tile(l, tile, before, GROUPS);
+            else convolve_tile(l, tile, before, 1);
             place(l, before, samples);
         }
     place(l, tile, samples);
 }
 
+/* Rows of layer `n` up to `to` (exclusive), after those of the layer before that they take. */
+static void run_up_to(Layer *layers, int n, int to, void *samples) {
+    const Layer l = layers[n];
+    if (to > l.height) to = l.height;
+    if (to <= l.done) return;
+    if (n) {
+        const int shuffle = layers[n - 1].shuffle;
+        run_up_to(layers, n - 1, (to + l.reach + shuffle - 1) / shuffle, samples);
+    }
+    run_rows(&l, l.done, to, l.scratch, samples);
+    layers[n].done = to;
+}
+
 /* One worker's share of a frame, which all `workers` run at once, each from a thread of its own.
  * embedding: what the first layer reads; samples: [channels][height][width] of the head's output;
  * arrived: 0 at the start, how often a worker finished a layer. */
-void hnv_run(const Layer *layers, int count, const uint8_t *embedding, void *samples, int worker,
+void hnv_run(Layer *layers, int count, const uint8_t *embedding, void *samples, int worker,
              int workers, _Atomic int *arrived) {
+    if (workers == 1) { /* in bands of rows, which the next layer finds in the cache */
+        const Layer head = layers[count - 1];
+        const int rows = 1 + BAND / (int)head.in_row;
+        layers[0].in = embedding;
+        for (int n = 0; n < count; n++) layers[n].done = 0;
+        for (int y = 0; y < head.height; y += rows) run_up_to(layers, count - 1, y + rows, samples);
+        return;
+    }
     for (int n = 0; n < count; n++) {
         Layer layer = layers[n];
         if (n == 0) layer.in = embedding;
         const int from = (int)((int64_t)layer.height * worker / workers);
         const int to = (int)((int64_t)layer.height * (worker + 1) / workers);
         int32_t *scratch = layer.scratch + (int64_t)worker * 3 * TILE * layer.outputs;
-        if (MAX_DEPTH > 1 && layer.depth == 1) run_rows(&layer, from, to, scratch, samples, 1);
-        else run_rows(&layer, from, to, scratch, samples, MAX_DEPTH);
+        run_rows(&layer, from, to, scratch, samples);
         atomic_fetch_add(arrived, 1);
         for (int spins = 0; atomic_load(arrived) < (n + 1) * workers; spins++)
             if (spins > 1000) sched_yield();

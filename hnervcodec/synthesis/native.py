@@ -28,10 +28,10 @@ from hnervcodec.synthesis import native_library
 from hnervcodec.synthesis.tables import HEAD_HALF, HIDDEN_HALF, head_fraction, output_table
 from hnervcodec.system import kernels
 
-OVERHANG = 16  # bytes beyond a plane that are read, in vain: pixels are computed in fours
+OVERHANG = 32  # bytes beyond a plane that are read, in vain: pixels are computed by vectors
 MACS_PER_WORKER = 1_000_000  # for less than a few microseconds a thread is not worth waking
 
-_LEVELS, _FINE, _RESIDUAL, _HEAD = range(4)  # modes of native.c
+_LEVELS, _FINE, _RESIDUAL, _LAST, _HEAD = range(5)  # modes of native.c
 
 
 class _Layer(ctypes.Structure):
@@ -48,9 +48,10 @@ class _Layer(ctypes.Structure):
                 "quads",
                 "height",
                 "width",
+                "reach",
+                "done",
                 "passes",
                 "digit_bits",
-                "depth",
                 "shift",
                 "half",
                 "multiplier",
@@ -58,7 +59,7 @@ class _Layer(ctypes.Structure):
                 "largest",
             )
         ),
-        ("taps", ctypes.c_void_p),
+        ("runs", ctypes.c_void_p),
         ("tap", ctypes.c_void_p),
         ("weight", ctypes.c_void_p),
         ("bias", ctypes.c_void_p),
@@ -144,39 +145,65 @@ class _PackedWeights:
     """Weights as native.c reads them, which says what the fields mean."""
 
     taps: list[np.ndarray]  # of each pass: their places among those of `_taps`
+    runs: list[list[int]]  # of each pass
     digit_bits: int
-    depth: int
     weights: np.ndarray  # int8
 
 
-def _digits(weight: np.ndarray, bits: int, partial: int) -> list[np.ndarray]:
-    """int8 [passes, O, taps, 4]: the digits of levels [O, taps, 4], the highest first. Their
-    products may be summed up in pairs if `partial` says how far."""
+def _digits(weight: np.ndarray, partial: int) -> tuple[list[np.ndarray], int]:
+    """int8 [passes, O, taps, 4]: the digits of levels [O, taps, 4], the highest first, and their
+    bits. 16 bits hold the sums of their products in pairs if `partial` says how far."""
+    fits = _fits(weight, partial)
+    bits = 8 if fits or not partial else 6  # bytes, unless their sums have too little room
     half, digits = 1 << bits - 1, list[np.ndarray]()
-    while not _fits(weight, partial, 1):
+    while not fits:
         low = (weight + half & 2 * half - 1) - half
         digits.insert(0, low)
         weight = weight - low >> bits
-    return [digit.astype(np.int8) for digit in (weight, *digits)]
+        fits = _fits(weight, partial)
+    return [digit.astype(np.int8) for digit in (weight, *digits)], bits
 
 
-def _fits(weight: np.ndarray, partial: int, depth: int) -> bool:
-    """Whether these are bytes, and 16 bits hold the sum of `depth` neighbouring products of two
-    weights with any two levels; for the last ones of one."""
+def _fits(weight: np.ndarray, partial: int) -> bool:
+    """Whether these are bytes, and 16 bits hold the sum of two neighbouring products with any two
+    levels."""
     low, high = int(weight.min(initial=0)), int(weight.max(initial=0))
     if low < -128 or high > 127:
         return False
-    if not partial or 2 * depth * max(-low, high) <= partial:
+    if not partial or 2 * max(-low, high) <= partial:
         return True
-    weight = weight.astype(np.int16)
-    for sign in (1, -1):
-        ones = np.maximum(sign * weight, 0)
-        sums = ones[..., ::2] + ones[..., 1::2]  # of the two
-        whole = sums.shape[-2] // depth * depth
-        groups = sum(sums[..., n:whole:depth, :] for n in range(depth))
-        if max(np.max(groups, initial=0), sums[..., whole:, :].max(initial=0)) > partial:
-            return False
-    return True
+    return int(_sums_of_a_sign(weight).max(initial=0)) <= partial
+
+
+def _sums_of_a_sign(weight: np.ndarray) -> np.ndarray:
+    """uint16 [2, 2, taps, O]: of two neighbours each of bytes [O, taps, 4], the positive ones and
+    the others."""
+    weight = np.ascontiguousarray(weight.astype(np.int8).T)
+    rising, falling = np.maximum(weight, 0), np.minimum(weight, 0)
+    ones = np.stack([rising, np.negative(falling, out=falling)]).view(np.uint8)  # -128: 128
+    sums: np.ndarray = np.add(ones[:, ::2], ones[:, 1::2], dtype=np.uint16)
+    return sums
+
+
+def _runs(digit: np.ndarray, partial: int, deepest: int) -> tuple[np.ndarray, list[int]]:
+    """An order of the taps of a digit [O, taps, 4], and how many runs of `deepest` taps, ..., of
+    one tap come in turn: 16 bits hold the sums of the products of a run."""
+    if deepest == 1:
+        return np.arange(digit.shape[1]), [digit.shape[1]]
+    sums = _sums_of_a_sign(digit)
+    left = np.argsort(sums.max((0, 1, 3), initial=0))
+    order, counts = list[np.ndarray](), list[int]()
+    for depth in range(deepest, 1, -1):
+        over, count = len(left) % depth, 0
+        if len(left) >= depth:
+            runs = left[over:].reshape(depth, -1).copy()
+            runs[1::2] = runs[1::2, ::-1]  # large ones with small ones
+            fit = (sums[:, :, runs].sum(2) <= partial).all((0, 1, 3))
+            order.append(runs[:, fit].T.ravel())
+            count = int(np.count_nonzero(fit))
+            left = np.concatenate([left[:over], np.sort(runs[:, ~fit].ravel())])
+        counts.append(count)
+    return np.concatenate([*order, left]), [*counts, len(left)]
 
 
 def _pack_weights(weight: np.ndarray, lib: ctypes.CDLL) -> _PackedWeights:
@@ -185,20 +212,21 @@ def _pack_weights(weight: np.ndarray, lib: ctypes.CDLL) -> _PackedWeights:
     partial = lib.hnv_partial()
     quads = _padded(weight, 1, 4).reshape(outputs, -1, 4, kernel, kernel)
     taps = quads.transpose(0, 3, 1, 4, 2).reshape(outputs, -1, 4)  # as `_taps` says
-    # Bytes are digits enough, unless the sums of their products have too little room.
-    bits = 8 if not partial or _fits(taps, partial, 1) else 6
-    digits = _digits(taps, bits, partial)
-    used = [np.flatnonzero(digit.any((0, 2))) for digit in digits]  # few, of the highest digits
-    digits = [digit[:, places] for digit, places in zip(digits, used, strict=True)]
-    deepest = lib.hnv_depth()
-    depth = deepest if all(_fits(digit, partial, deepest) for digit in digits) else 1
+    digits, bits = _digits(taps, partial)
+    used, runs = list[np.ndarray](), list[list[int]]()
+    for n, digit in enumerate(digits):
+        places = np.flatnonzero(digit.any((0, 2)))  # few, of the highest digits
+        order, counts = _runs(digit[:, places], partial, lib.hnv_depth())
+        used.append(places[order])
+        runs.append(counts)
+        digits[n] = digit[:, used[-1]]
     together = lib.hnv_vectors() * lib.hnv_outputs()  # outputs
     packed = [
         digit[n : n + together].swapaxes(0, 1).ravel()
         for n in range(0, outputs, together)
         for digit in digits
     ]
-    return _PackedWeights(used, bits, depth, np.concatenate(packed))
+    return _PackedWeights(used, runs, bits, np.concatenate(packed))
 
 
 @lru_cache
@@ -301,18 +329,16 @@ class Network:
         to.mode = (
             _HEAD
             if spec.kind == "head"
-            else _RESIDUAL
+            else (_RESIDUAL if spec.feeds_residual else _LAST)
             if spec.kind == "residual"
-            else _FINE
-            if spec.feeds_residual
-            else _LEVELS
+            else (_FINE if spec.feeds_residual else _LEVELS)
         )
         to.shuffle, to.channels, to.quads = (
             spec.shuffle,
             spec.out_channels,
             -(-spec.out_channels // 4),
         )
-        to.height, to.width = spec.height, spec.width
+        to.height, to.width, to.reach = spec.height, spec.width, spec.kernel // 2
         to.shift, to.multiplier = layer.requant.shift, layer.requant.multiplier
         to.fraction, to.largest = head_fraction(bit_depth), (1 << bit_depth) - 1
         to.half = HEAD_HALF if spec.kind == "head" else HIDDEN_HALF
@@ -321,11 +347,11 @@ class Network:
         bias = bias - (zero_point - self._lib.hnv_offset()) * weight.sum((1, 2, 3))
         to.outputs = len(weight)
         packed = _pack_weights(weight, self._lib)
-        to.passes, to.digit_bits, to.depth = len(packed.taps), packed.digit_bits, packed.depth
-        to.taps = self._address_of(np.array([len(taps) for taps in packed.taps], np.int32))
+        to.passes, to.digit_bits = len(packed.taps), packed.digit_bits
+        to.runs = self._address_of(np.array(packed.runs, np.int32))
         self._taps.append(np.concatenate(packed.taps))
         to.weight = self._address_of(packed.weights)
-        to.bias = self._address_of(np.repeat(bias.astype(np.int32), 4))
+        to.bias = self._address_of(np.repeat(bias.astype(np.int32), self._lib.hnv_pixels()))
         if spec.kind != "head":
             table = output_table(spec.kind, layer.requant, spec.feeds_residual, bit_depth)
             to.table = self._address_of(table.astype(np.int16))
@@ -377,9 +403,11 @@ class Network:
         [B, C, h, w]."""
         count, channels, height, width = embeddings.shape
         quads = -(-channels // 4)
-        fours = np.zeros((count + 1, height, quads, width, 4), np.uint8)  # room for OVERHANG
+        size = quads * 4 * height * width
+        levels = np.zeros(count * size + OVERHANG, np.uint8)
         filled = _padded(embeddings, 1, 4).reshape(count, quads, 4, height, width)
-        fours[:-1] = filled.transpose(0, 3, 1, 4, 2)
+        fours = levels[: count * size].reshape(count, height, quads, width, 4)
+        fours[:] = filled.transpose(0, 3, 1, 4, 2)
         samples = np.empty((count, *self._shape), self._dtype)
         arrived = np.zeros(count, np.int32)
         workers = self._workers

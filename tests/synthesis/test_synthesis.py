@@ -169,6 +169,21 @@ def test_every_kernel_is_exact(
             assert (network.run(segment.embedding[2:3]) == expected[2]).all()
 
 
+def test_layers_that_take_turns_in_bands_of_rows() -> None:
+    """As soon as a band of rows of a wide frame is there, the next layers compute theirs: residual
+    layers write over rows that have been read."""
+    video = make_video(1600, 100)
+    stages = StageConfig(2, 5, 16, 3), StageConfig(2, 7, 24, 4)
+    segment = random_segment(video, 1, model=ModelConfig(8, 12, stages, 5))
+    expected = Synthesis(segment, video, path="float32").packed([0])
+    library = native.library()
+    assert library is not None
+    network = native.Network(library, segment, 8, 1)
+    assert 4 * (1 << 16) // network._together[-1].in_row < expected.shape[2]
+    for _ in range(2):
+        assert (network.run(segment.embedding) == expected).all()
+
+
 @pytest.mark.parametrize("partial", [0, 127, 128])
 def test_weights_of_any_size_become_digits_whose_products_fit(partial: int) -> None:
     """What is read by the kernels adds up to the weights, and its products to 16 bits."""
@@ -176,16 +191,29 @@ def test_weights_of_any_size_become_digits_whose_products_fit(partial: int) -> N
     for largest in (1, 40, 64, 127, 128, 2047, 32767):
         weight = random.integers(-largest, largest + 1, (9, 3, 18, 4))
         weight[0], weight[1, ..., :2] = largest, -largest
-        bits = 8 if not partial or native._fits(weight, partial, 1) else 6
-        digits = [digit.astype(int) for digit in native._digits(weight, bits, partial)]
+        digits, bits = native._digits(weight, partial)
         found = np.zeros_like(weight)
         for digit in digits:
             found = (found << bits) + digit
-            pairs = digit.reshape(-1, 2)
+            pairs = digit.astype(int).reshape(-1, 2)
             if partial:
                 assert np.maximum(pairs, 0).sum(1).max() <= partial
                 assert np.maximum(-pairs, 0).sum(1).max() <= partial
         assert (found == weight).all()
+
+
+@pytest.mark.parametrize("partial", [127, 128])
+def test_sums_of_runs_of_taps_fit(partial: int) -> None:
+    """Every tap is in one run, and the sums of the products of a run in 16 bits."""
+    weight = np.random.default_rng(6).laplace(scale=9, size=(24, 75, 4)).round().clip(-60, 60)
+    order, counts = native._runs(weight.astype(np.int8), partial, 4)
+    assert sorted(order) == list(range(75))
+    assert counts[0] > 12
+    assert sum(depth * count for depth, count in zip((4, 3, 2, 1), counts, strict=True)) == 75
+    runs = np.repeat((4, 3, 2, 1), counts)
+    for taps in np.split(weight[:, order], np.cumsum(runs)[:-1], axis=1):
+        for ones in (np.maximum(taps, 0), np.maximum(-taps, 0)):
+            assert ones.reshape(24, -1, 2, 2).sum((1, 3)).max() <= partial
 
 
 def test_a_kernel_that_this_processor_lacks_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
