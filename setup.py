@@ -9,6 +9,7 @@ from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_py import build_py
 
 sys.path.insert(0, str(Path(__file__).parent))
+from hnervcodec.decoding import picture_library
 from hnervcodec.fitting import training_library
 from hnervcodec.synthesis import native_library
 from hnervcodec.system import kernels
@@ -22,7 +23,8 @@ class BuildKernels(build_py):
         if self.editable_mode:  # a source tree: it compiles at first use what it has then
             return
         try:
-            known = (*native_library.KERNELS, *training_library.KERNELS)
+            libraries = native_library, training_library, picture_library
+            known = [kernel for library in libraries for kernel in library.KERNELS]
             kernels.build(known, Path(self.build_lib, "hnervcodec"))
             self.distribution.has_ext_modules = lambda: True
         except kernels.NoCompilerError as error:

@@ -7,7 +7,7 @@ import math
 import os
 import weakref
 from bisect import bisect_left, bisect_right
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from fractions import Fraction
 from itertools import groupby, pairwise
 from pathlib import Path
@@ -21,8 +21,10 @@ from hnervcodec.bitstream.container import IndexEntry
 from hnervcodec.bitstream.fields import crc32
 from hnervcodec.bitstream.headers import VideoHeader
 from hnervcodec.bitstream.reader import Reader
+from hnervcodec.bitstream.segment import QuantizedSegment
 from hnervcodec.bitstream.timing import FrameTimes
 from hnervcodec.decoding.frames import Frame, FrameBatch, VideoMetadata
+from hnervcodec.decoding.rgb import RgbWriter, rgb_writer
 from hnervcodec.decoding.segment_cache import SEGMENTS, Loaded
 from hnervcodec.errors import FileError, UsageError
 from hnervcodec.planes import Planes, plane_bytes, unpack
@@ -32,8 +34,6 @@ from hnervcodec.system import numbers
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
-
-    from hnervcodec.media.colour import RgbConverter
 
 
 class Decoder:
@@ -110,6 +110,7 @@ class Decoder:
         source: Any = self._source
         # What the cache knows this file by: a path's, if it is opened again, as the same.
         self._identity: tuple[Hashable, ...] = (object(),)
+        self._keys: dict[int, tuple[Hashable, ...]] = {}  # and its segments, by their offset
         if isinstance(source, str | Path):
             source = self._owned = open(source, "rb")  # noqa: SIM115  (closed by `close`)
             weakref.finalize(self, source.close)
@@ -127,7 +128,7 @@ class Decoder:
         self._reader: Reader = source
         self._starts = [entry.first_frame for entry in source.index]
         self._check_crop(source.video)
-        self._to_rgb: RgbConverter | None = None
+        self._to_rgb: RgbWriter | None = None
         self._process = os.getpid()
 
     def _check_crop(self, video: VideoHeader) -> None:
@@ -314,43 +315,42 @@ class Decoder:
     def _batch(self, positions: Sequence[int | Fraction]) -> FrameBatch:
         import torch
 
-        to_rgb = self._converter()
+        to_rgb = self._rgb_writer()
         size, count = to_rgb.shape, len(positions)
         channels_first = self._settings["dimension_order"] == "NCHW"
         data = np.empty((count, 3, *size) if channels_first else (count, *size, 3), np.uint8)
         places: dict[int | Fraction, list[int]] = {}
         for n, at in enumerate(positions):
             places.setdefault(at, []).append(n)
-        # In order, so that each segment is needed once, and each of its forward passes is full.
-        ordered = sorted(places)
-        for at, (_, planes) in zip(ordered, self.frames(ordered), strict=True):
-            first, *others = places[at]
-            with self._lock:
-                out = data[first]
-                to_rgb.write(planes, out if channels_first else out.transpose(2, 0, 1))
-            data[others] = data[first]
-        shown = [math.floor(at) for at in positions]
+        ordered = sorted(places)  # so that each segment is needed once
+
+        def write(n: int, packed: np.ndarray) -> int:
+            first, *others = places[ordered[n]]
+            out = data[first]
+            checksum = to_rgb.write(packed, out if channels_first else out.transpose(2, 0, 1))
+            for other in others:
+                data[other] = out
+            return checksum
+
+        self._each(ordered, write)
+        shown, times = [math.floor(at) for at in positions], self.times
         frames = torch.from_numpy(data).to(self._settings["device"])
         if self._settings["output_dtype"] == torch.float32:
             scaled = torch.empty_like(frames, dtype=torch.float32)
             frames = torch.div(frames, 255, out=scaled)
-        return FrameBatch(
+        return FrameBatch(  # whose numbers numpy makes tensors of in a fifth of torch's time
             frames,
-            torch.tensor([self._pts(at) for at in positions], dtype=torch.float64),
-            torch.tensor([float(self.times.duration(n)) for n in shown], dtype=torch.float64),
-            torch.tensor(shown, dtype=torch.int64),
+            torch.from_numpy(np.array([float(times.pts(at)) for at in positions], np.float64)),
+            torch.from_numpy(np.array([float(times.duration(n)) for n in shown], np.float64)),
+            torch.from_numpy(np.array(shown, np.int64)),
         )
 
-    def _converter(self) -> RgbConverter:
-        from hnervcodec.media.colour import RgbConverter  # loads libav: planes need none
-
-        self._check_open()
+    def _rgb_writer(self) -> RgbWriter:
+        self._after_fork()
         with self._lock:
             if self._to_rgb is None:
                 settings = self._settings
-                self._to_rgb = RgbConverter(
-                    self.video, crop=settings["crop"], resize=settings["resize"]
-                )
+                self._to_rgb = rgb_writer(self.video, settings["crop"], settings["resize"])
             return self._to_rgb
 
     @overload
@@ -369,24 +369,47 @@ class Decoder:
         frames belong to different segments, the nearer one is repeated; after the last, the last.
         Frames of one segment that are asked for in a row share forward passes.
         """
+        video = self.video
+        for entry, group in self._by_segment(positions):
+            segment, synthesis = self._load(entry)
+            done = iter(group)
+            for batch in synthesis.batches(group):
+                for packed in batch:
+                    local = next(done)
+                    planes = unpack(packed, video.chroma_format, video.width, video.height)
+                    _check(entry, segment, local, crc32(plane_bytes(planes)))
+                    yield entry.first_frame + local, planes
+
+    def _each(
+        self, positions: Sequence[int | Fraction], take: Callable[[int, np.ndarray], int]
+    ) -> None:
+        """Calls take(n, packed samples), which returns the CRC-32 of the planes, for each of
+        `positions`, n being its place among them; see `Synthesis.each`."""
+        begin = 0
+        for entry, group in self._by_segment(positions):
+            segment, synthesis = self._load(entry)
+
+            def taken(
+                n: int,
+                packed: np.ndarray,
+                begin: int = begin,
+                entry: IndexEntry = entry,
+                segment: QuantizedSegment = segment,
+                group: Sequence[int | Fraction] = group,
+            ) -> None:
+                _check(entry, segment, group[n], take(begin + n, packed))
+
+            synthesis.each(group, taken)
+            begin += len(group)
+
+    def _by_segment(
+        self, positions: Iterable[int | Fraction]
+    ) -> Iterator[tuple[IndexEntry, list[int | Fraction]]]:
+        """Segments, and which positions in them are asked for in a row."""
         self._after_fork()
         snapped = map(self._snapped, map(_exact_position, positions))
         for entry, group in groupby(snapped, key=lambda at: self._entry_of(math.floor(at))):
-            segment, synthesis = self._load(entry)
-            wanted = [position - entry.first_frame for position in group]
-            done = iter(wanted)
-            for batch in synthesis.batches(wanted):
-                for packed in batch:
-                    local, video = next(done), self.video
-                    planes = unpack(packed, video.chroma_format, video.width, video.height)
-                    if isinstance(local, int) and (
-                        crc32(plane_bytes(planes)) != int(segment.frame_crcs[local])
-                    ):
-                        raise FileError(
-                            f"frame {entry.first_frame + local} does not decode to its checksum",
-                            element="frame_crc",
-                        )
-                    yield entry.first_frame + local, planes
+            yield entry, [position - entry.first_frame for position in group]
 
     def is_intact(self, position: int | Fraction) -> bool:
         """Whether that frame lies in a segment that `recover` found whole."""
@@ -444,10 +467,25 @@ class Decoder:
             return segment, Synthesis(segment, self.video, **arithmetic)
 
         with self._lock:
-            key = *self._identity, entry.offset, *arithmetic.values()
-            if self._owned is not None:  # another file may have got its place, size and time
-                key = *key, self.reader.stated_checksum(entry)
+            key = self._keys.get(entry.offset)
+            if key is None:
+                key = *self._identity, entry.offset, *arithmetic.values()
+                if self._owned is not None:  # another file may have got its place, size and time
+                    key = *key, self.reader.stated_checksum(entry)
+                self._keys[entry.offset] = key
             return SEGMENTS.get(key, load)
+
+
+def _check(
+    entry: IndexEntry, segment: QuantizedSegment, local: int | Fraction, checksum: int
+) -> None:
+    """FileError unless frame `local` of the segment has this CRC-32; what lies between two frames
+    has none."""
+    if isinstance(local, int) and checksum != int(segment.frame_crcs[local]):
+        raise FileError(
+            f"frame {entry.first_frame + local} does not decode to its checksum",
+            element="frame_crc",
+        )
 
 
 def _sizes(name: str, value: Sequence[int] | None, count: int) -> tuple[int, ...] | None:

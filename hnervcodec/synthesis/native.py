@@ -12,8 +12,8 @@ import ctypes
 import os
 import subprocess
 import threading
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from math import prod
@@ -401,6 +401,18 @@ class Network:
     def run(self, embeddings: np.ndarray) -> np.ndarray:
         """Packed samples [B, channels, h, w], uint8, or uint16 above 8 bits, of embeddings uint8
         [B, C, h, w]."""
+        samples = np.empty((len(embeddings), *self._shape), self._dtype)
+
+        def keep(n: int, frame: np.ndarray) -> None:
+            samples[n] = frame
+
+        self.each(embeddings, keep)
+        return samples
+
+    def each(self, embeddings: np.ndarray, take: Callable[[int, np.ndarray], None]) -> None:
+        """Calls take(n, packed samples [channels, h, w]) for each of the embeddings of `run`, in
+        any order and from whichever thread made the frame: what else is to be done with it is then
+        done by all threads, too."""
         count, channels, height, width = embeddings.shape
         quads = -(-channels // 4)
         size = quads * 4 * height * width
@@ -408,17 +420,20 @@ class Network:
         filled = _padded(embeddings, 1, 4).reshape(count, quads, 4, height, width)
         fours = levels[: count * size].reshape(count, height, quads, width, 4)
         fours[:] = filled.transpose(0, 3, 1, 4, 2)
-        samples = np.empty((count, *self._shape), self._dtype)
         arrived = np.zeros(count, np.int32)
         workers = self._workers
-        apiece = count // workers * workers if workers > 1 else 0  # the rest is shared
+        apiece = count // workers * workers if workers > 1 else 0
+        alone = iter(range(apiece))  # whoever is free makes the next; the rest is shared
+        shared = [np.empty(self._shape, self._dtype) for _ in range(apiece, count)]
 
-        def frame(n: int, layers: ctypes.Array[_Layer], worker: int, workers: int) -> None:
+        def make(
+            n: int, layers: ctypes.Array[_Layer], frame: np.ndarray, worker: int, workers: int
+        ) -> None:
             self._lib.hnv_run(
                 ctypes.addressof(layers),
                 len(layers),
                 fours[n].ctypes.data,
-                samples[n].ctypes.data,
+                frame.ctypes.data,
                 worker,
                 workers,
                 arrived[n:].ctypes.data,
@@ -426,24 +441,32 @@ class Network:
 
         def work(worker: int) -> None:
             try:
-                for n in range(worker, apiece, workers):
-                    frame(n, self._alone[worker], 0, 1)
-                for n in range(apiece, count):
-                    frame(n, self._together, worker, workers)
-            finally:
-                arrived.fill(1 << 30)  # finished or broken off: nobody has to wait for anybody
+                for n in alone:
+                    frame = np.empty(self._shape, self._dtype)
+                    make(n, self._alone[worker], frame, 0, 1)
+                    take(n, frame)
+                for n, frame in enumerate(shared, apiece):
+                    make(n, self._together, frame, worker, workers)
+                    if worker == 0:
+                        take(n, frame)
+            finally:  # finished or broken off:
+                arrived.fill(1 << 30)  # nobody has to wait for anybody,
+                for _ in alone:  # and nobody makes another
+                    pass
 
         with self._lock:
             if apiece and not self._alone:
                 self._alone = [self._connected(1) for _ in range(workers)]
+            others = list[Future[None]]()
             try:
-                others = [_pool(workers - 1).submit(work, n) for n in range(1, workers)]
+                others += (_pool(workers - 1).submit(work, n) for n in range(1, workers))
                 work(0)
             finally:
                 arrived.fill(1 << 30)
+                for other in others:
+                    other.exception()  # they read and write what is ours
             for other in others:
                 other.result()
-        return samples
 
 
 def _readers(specs: Sequence[LayerSpec], n: int) -> Sequence[LayerSpec]:

@@ -6,7 +6,7 @@ has is taken; all of them give the same bits. torch is loaded only where it is n
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from functools import cached_property
 
@@ -86,3 +86,15 @@ class Synthesis:
         """`packed` for any number of them, a bounded batch at a time."""
         for start in range(0, len(positions), self.batch_size):
             yield self.packed(positions[start : start + self.batch_size])
+
+    def each(
+        self, positions: Sequence[int | Fraction], take: Callable[[int, np.ndarray], None]
+    ) -> None:
+        """Calls take(n, packed samples [channels, h, w]) for each of any number of positions, n
+        being its place among them: in any order, and from several threads at once."""
+        if self._native:
+            self._native.each(self._segment.embeddings_at(positions), take)
+            return
+        samples = (frame for batch in self.batches(positions) for frame in batch)
+        for n, frame in enumerate(samples):
+            take(n, frame)
