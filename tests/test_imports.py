@@ -28,6 +28,7 @@ NEED_TORCH = {
     "fitting.fit",
     "fitting.float_phase",
     "fitting.loss",
+    "fitting.ms_ssim_kernel",
     "fitting.muon",
     "fitting.quantized_phase",
     "fitting.rate_model",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ import numpy as np
 
 from hnervcodec.benchmark import other_codecs
 from hnervcodec.benchmark.access_readers import picture_of
-from hnervcodec.benchmark.frame_quality import MS_SSIM_LEAST, Comparison
+from hnervcodec.benchmark.frame_quality import Comparison
 from hnervcodec.bitstream.headers import VideoHeader
 from hnervcodec.decoding.decoder import Decoder
 from hnervcodec.encoding import session
@@ -93,7 +92,7 @@ def measured(
         header.height,
         coded.bytes,
         round(found.psnr_611, 4),
-        round(found.ms_ssim, 6) if min(header.width, header.height) >= MS_SSIM_LEAST else math.nan,
+        round(found.ms_ssim, 6),
         round(coded.encode_seconds, 2),
     )
 

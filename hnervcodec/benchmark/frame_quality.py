@@ -11,12 +11,11 @@ import torch
 
 from hnervcodec.benchmark.plots import picture
 from hnervcodec.bitstream.headers import VideoHeader
+from hnervcodec.fitting import ms_ssim_kernel
 from hnervcodec.media.filters import FrameComparison
-from hnervcodec.metrics.ms_ssim import ms_ssim
+from hnervcodec.metrics.ms_ssim import WINDOW
 from hnervcodec.metrics.psnr import PlaneError
 from hnervcodec.planes import Planes
-
-MS_SSIM_LEAST = 11  # samples: the side of its window
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +59,12 @@ class Comparison:
         self.frames.append(Quality(*self._psnrs(error), y, cb, cr, together, of_luma))
 
     def _ms_ssim(self, *planes: np.ndarray) -> float:
-        if min(planes[0].shape) < MS_SSIM_LEAST:
+        if min(planes[0].shape) < WINDOW:
             return math.nan
         samples = (plane.astype(np.float32) / self._video.max_sample for plane in planes)
-        return float(ms_ssim(*(torch.from_numpy(plane)[None, None] for plane in samples)))
+        return float(
+            ms_ssim_kernel.ms_ssim(*(torch.from_numpy(plane)[None, None] for plane in samples))
+        )
 
     def _psnrs(self, error: PlaneError) -> tuple[float, float, float, float, float]:
         y, cb, cr = (*error.per_plane, math.nan, math.nan)[:3]

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hnervcodec.metrics.ms_ssim import ms_ssim
+from hnervcodec.fitting.ms_ssim_kernel import ms_ssim
 
 LUMA = 4  # packed channels of luma
 MEMORY = 0.02  # weight of a batch in the running means

@@ -90,7 +90,8 @@ def library(bf16: bool) -> ctypes.CDLL | None:
     is none, or where torch may be faster."""
     if getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)():
         return None
-    if (loaded := training_library.load(bf16)) is None:
+    fastest = (training_library.MULTIPLY_BF16,) if bf16 else ()
+    if (loaded := training_library.load((*fastest, *training_library.TRAINING))) is None:
         return None
     for function in (loaded.hnv_forward, loaded.hnv_backward):
         function.argtypes = [ctypes.POINTER(_Network), ctypes.c_int32, ctypes.c_int32]

@@ -43,7 +43,8 @@ class Kernel:
     @property
     def built(self) -> str:
         """Where its library is in a package that has been built, from the package's folder."""
-        return f"{self.source.rpartition('/')[0]}/kernels/{self.name}.so"
+        folder, _, file = self.source.rpartition("/")
+        return f"{folder}/kernels/{file.removesuffix('.c')}-{self.name}.so"
 
 
 def processor_features() -> frozenset[str]:

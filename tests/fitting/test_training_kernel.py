@@ -5,14 +5,16 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from hnervcodec.bitstream.architecture import ModelConfig, StageConfig
 from hnervcodec.bitstream.headers import VideoHeader
-from hnervcodec.fitting import training_kernel, training_library
+from hnervcodec.fitting import ms_ssim_kernel, training_kernel, training_library
 from hnervcodec.fitting.cores import Cores
 from hnervcodec.fitting.synthesis_network import Quantizers, SynthesisNetwork
 from hnervcodec.fitting.training_kernel import TrainingKernel
+from hnervcodec.metrics import ms_ssim as reference
 from hnervcodec.system import kernels
 
 # Channels that fill vectors and that do not, shuffles of every kind, kernels of 1, 3 and 5.
@@ -77,15 +79,35 @@ def test_it_computes_what_torch_does(
     assert all(map(torch.equal, ours, again)) and len(kernel.spare) == 1
 
 
+@pytest.mark.parametrize("size", [(144, 176), (161, 239), (20, 50), (11, 11)])
+def test_ms_ssim_and_its_gradient(size: tuple[int, int]) -> None:
+    if ms_ssim_kernel.library() is None:
+        pytest.skip("no kernel for this processor")
+    torch.manual_seed(0)
+    b = F.avg_pool2d(torch.rand(2, 1, *(side + 4 for side in size)), 5, 1)
+    found = []
+    for similarity in (reference.ms_ssim, ms_ssim_kernel.ms_ssim):
+        a = (b + 0.05 * torch.randn(b.shape, generator=torch.Generator().manual_seed(1))).clamp(
+            0, 1
+        )
+        a.requires_grad_()
+        value = similarity(a, b)
+        (slope,) = torch.autograd.grad(3 * value, a)
+        found.append((value.detach(), slope))
+    torch.testing.assert_close(*(value for value, _ in found), atol=1e-5, rtol=0)
+    expected, slope = (slope for _, slope in found)
+    assert (slope - expected).abs().max() < 1e-4 * expected.abs().max()
+
+
 def test_built_with_the_package_it_needs_no_compiler(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As setup.py builds it into a wheel."""
-    if training_library.load(bf16=False) is None:
+    if training_library.load(training_library.TRAINING) is None:
         pytest.skip("no kernel for this processor")
     kernels.build(training_library.KERNELS, tmp_path)
     monkeypatch.setattr(kernels, "BUILT", tmp_path)
     monkeypatch.setenv("CC", "/nowhere")
-    assert training_library.load(bf16=False) is not None
+    assert training_library.load(training_library.TRAINING) is not None
     monkeypatch.setattr(kernels, "BUILT", tmp_path / "elsewhere")
-    assert training_library.load(bf16=False) is None
+    assert training_library.load(training_library.TRAINING) is None
