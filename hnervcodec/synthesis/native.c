@@ -428,28 +428,48 @@ static void run_up_to(Layer *layers, int n, int to, void *samples) {
     layers[n].done = to;
 }
 
-/* One worker's share of a frame, which all `workers` run at once, each from a thread of its own.
+/* Rows of a layer that are begun: from above and, times 2^32, from below; and that are done. */
+typedef struct {
+    _Atomic int64_t begun, done;
+} Rows;
+
+/* Begins the next rows, from above or from below: so each worker stays where it was in the layer before,
+ * in what its processor has in its caches. Less and less at a time: so all are finished at once. Returns
+ * how many, 0 if all are begun, and the first of them. */
+static int begin_rows(Rows *rows, int height, int worker, int workers, int *first) {
+    int64_t before = atomic_load(&rows->begun);
+    for (;;) {
+        const int above = (int)(before & 0x7FFFFFFF), below = (int)(before >> 32);
+        const int some = (height - above - below + 2 * workers - 1) / (2 * workers);
+        *first = worker % 2 ? height - below - some : above;
+        const int64_t after = before + (worker % 2 ? (int64_t)some << 32 : some);
+        if (!some || atomic_compare_exchange_weak(&rows->begun, &before, after)) return some;
+    }
+}
+
+/* A frame, or one worker's share of it if there may be several `workers`, each in a thread of its own:
+ * whoever is there does what is to be done, and nobody waits for one who comes late, or never.
  * embedding: what the first layer reads; samples: [channels][height][width] of the head's output;
- * arrived: 0 at the start, how often a worker finished a layer. */
+ * rows: [count], zeros at the start; of several workers only. */
 void hnv_run(Layer *layers, int count, const uint8_t *embedding, void *samples, int worker,
-             int workers, _Atomic int *arrived) {
+             int workers, Rows *rows) {
     if (workers == 1) { /* in bands of rows, which the next layer finds in the cache */
         const Layer head = layers[count - 1];
-        const int rows = 1 + BAND / (int)head.in_row;
+        const int band = 1 + BAND / (int)head.in_row;
         layers[0].in = embedding;
         for (int n = 0; n < count; n++) layers[n].done = 0;
-        for (int y = 0; y < head.height; y += rows) run_up_to(layers, count - 1, y + rows, samples);
+        for (int y = 0; y < head.height; y += band) run_up_to(layers, count - 1, y + band, samples);
         return;
     }
-    for (int n = 0; n < count; n++) {
+    for (int n = 0; n < count; n++, rows++) {
         Layer layer = layers[n];
         if (n == 0) layer.in = embedding;
-        const int from = (int)((int64_t)layer.height * worker / workers);
-        const int to = (int)((int64_t)layer.height * (worker + 1) / workers);
         int32_t *scratch = layer.scratch + (int64_t)worker * 3 * TILE * layer.outputs;
-        run_rows(&layer, from, to, scratch, samples);
-        atomic_fetch_add(arrived, 1);
-        for (int spins = 0; atomic_load(arrived) < (n + 1) * workers; spins++)
+        for (int first, some; (some = begin_rows(rows, layer.height, worker, workers, &first));) {
+            run_rows(&layer, first, first + some, scratch, samples);
+            atomic_fetch_add(&rows->done, some);
+        }
+        for (int spins = 0; atomic_load(&rows->done) < layer.height; spins++)
             if (spins > 1000) sched_yield();
             else pause_briefly();
     }

@@ -13,7 +13,7 @@ import os
 import subprocess
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from math import prod
@@ -271,18 +271,9 @@ def _pool(workers: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(workers)
 
 
-_one_at_a_time = threading.Lock()  # Workers wait for each other: those of two networks, for ever.
-
-
-def _after_fork() -> None:
-    """A forked process has none of its parent's threads."""
-    global _one_at_a_time
-    _one_at_a_time = threading.Lock()
-    _pool.cache_clear()
-
-
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+    # A forked process has none of its parent's threads.
+    os.register_at_fork(after_in_child=_pool.cache_clear)
 
 
 class Network:
@@ -294,8 +285,7 @@ class Network:
 
     def __init__(self, lib: ctypes.CDLL, segment: QuantizedSegment, bit_depth: int, workers: int):
         self._lib, self._workers = lib, workers
-        # Of what the layers write into.
-        self._lock = _one_at_a_time if workers > 1 else threading.Lock()
+        self._lock = threading.Lock()  # of what the layers write into
         self._dtype = np.uint8 if bit_depth <= 8 else np.uint16
         specs = segment.specs
         head = specs[-1]
@@ -420,11 +410,11 @@ class Network:
         filled = _padded(embeddings, 1, 4).reshape(count, quads, 4, height, width)
         fours = levels[: count * size].reshape(count, height, quads, width, 4)
         fours[:] = filled.transpose(0, 3, 1, 4, 2)
-        arrived = np.zeros(count, np.int32)
         workers = self._workers
         apiece = count // workers * workers if workers > 1 else 0
         alone = iter(range(apiece))  # whoever is free makes the next; the rest is shared
         shared = [np.empty(self._shape, self._dtype) for _ in range(apiece, count)]
+        rows = np.zeros((count, len(self._operands), 2), np.int64)  # begun and done
 
         def make(
             n: int, layers: ctypes.Array[_Layer], frame: np.ndarray, worker: int, workers: int
@@ -436,7 +426,7 @@ class Network:
                 frame.ctypes.data,
                 worker,
                 workers,
-                arrived[n:].ctypes.data,
+                rows[n].ctypes.data,
             )
 
         def work(worker: int) -> None:
@@ -449,9 +439,8 @@ class Network:
                     make(n, self._together, frame, worker, workers)
                     if worker == 0:
                         take(n, frame)
-            finally:  # finished or broken off:
-                arrived.fill(1 << 30)  # nobody has to wait for anybody,
-                for _ in alone:  # and nobody makes another
+            finally:
+                for _ in alone:  # broken off, if there are any
                     pass
 
         with self._lock:
@@ -462,10 +451,11 @@ class Network:
                 others += (_pool(workers - 1).submit(work, n) for n in range(1, workers))
                 work(0)
             finally:
-                arrived.fill(1 << 30)
-                for other in others:
-                    other.exception()  # they read and write what is ours
-            for other in others:
+                # All is done, or broken off. Who has not come yet, need not; the others are waited
+                # for, as they read and write what is ours.
+                came = [other for other in others if not other.cancel()]
+                wait(came)
+            for other in came:
                 other.result()
 
 

@@ -1,6 +1,7 @@
 """The normative network: every arithmetic path against the reference decoder."""
 
 import platform
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -327,6 +328,24 @@ def test_native_work_that_is_broken_off_ends(monkeypatch: pytest.MonkeyPatch) ->
     with ThreadPoolExecutor(3) as pool:  # the network is whole, for several threads too
         for found in pool.map(network.run, [segment.embedding] * 6):
             assert (found == expected).all()
+
+
+def test_nobody_waits_for_a_thread_that_has_no_time() -> None:
+    """As on a machine that does something else, too."""
+    video = make_video(96, 64)
+    lib = native.library()
+    assert lib is not None
+    segment = random_segment(video, 4)
+    expected = native.Network(lib, segment, 8, 1).run(segment.embedding)
+    network, may_go_on = native.Network(lib, segment, 8, 2), threading.Event()
+    with ThreadPoolExecutor(1) as others:
+        try:
+            native._pool(1).submit(may_go_on.wait)
+            for count in (1, 3, 4):
+                made = others.submit(network.run, segment.embedding[:count])
+                assert (made.result(timeout=60) == expected[:count]).all()
+        finally:
+            may_go_on.set()
 
 
 def test_a_kernel_that_is_not_exact_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
