@@ -34,6 +34,9 @@ FINE_SHIFT = 4  # a level has 16 fine levels
 FINE_MAX = 255 << FINE_SHIFT
 
 
+_INDICES = np.arange(-HIDDEN_HALF, HIDDEN_HALF, dtype=np.int64)
+
+
 @cache
 def gelu_table() -> np.ndarray:
     """int64 [4096]: max(x, 0) - GELU(x) at x = m / 1024, in 1/1024."""
@@ -46,12 +49,17 @@ def gelu_table() -> np.ndarray:
 def hidden_table(requant: Requant) -> np.ndarray:
     """int64 [4096]: for each table index t = -2048..2047 the output in fine levels, sixteenths of a
     level, relative to the zero point."""
-    t = np.arange(-HIDDEN_HALF, HIDDEN_HALF, dtype=np.int64)
-    u = (t * requant.multiplier + (1 << MULTIPLIER_SHIFT - 1)) >> MULTIPLIER_SHIFT
-    table = gelu_table()
-    g = np.maximum(u, 0) - table[np.minimum(np.abs(u), len(table) - 1)]
+    u = _INDICES * requant.multiplier
+    u += 1 << MULTIPLIER_SHIFT - 1  # in its own place, here and below: half as long
+    u >>= MULTIPLIER_SHIFT
+    table, near = gelu_table(), np.abs(u)
+    near = table.take(np.minimum(near, len(table) - 1, out=near))
+    offsets: np.ndarray = np.maximum(u, 0, out=u)
+    offsets -= near
     shift = GAIN_SHIFT - FINE_SHIFT
-    offsets: np.ndarray = (g * requant.gain + (1 << shift - 1)) >> shift
+    offsets *= requant.gain
+    offsets += 1 << shift - 1
+    offsets >>= shift
     return offsets
 
 
@@ -86,6 +94,7 @@ def output_table(kind: LayerKind, requant: Requant, is_fine: bool, bit_depth: in
     offsets = hidden_table(requant)
     if kind == "residual":
         return offsets.clip(-FINE_MAX, FINE_MAX)
-    fine = (offsets + (requant.zero_point << FINE_SHIFT)).clip(0, FINE_MAX)
+    offsets += requant.zero_point << FINE_SHIFT
+    fine = offsets.clip(0, FINE_MAX)
     levels: np.ndarray = fine if is_fine else to_levels(fine)
     return levels
