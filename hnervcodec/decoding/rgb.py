@@ -80,9 +80,9 @@ def rgb_writer(
 ) -> RgbWriter:
     """The fastest that serves; all give the bytes of `RgbConverter`, which says what crop and
     resize are."""
-    lib = library() if not (crop or resize) and PackedRgb.serves(header) else None
+    lib = library() if not resize and PackedRgb.serves(header) else None
     if lib:
-        return PackedRgb(header, lib)
+        return PackedRgb(header, lib, crop)
     return PlanesRgb(header, crop, resize)
 
 
@@ -113,15 +113,22 @@ class PlanesRgb:
 class PackedRgb:
     """By C, of what `serves` says; see `RgbWriter`."""
 
-    def __init__(self, header: VideoHeader, lib: ctypes.CDLL):
-        self._lib = lib
+    def __init__(
+        self,
+        header: VideoHeader,
+        lib: ctypes.CDLL,
+        crop: tuple[int, int, int, int] | None = None,
+    ):
+        self._lib, self._size = lib, (header.height, header.width)
+        top, left, height, width = crop or (0, 0, *self._size)
+        self.shape = height, width
+        self._part = slice(top, top + height), slice(left, left + width)
         across, down = _SITES.get(header.chroma_siting, _CENTRED)
         columns = _weights(across, 1 << 14, header.width)
-        width = header.width // 2
-        block = lib.hnv_picture_block()
-        self._filled = -(-width // block) * block
+        count, block = header.width // 2, lib.hnv_picture_block()
+        self._filled = -(-count // block) * block
         self._across = np.zeros((2, 4, self._filled), np.int16)
-        self._across[..., :width] = columns.reshape(-1, 2, 4).transpose(1, 2, 0)
+        self._across[..., :count] = columns.reshape(-1, 2, 4).transpose(1, 2, 0)
         self._down = _weights(down, 1 << 12, header.height)
         red_v, blue_u, green_u, green_v = _MATRICES.get(header.matrix_coefficients, _BT601)
         luma, black = (1 << 16) * 255 // 219, 16 << 9
@@ -132,14 +139,13 @@ class PackedRgb:
             luma, black = 1 << 16, 0
         self._picture = _Picture(
             header.height // 2,
-            header.width // 2,
+            count,
             _eighth(luma),
             black,
             *map(_eighth, (red_v, -green_v, -green_u, blue_u)),
             self._across.ctypes.data,
             self._down.ctypes.data,
         )
-        self.shape = header.height, header.width
 
     @staticmethod
     def serves(header: VideoHeader) -> bool:
@@ -150,18 +156,20 @@ class PackedRgb:
 
     def write(self, packed: np.ndarray, out: np.ndarray) -> int:
         """See `RgbWriter`."""
-        height, width = self.shape
+        height, width = self._size
+        packed = np.ascontiguousarray(packed)
         planes = np.empty(height * width * 3 // 2, np.uint8)
         scratch = np.empty(20 * (self._filled + 4), np.int16)
-        rgb = out if out.flags.c_contiguous else np.empty(out.shape, np.uint8)
+        fits = self.shape == self._size and out.flags.c_contiguous
+        rgb = out if fits else np.empty((3, height, width), np.uint8)
         self._lib.hnv_picture(
             ctypes.addressof(self._picture),
             packed.ctypes.data,
             *packed.strides[:2],
             *(array.ctypes.data for array in (scratch, planes, rgb)),
         )
-        if rgb is not out:
-            out[...] = rgb
+        if not fits:
+            out[...] = rgb[:, *self._part]
         return crc32(planes.data)
 
 

@@ -68,18 +68,27 @@ def test_what_c_does_not_serve_is_made_by_libav() -> None:
         packed = pack(planes, video.chroma_format, 24, 32)
         assert writer.write(packed, made) == crc32(plane_bytes(planes))
         assert np.array_equal(made, RgbConverter(video)(planes).transpose(2, 0, 1))
-    assert rgb_writer(make_video(64, 48), (0, 0, 24, 32)).shape == (24, 32)
-    assert rgb_writer(make_video(64, 48), None, (20, 30)).shape == (20, 30)
+    scaled = rgb_writer(make_video(64, 48), (0, 0, 24, 32), (20, 30))
+    assert isinstance(scaled, PlanesRgb) and scaled.shape == (20, 30)
 
 
-def test_pixels_with_their_colours_together() -> None:
-    """As `dimension_order` NHWC asks for them: strided."""
+def test_pixels_with_their_colours_together_and_a_part_of_the_frame() -> None:
+    """As `dimension_order` NHWC and `crop` ask for them; of strided samples, as torch's may be."""
     video = make_video(64, 48)
     packed = np.random.default_rng(0).integers(0, 256, (6, 24, 32), np.uint8)
     apart, together = np.empty((3, 48, 64), np.uint8), np.empty((48, 64, 3), np.uint8)
     writer = rgb_writer(video)
-    assert writer.write(packed, apart) == writer.write(packed, together.transpose(2, 0, 1))
+    checksum = writer.write(packed, apart)
+    strided = np.ascontiguousarray(packed.transpose(1, 2, 0)).transpose(2, 0, 1)
+    assert writer.write(strided, together.transpose(2, 0, 1)) == checksum
     assert np.array_equal(together.transpose(2, 0, 1), apart)
+    crop = 3, 5, 24, 33
+    part, theirs = np.empty((2, 3, 24, 33), np.uint8)
+    writer = rgb_writer(video, crop)
+    assert isinstance(writer, PackedRgb) and writer.shape == (24, 33)
+    assert writer.write(packed, part) == checksum
+    assert PlanesRgb(video, crop, None).write(packed, theirs) == checksum
+    assert np.array_equal(part, theirs) and np.array_equal(part, apart[:, 3:27, 5:38])
 
 
 def test_without_a_compiler_or_an_exact_kernel_libav_makes_it(
