@@ -331,27 +331,35 @@ INLINE void put(const int mode, const int16_t *values, uint8_t *out, int16_t *fi
     for (; i < n; i += 4) put_some(mode, values + i, out + i, fine + i, 4);
 }
 
+/* The head's samples at a tile's indices; as functions of their own, else gcc makes no vectors. */
+#define SAMPLES(name, type)                                                                          \
+    static __attribute__((noinline)) void name(const int32_t *restrict index, type *restrict to,    \
+                                               int32_t multiplier, int32_t fraction, int32_t largest) { \
+        for (int p = 0; p < TILE; p++) {                                                             \
+            const int32_t v = (index[p] * multiplier + (1 << fraction >> 1)) >> fraction;            \
+            to[p] = (type)(v < 0 ? 0 : v > largest ? largest : v);                                   \
+        }                                                                                            \
+    }
+SAMPLES(samples_of_a_byte, uint8_t)
+SAMPLES(samples_of_two_bytes, uint16_t)
+
 /* The head's samples of a tile. */
 static inline void put_samples(const Layer *l, const Tile *tile, void *samples) {
-    const int32_t multiplier = l->multiplier, fraction = l->fraction, largest = l->largest;
-    const int32_t round = 1 << fraction >> 1;
+    const int size = l->largest > 255 ? 2 : 1;
     for (int c = 0; c < l->channels; c++) {
         const int32_t *index = tile->index + c / OUTPUTS * OUTPUTS * TILE + c % OUTPUTS * PIXELS;
         const int64_t at = ((int64_t)c * l->height + tile->y) * l->width + tile->x;
-        uint16_t row[TILE];
-        uint8_t bytes[TILE];
-        for (int g = 0; g < GROUPS; g++, index += PIXELS * OUTPUTS)
-            for (int p = 0; p < PIXELS; p++) {
-                const int32_t v = (index[p] * multiplier + round) >> fraction;
-                row[PIXELS * g + p] = (uint16_t)(v < 0 ? 0 : v > largest ? largest : v);
-            }
-        if (largest > 255) {
-            memcpy((uint16_t *)samples + at, row, 2 * (size_t)tile->count);
-            continue;
+        int32_t row[TILE];
+        uint16_t some[TILE];
+        void *to = (uint8_t *)samples + size * at, *whole = tile->count == TILE ? to : some;
+        if (OUTPUTS > 1) {
+            for (int g = 0; g < GROUPS; g++)
+                memcpy(row + PIXELS * g, index + PIXELS * OUTPUTS * g, sizeof *row * PIXELS);
+            index = row;
         }
-        for (int p = 0; p < TILE; p++) bytes[p] = (uint8_t)row[p];
-        if (tile->count == TILE) memcpy((uint8_t *)samples + at, bytes, TILE); /* one store */
-        else memcpy((uint8_t *)samples + at, bytes, (size_t)tile->count);
+        if (size == 1) samples_of_a_byte(index, whole, l->multiplier, l->fraction, l->largest);
+        else samples_of_two_bytes(index, whole, l->multiplier, l->fraction, l->largest);
+        if (whole != to) memcpy(to, some, (size_t)(size * tile->count));
     }
 }
 
@@ -373,6 +381,10 @@ static inline void place(const Layer *l, Tile *tile, void *samples) {
             const int64_t row = (int64_t)tile->y * s + dy, column = 4 * (int64_t)tile->x * s;
             uint8_t *out = l->out + row * l->out_row + q * l->out_quad + column;
             int16_t *fine = l->fine + (row * l->quads + q) * l->width * s * 4 + column;
+            for (int i = 0; l->mode != LEVELS && i < n; i += 32) { /* of the tile after the next */
+                __builtin_prefetch(out + 2 * n + i, 1);
+                __builtin_prefetch(fine + 2 * n + i, 1);
+            }
             if (l->mode == LEVELS) put(LEVELS, values, out, fine, n);
             else if (l->mode == FINE) put(FINE, values, out, fine, n);
             else if (l->mode == RESIDUAL) put(RESIDUAL, values, out, fine, n);
