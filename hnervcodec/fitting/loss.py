@@ -57,22 +57,17 @@ class Loss:
         frames; the loss is on the scale of the error."""
         errors = measured[:-1]
         channels = errors / (shown + 1e-9)
-        error = channels.mean()
-        loss = self.balanced(channels)
-        if self.structure:
-            structural = self.structural(measured[-1], errors[:LUMA].mean())
-            loss = (1 - self.structure) * loss + self.structure * structural
-        return loss, error
+        return self.balanced(channels, measured[-1]), channels.mean()
 
-    def balanced(self, channels: Tensor) -> Tensor:
-        """Squared errors [channels] as one, on the scale of their mean.
+    def balanced(self, channels: Tensor, dissimilarity: Tensor) -> Tensor:
+        """Squared errors [channels] as one, on the scale of their mean; luma's with its part of
+        structural `dissimilarity`, so that chroma counts as much with it as without.
 
         The PSNR that codecs are compared by is the mean of the planes' logarithms, weighted 6:1:1,
         whose gradient is the planes' weights over their errors. `plane_balance` is the exponent of
         those errors, so it goes from plain squared error's balance to that of the PSNR."""
-        if not self.plane_balance or len(channels) == LUMA:
-            return channels.mean()
-        planes = [channels[:LUMA], *torch.split(channels[LUMA:], (len(channels) - LUMA) // 2)]
+        chroma = (len(channels) - LUMA) // 2
+        planes = torch.split(channels, [LUMA, chroma, chroma] if chroma else [LUMA])
         errors = torch.stack([plane.mean() for plane in planes])
         if self.plane_errors is None:
             self.plane_errors = errors.detach().clamp(min=1e-4)
@@ -80,11 +75,15 @@ class Loss:
         errors_seen = torch.where(errors > 0, errors, self.plane_errors).detach().clamp(min=1e-10)
         self.plane_errors.lerp_(errors_seen, MEMORY)
         shares = errors.new_tensor([len(plane) / len(channels) for plane in planes])
-        wanted = errors.new_tensor([0.75, 0.125, 0.125])
+        wanted = errors.new_tensor([0.75, 0.125, 0.125][: len(planes)])
         weights = shares ** (1 - self.plane_balance)
         weights = weights * (wanted / self.plane_errors) ** self.plane_balance
         weights = weights * (shares @ self.plane_errors) / (weights @ self.plane_errors)
-        return weights @ errors
+        loss = weights @ errors
+        if self.structure:
+            structural = self.structural(dissimilarity, errors[0])
+            loss = loss + weights[0] * self.structure * (structural - errors[0])
+        return loss
 
     def structural(self, dissimilarity: Tensor, error: Tensor) -> Tensor:
         """1 - MS-SSIM of luma, scaled to the running mean of its squared `error`."""
