@@ -331,12 +331,14 @@ INLINE void put(const int mode, const int16_t *values, uint8_t *out, int16_t *fi
     for (; i < n; i += 4) put_some(mode, values + i, out + i, fine + i, 4);
 }
 
-/* The head's samples at a tile's indices; as functions of their own, else gcc makes no vectors. */
+/* The head's samples at a tile's indices; as functions of their own, else gcc makes no vectors. Beyond
+ * the frame's edge indices may be anything, so that products are of unsigned numbers, which may wrap. */
 #define SAMPLES(name, type)                                                                          \
     static __attribute__((noinline)) void name(const int32_t *restrict index, type *restrict to,    \
                                                int32_t multiplier, int32_t fraction, int32_t largest) { \
         for (int p = 0; p < TILE; p++) {                                                             \
-            const int32_t v = (index[p] * multiplier + (1 << fraction >> 1)) >> fraction;            \
+            const uint32_t product = (uint32_t)index[p] * (uint32_t)multiplier;                      \
+            const int32_t v = (int32_t)(product + (1u << fraction >> 1)) >> fraction;                \
             to[p] = (type)(v < 0 ? 0 : v > largest ? largest : v);                                   \
         }                                                                                            \
     }

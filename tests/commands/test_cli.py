@@ -69,7 +69,10 @@ def test_dry_run_writes_nothing(
     frames, network, size, seconds = run.stdout.decode().splitlines()
     assert frames == "20 frames in 2 segments" and not list(tmp_path.iterdir())
     assert re.fullmatch(r"network: [\d,]+ weights, [\d.]+ kMAC per pixel", network)
-    assert size.startswith("size: a") and 0 < int(re.sub(r"\D", "", size)) < 100_000
+    if size.startswith("size: what"):  # on a busy machine trial fits are left out
+        assert "--bpp" not in rate
+    else:
+        assert size.startswith("size: a") and 0 < int(re.sub(r"\D", "", size)) < 100_000
     assert re.fullmatch(r"time: about (\d+ s|\d+:\d\d min)", seconds) and run.stderr == b""
 
 

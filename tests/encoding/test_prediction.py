@@ -12,7 +12,6 @@ from hnervcodec.encoding.file_input import FileInput
 from hnervcodec.encoding.rate import Rate
 from hnervcodec.encoding.segment_encoder import SegmentRequest
 from hnervcodec.encoding.session import EncodeOptions
-from hnervcodec.fitting import fit
 from hnervcodec.fitting.training import FitTask
 
 
@@ -27,7 +26,8 @@ def tasks(monkeypatch: pytest.MonkeyPatch) -> list[FitTask]:
         return made[-1]
 
     monkeypatch.setattr(SegmentRequest, "fit_task", noted)
-    monkeypatch.setattr(fit, "CALIBRATION", 0.0)
+    monkeypatch.setattr(encoder, "CALIBRATION", 0.0)
+    monkeypatch.setattr(encoder, "FIRST_LOOK", 0.0)
     return made
 
 
