@@ -49,7 +49,7 @@ Presets trade time for quality, at the same size
 
 Frames of less than 160,000 pixels (as 480x320) get up to twice as many steps.
 Time grows with the steps, the frames and the pixels; --dry-run measures for
-ten seconds on this machine and says how long the rest would take. An encode
+some seconds on this machine and says how long the rest would take. An encode
 that something stops goes on with --resume, and ends in the same file; one that
 is finished is not done again, unless -y asks for that.
 

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import subprocess
-
-from hnervcodec.system import kernels
 from hnervcodec.system.kernels import ARM, X86, Kernel
 
 _SOURCE = "decoding/picture.c"
@@ -20,17 +16,3 @@ KERNELS = (  # the fastest first; without any of them, libav is faster
     Kernel(_SOURCE, "avx2", X86, frozenset({"avx2"}), ("-mavx2",)),
     Kernel(_SOURCE, "neon", ARM, frozenset({"asimd"}), ()),
 )
-
-
-def load(kernel: Kernel) -> ctypes.CDLL | None:
-    """The library of one kernel; None where this processor or compiler cannot have it."""
-    if kernels.lacking(kernel):
-        return None
-    try:
-        loaded = kernels.load(kernel)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    pointer, size = ctypes.c_void_p, ctypes.c_int64
-    loaded.hnv_picture.argtypes = [pointer, pointer, size, size, pointer, pointer, pointer]
-    loaded.hnv_picture.restype = None
-    return loaded

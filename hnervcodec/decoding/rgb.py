@@ -1,5 +1,5 @@
-"""Packed samples to RGB: of the commonest format in C, in half the time and without libav; of
-others by `media.colour`."""
+"""Packed samples to RGB: of the commonest format in C, without libav; of others by
+`media.colour`."""
 
 from __future__ import annotations
 
@@ -58,9 +58,16 @@ class _Picture(ctypes.Structure):
 @cache
 def library() -> ctypes.CDLL | None:
     """The fastest kernel that can be had here and is exact; None where there is none."""
-    known = kernels.for_this_machine(picture_library.KERNELS)
-    loaded = map(picture_library.load, known)
-    return next((lib for lib in loaded if lib and _is_exact(lib)), None)
+    loaded = map(with_types, kernels.loadable(picture_library.KERNELS))
+    return next(filter(_is_exact, loaded), None)
+
+
+def with_types(lib: ctypes.CDLL) -> ctypes.CDLL:
+    """picture.c's library, which ctypes then knows how to call."""
+    pointer, size = ctypes.c_void_p, ctypes.c_int64
+    lib.hnv_picture.argtypes = [pointer, pointer, size, size, pointer, pointer, pointer]
+    lib.hnv_picture.restype = None
+    return lib
 
 
 class RgbWriter(Protocol):

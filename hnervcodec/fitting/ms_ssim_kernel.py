@@ -1,4 +1,4 @@
-"""MS-SSIM and its gradient in C: ms_ssim.c, more than ten times as fast as torch on a processor."""
+"""MS-SSIM and its gradient in C: ms_ssim.c, for losses and for comparisons."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from torch import Tensor
 
 from hnervcodec.fitting import training_library
 from hnervcodec.metrics import ms_ssim as reference
+from hnervcodec.system import kernels
 
 
 @cache
 def library() -> ctypes.CDLL | None:
     """ms_ssim.c for this processor; None where there is none."""
-    if (loaded := training_library.load(training_library.MS_SSIM)) is None:
+    if (loaded := next(kernels.loadable(training_library.MS_SSIM), None)) is None:
         return None
     pointer, number = ctypes.c_void_p, ctypes.c_int32
     loaded.hnv_ms_ssim.argtypes = [*[pointer] * 2, *[number] * 3, *[pointer] * 4]

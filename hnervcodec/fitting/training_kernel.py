@@ -20,6 +20,7 @@ from hnervcodec.fitting import training_library
 from hnervcodec.fitting.cores import Cores
 from hnervcodec.fitting.quantization import level_value
 from hnervcodec.fitting.synthesis_network import Quantizers
+from hnervcodec.system import kernels
 
 LANES = 8  # of training_kernel.c
 ALL_ARRIVED = 1 << 30  # nobody waits any longer
@@ -91,7 +92,8 @@ def library(bf16: bool) -> ctypes.CDLL | None:
     if getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)():
         return None
     fastest = (training_library.MULTIPLY_BF16,) if bf16 else ()
-    if (loaded := training_library.load((*fastest, *training_library.TRAINING))) is None:
+    loaded = next(kernels.loadable((*fastest, *training_library.TRAINING)), None)
+    if loaded is None:
         return None
     for function in (loaded.hnv_forward, loaded.hnv_backward):
         function.argtypes = [ctypes.POINTER(_Network), ctypes.c_int32, ctypes.c_int32]

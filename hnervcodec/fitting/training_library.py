@@ -3,11 +3,6 @@ no torch."""
 
 from __future__ import annotations
 
-import ctypes
-import subprocess
-from collections.abc import Iterable
-
-from hnervcodec.system import kernels
 from hnervcodec.system.kernels import ARM, X86, Kernel
 
 _AVX2, _AVX2_FLAGS = frozenset({"avx2", "fma"}), ("-mavx2", "-mfma")
@@ -27,14 +22,3 @@ MS_SSIM = (
     Kernel("fitting/ms_ssim.c", "neon", ARM, frozenset(), ()),
 )
 KERNELS = (MULTIPLY_BF16, *TRAINING, *MS_SSIM)
-
-
-def load(candidates: Iterable[Kernel]) -> ctypes.CDLL | None:
-    """The first that this processor can run; None where there is none, nor a compiler for it."""
-    for kernel in kernels.for_this_machine(candidates):
-        if not kernels.lacking(kernel):
-            try:
-                return kernels.load(kernel)
-            except (OSError, subprocess.SubprocessError):
-                continue
-    return None

@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.resources import files
@@ -80,6 +80,14 @@ def load(kernel: Kernel) -> ctypes.CDLL:
     OSError or subprocess.SubprocessError, with the reason, where that cannot be.
     """
     return _built(kernel) or _compiled(kernel)
+
+
+def loadable(candidates: Iterable[Kernel]) -> Iterator[ctypes.CDLL]:
+    """The libraries of those that this processor can run and that can be had, one at a time."""
+    for kernel in for_this_machine(candidates):
+        if not lacking(kernel):
+            with suppress(OSError, subprocess.SubprocessError):
+                yield load(kernel)
 
 
 def build(kernels: Iterable[Kernel], folder: Path) -> None:

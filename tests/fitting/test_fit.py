@@ -182,6 +182,12 @@ def test_tuning_for_structure_raises_it(frames: np.ndarray) -> None:
     assert structure(structure=0.7) > structure() + 0.003
 
 
+@pytest.mark.slow
+def test_tuning_for_structure_leaves_chroma_alone(frames: np.ndarray) -> None:
+    plain, tuned = (plane_psnrs(frames, structure=share) for share in (0.0, 0.7))
+    assert min(tuned[1] - plain[1], tuned[2] - plain[2]) > -0.5
+
+
 def coded(planes: list[Planes], aim: QualityTarget, seed: int = 0) -> EncodeResult:
     return encode(VIDEO, planes, io.BytesIO(), Settings(aim=aim, preset="faster", seed=seed))
 
