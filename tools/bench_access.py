@@ -81,7 +81,8 @@ def run(clip: str, given: argparse.Namespace) -> AccessStudy:
                 encode(study, case, source)
     study.code([case for case in ours if study.path_of(case).exists()], Observer())
     if not given.encode_only:
-        study.time(study.nearest_files())
+        gops = {0, *map(int, given.gop.split(","))}  # 0: of ours, and of pictures
+        study.time([file for file in study.nearest_files() if file.gop in gops])
     return study
 
 
