@@ -115,7 +115,8 @@ def version_of(codec: str) -> str:
     digest = hashlib.sha256()
     for module in ENCODER:
         digest.update(code_of((ROOT / f"hnervcodec/{module}.py").read_text()).encode())
-    digest.update((ROOT / "hnervcodec/fitting/training_kernel.c").read_bytes())
+    for source in ("training_kernel", "muon"):
+        digest.update((ROOT / f"hnervcodec/fitting/{source}.c").read_bytes())
     return digest.hexdigest()[:12]
 
 

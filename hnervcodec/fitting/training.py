@@ -176,6 +176,7 @@ class Training:
             decay=config.matrix_decay,
             momentum=MUON_MOMENTUM,
             dtype=torch.bfloat16 if self.bf16 and largest >= BF16_MATRIX else torch.float32,
+            map_all=self.cores.map,
         )
         self.adam = torch.optim.Adam(others, lr=config.other_rate, fused=True)
         self.optimizers: tuple[torch.optim.Optimizer, ...] = (self.muon, self.adam)

@@ -21,4 +21,8 @@ MS_SSIM = (
     Kernel("fitting/ms_ssim.c", "avx2", X86, _AVX2, _AVX2_FLAGS),
     Kernel("fitting/ms_ssim.c", "neon", ARM, frozenset(), ()),
 )
-KERNELS = (MULTIPLY_BF16, *TRAINING, *MS_SSIM)
+MUON = (
+    Kernel("fitting/muon.c", "avx2", X86, _AVX2, _AVX2_FLAGS),
+    Kernel("fitting/muon.c", "neon", ARM, frozenset(), ()),
+)
+KERNELS = (MULTIPLY_BF16, *TRAINING, *MS_SSIM, *MUON)

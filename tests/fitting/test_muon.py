@@ -3,13 +3,14 @@
 import pytest
 import torch
 
+from hnervcodec.fitting import muon
 from hnervcodec.fitting.muon import Muon, orthogonalized
 
 
 def trained(optimizer: str, dtype: torch.dtype = torch.bfloat16) -> list[torch.Tensor]:
-    """Matrices of three shapes, two of one, after four steps from the same gradients."""
+    """Matrices of five shapes, two of one, after four steps from the same gradients."""
     generator = torch.Generator().manual_seed(1)
-    shapes = ((16, 144), (64, 40), (24, 24), (64, 40))
+    shapes = ((16, 144), (64, 40), (24, 24), (64, 40), (5, 63), (250, 7))
     matrices = [torch.nn.Parameter(torch.randn(s, generator=generator)) for s in shapes]
     used: torch.optim.Optimizer
     if optimizer == "ours":
@@ -31,6 +32,15 @@ def test_in_bfloat16_it_is_torchs() -> None:
 def test_in_float32_it_is_nearly_that() -> None:
     for ours, theirs in zip(trained("ours", torch.float32), trained("torch"), strict=True):
         assert (ours - theirs).abs().max() < 0.01 < ours.abs().max()
+
+
+def test_the_kernel_is_what_torch_computes(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert muon.library() is not None
+    ours = trained("ours", torch.float32)
+    monkeypatch.setattr(muon, "library", lambda: None)
+    for with_kernel, without in zip(ours, trained("ours", torch.float32), strict=True):
+        assert not torch.equal(with_kernel, without)  # in another order
+        assert torch.allclose(with_kernel, without, atol=1e-5)
 
 
 @pytest.mark.parametrize("shape", [(16, 144), (64, 40)])
