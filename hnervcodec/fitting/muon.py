@@ -69,7 +69,8 @@ class Muon(torch.optim.Optimizer):
         for group in self.param_groups:
             matrices = [m for m in cast(list[nn.Parameter], group["params"]) if m.grad is not None]
             for matrix in matrices:
-                self.state[matrix].setdefault("momentum_buffer", torch.zeros_like(matrix))
+                if not self.state[matrix]:
+                    self.state[matrix]["momentum_buffer"] = torch.zeros_like(matrix)
             lib = library() if any(map(self._is_small, matrices)) else None
             if lib is not None:
                 small = sorted(filter(self._is_small, matrices), key=lambda m: -m.numel())
