@@ -263,7 +263,7 @@ def encode(
         )
         return
     file_input = selection.of(source)
-    progress = EncodeProgress(preset, quiet)
+    progress = EncodeProgress(preset, quiet, elsewhere=options.dispatch.is_elsewhere)
     if dry_run:
         is_guess = psnr is not None or quality is not None or denoise
         print_prediction(session.predict(file_input, options, observer=progress), is_guess)

@@ -116,10 +116,13 @@ def middle_mean(values: Collection[float]) -> float | None:
 
 
 class EncodeProgress(Observer):
-    """One line that rewrites itself on a terminal, a line now and then elsewhere."""
+    """One line that rewrites itself on a terminal, a line now and then elsewhere.
 
-    def __init__(self, preset: str, quiet: bool):
-        self._preset = preset
+    elsewhere: other processes fit the segments, several at once if there are several.
+    """
+
+    def __init__(self, preset: str, quiet: bool, *, elsewhere: bool = False):
+        self._preset, self._elsewhere = preset, elsewhere
         self._lengths: dict[int, int] = {}  # of the segments to be fitted, once they are known
         self._total = 0  # segments of the video, of which `_lengths` may have a share
         self._quiet, self._terminal = quiet, sys.stderr.isatty()
@@ -178,7 +181,7 @@ class EncodeProgress(Observer):
         now = time.monotonic()
         if not self._quiet and (now - self._last >= self._interval or begins or finished):
             self._last = now
-            several = len(self._running) > 1
+            several = len(self._running) > 1 or (self._elsewhere and len(self._lengths) > 1)
             self._say(self._of_all() if several else self._of_one(number, progress), finished)
 
     def _warn(self, number: int, progress: Progress) -> None:

@@ -147,7 +147,7 @@ def test_a_fit_goes_on_from_any_step(frames: np.ndarray) -> None:
 
 
 def plane_psnrs(frames: np.ndarray, **changes: Any) -> list[float]:
-    fitted, _ = small_fit(frames, updates_per_frame=4, **changes)
+    fitted, _ = small_fit(frames, **({"updates_per_frame": 4} | changes))
     decoded = Synthesis(quantize(fitted, VIDEO, 0), VIDEO).packed(range(len(frames)))
     squared = np.square(decoded[..., :24, :32].astype(float) - frames).mean((0, 2, 3))
     return [psnr(float(plane.mean()), 255) for plane in (squared[:4], squared[4], squared[5])]
@@ -184,8 +184,14 @@ def test_tuning_for_structure_raises_it(frames: np.ndarray) -> None:
 
 @pytest.mark.slow
 def test_tuning_for_structure_leaves_chroma_alone(frames: np.ndarray) -> None:
-    plain, tuned = (plane_psnrs(frames, structure=share) for share in (0.0, 0.7))
-    assert min(tuned[1] - plain[1], tuned[2] - plain[2]) > -0.5
+    gains = []
+    for seed in (0, 1):  # which move the planes' PSNR by half a decibel
+        plain, tuned = (
+            plane_psnrs(frames, structure=share, seed=seed, updates_per_frame=20)
+            for share in (0.0, 0.7)
+        )
+        gains.append(np.subtract(tuned, plain))
+    assert np.mean(gains, axis=0)[1:].min() > -0.5
 
 
 def coded(planes: list[Planes], aim: QualityTarget, seed: int = 0) -> EncodeResult:
@@ -195,9 +201,9 @@ def coded(planes: list[Planes], aim: QualityTarget, seed: int = 0) -> EncodeResu
 @pytest.mark.slow
 def test_constant_quality(frames: np.ndarray) -> None:
     planes = [unpack(packed, 1, 64, 48) for packed in frames]
-    low, high = (coded(planes, ConstantPsnr(target)) for target in (21.0, 24.0))
-    other = coded(planes, ConstantPsnr(21.0), seed=1)  # as seven hundred bytes are left to chance
-    assert (low.error.average + other.error.average) / 2 == pytest.approx(21, abs=0.4)
+    low, high = (coded(planes, ConstantPsnr(target)) for target in (22.0, 24.0))
+    other = coded(planes, ConstantPsnr(22.0), seed=1)  # as seven hundred bytes are left to chance
+    assert (low.error.average + other.error.average) / 2 == pytest.approx(22, abs=0.4)
     assert high.error.average == pytest.approx(24, abs=0.4)
     assert low.bytes < high.bytes
     worse, better = (coded(planes, ConstantQuality(quality)) for quality in (36, 42))
