@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hnervcodec.fitting.ms_ssim_kernel import ms_ssim
+from hnervcodec.metrics.ms_ssim import WINDOW
 
 LUMA = 4  # packed channels of luma
 MEMORY = 0.02  # weight of a batch in the running means
@@ -18,11 +19,12 @@ class Loss:
 
     size: (rows, columns) of the packed frame without its padding, which is not worth any bits.
     plane_balance: 0: all samples count alike; 1: as in the PSNR 6:1:1 of the planes.
-    structure: 0..1, how much of the loss is 1 - MS-SSIM of luma.
+    structure: 0..1, how much of the loss is 1 - MS-SSIM of luma, if that is large enough.
     """
 
     def __init__(self, size: tuple[int, int], plane_balance: float, structure: float):
-        self.size, self.plane_balance, self.structure = size, plane_balance, structure
+        self.size, self.plane_balance = size, plane_balance
+        self.structure = structure if 2 * min(size) >= WINDOW else 0.0
         self.plane_errors: Tensor | None = None  # running means
         self.dissimilarity: Tensor | None = None
 

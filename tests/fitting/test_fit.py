@@ -19,8 +19,10 @@ from hnervcodec.bitstream.segment import QuantizedSegment
 from hnervcodec.encoding.encoder import EncodeResult, encode
 from hnervcodec.encoding.plan import Settings, divide_evenly
 from hnervcodec.errors import LimitError, UsageError
+from hnervcodec.fitting import ms_ssim_kernel
 from hnervcodec.fitting.final_rounding import FinalRounding
 from hnervcodec.fitting.fit import _Fit, fit
+from hnervcodec.fitting.loss import Loss
 from hnervcodec.fitting.model_choice import LATE_CHANNELS, choose_model
 from hnervcodec.fitting.presets import PRESETS, FitConfig
 from hnervcodec.fitting.progress import Progress
@@ -169,6 +171,16 @@ def test_ms_ssim_of_real_frames() -> None:
     assert float(ms_ssim(a, darker)) > float(ms_ssim(a, noisy))
     a, b = (x.repeat_interleave(2, 2).repeat_interleave(2, 3) for x in (a, b))
     assert float(ms_ssim(a, b)) == pytest.approx(0.990194, abs=1e-5)  # by pytorch-msssim 1.0.0
+
+
+def test_structure_of_frames_smaller_than_its_window(
+    frames: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By torch, which refuses them; the kernel finds nothing in them."""
+    monkeypatch.setattr(ms_ssim_kernel, "library", lambda: None)
+    packed = torch.from_numpy(frames[:, :, :5, :4] / np.float32(255))
+    measured, _ = Loss((5, 4), 0.5, structure=0.7).measure(packed, packed.flip(0))
+    assert measured[:-1].min() > 0 and measured[-1] == 0
 
 
 @pytest.mark.slow
