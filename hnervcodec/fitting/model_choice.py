@@ -20,7 +20,7 @@ MIN_CHANNELS, MAX_CHANNELS = 4, 256
 # at a time, so that in between only 24 is worth its time.
 LATE_CHANNELS = (*range(MIN_CHANNELS, 17), 24, *range(32, MAX_CHANNELS + 1, 16))
 EARLY_TO_LATE = 8  # how much wider the earlier stages may be, to use up the budget
-# A 3x3 head is learnt worse, for more bytes and arithmetic (tools/results/rate_distortion.md).
+# A 3x3 head is learnt later, for more bytes and arithmetic (tools/results/rate_distortion.md).
 HEAD_KERNEL = 1
 EMBED_CHANNELS = (16, 8, 4, 2)  # the first that leaves enough of the budget to the weights
 EMBED_SHARE = 0.25  # of the budget, at most
