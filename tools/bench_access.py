@@ -51,7 +51,7 @@ def encode(study: AccessStudy, case: Case, source: Path) -> None:
     path = study.path_of(case)
     if not path.exists():
         command = [sys.executable, "-m", "hnervcodec", "encode", str(source), "-o", str(path)]
-        command += ["--preset", case[1], "--bpp", case[3], "--resume"]
+        command += ["--tune", "psnr", "--preset", case[1], "--bpp", case[3], "--resume"]
         say(" ".join(command[1:]))
         subprocess.run(command, check=True)
 

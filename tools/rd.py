@@ -236,7 +236,7 @@ def encode_variant(
             Settings(
                 preset=preset,
                 bytes_per_frame=job.rate * header.width * header.height / 8,
-                **ablation.arguments,
+                **{"tune": "psnr", **ablation.arguments},
             ),
             report=report,
         )

@@ -124,7 +124,7 @@ def code_hnv(
     other frames."""
     start = time.monotonic()
     if not path.exists():
-        options = session.EncodeOptions(rate=Rate(bpp=float(rate)), preset=preset)
+        options = session.EncodeOptions(rate=Rate(bpp=float(rate)), preset=preset, tune="psnr")
         with complete_or_absent(path) as partial, open(partial, "wb") as file:
             source = MemoryInput(header, frames)
             session.encode(source, file, options, observer=observer)

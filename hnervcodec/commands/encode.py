@@ -64,10 +64,10 @@ from hnervcodec.errors import UsageError
 @PRESET
 @click.option(
     "--tune",
-    type=click.Choice(("psnr", "ssim")),
-    default="psnr",
+    type=click.Choice(("balanced", "psnr", "ssim")),
+    default="balanced",
     show_default=True,
-    help="What to be good at: squared error, or the structure that MS-SSIM compares.",
+    help="What to be good at: squared error, the structure that MS-SSIM compares, or both.",
 )
 @click.option(
     "--segment",

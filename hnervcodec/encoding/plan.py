@@ -25,8 +25,7 @@ if TYPE_CHECKING:
     import torch
 
 HIGHEST_BITS_PER_PIXEL = 0.5  # that constant quality may ask for
-# By `tune`: how much of the loss is MS-SSIM's. A tenth costs the PSNR nothing.
-STRUCTURE = {"psnr": 0.1, "ssim": 0.7}
+STRUCTURE = {"balanced": 0.1, "psnr": 0.0, "ssim": 0.7}  # by `tune`: MS-SSIM's part of the loss
 # Of the steps before anything is quantized: what the fit that all segments begin from may take,
 # at least a typical segment's, and at most so many times these, as other workers wait for it.
 START_SHARE, MOST_START = 0.125, 2.0
@@ -41,7 +40,7 @@ class Settings:
     aim: instead, what quality every segment is to have, whatever bytes that takes.
     denoise: instead, as many bytes as best tell the video from its noise.
     preset: a key of `presets.PRESETS`, or one of your own.
-    tune: "psnr", or "ssim" for more MS-SSIM at less PSNR.
+    tune: "balanced", "psnr", or "ssim" for more MS-SSIM at less PSNR.
     segment_frames: frames fitted by one network, 1..2048; the last segment takes up to half as
     many again rather than leave a short rest.
     lengths: of the segments, instead of equal ones, as `scenes.scan` finds them in these frames.
@@ -54,7 +53,7 @@ class Settings:
     aim: QualityTarget | None = None
     denoise: bool = False
     preset: str | Preset = "medium"
-    tune: str = "psnr"
+    tune: str = "balanced"
     segment_frames: int = defaults.SEGMENT_FRAMES
     lengths: tuple[int, ...] | None = None
     prune: float = 0.0

@@ -43,7 +43,7 @@ class EncodeOptions:
 
     rate: Rate
     preset: str | Preset = "medium"
-    tune: str = "psnr"
+    tune: str = "balanced"
     segment: int | None = None  # frames, about; None: what suits each scene
     scenecut: float = defaults.SCENECUT
     prune: float = 0.0
