@@ -285,6 +285,8 @@ ABLATIONS = {
     "3.5 bits per weight": Ablation(patch=(model_choice, "BITS_PER_WEIGHT", 3.5)),
     "7 bits per weight": Ablation(patch=(model_choice, "BITS_PER_WEIGHT", 7.0)),
     "with --prune 0.1": Ablation(arguments={"prune": 0.1}),
+    "a 3x3 head": Ablation(patch=(model_choice, "HEAD_KERNEL", 3)),
+    "with --tune balanced": Ablation(arguments={"tune": "balanced"}),
     "with --tune ssim": Ablation(arguments={"tune": "ssim"}),
     "float32 training": Ablation(patch=(fitting, "bf16_pays", lambda device: False)),
 }

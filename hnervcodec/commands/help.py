@@ -53,9 +53,9 @@ some seconds on this machine and says how long the rest would take. An encode
 that something stops goes on with --resume, and ends in the same file; one that
 is finished is not done again, unless -y asks for that.
 
---tune psnr looks for squared error alone, as benchmarks of PSNR want it, for
-up to 0.1 dB more than "balanced", where the structure that MS-SSIM compares is
-a tenth of the loss; with --tune ssim it is most of it.
+--tune psnr looks for squared error alone, as benchmarks of PSNR want it. With
+"balanced" the structure that MS-SSIM compares is a tenth of the loss, for a
+little PSNR; with --tune ssim it is most of it.
 --seed makes another network; with the same seed, machine and threads an encode
 makes the same file.
 """

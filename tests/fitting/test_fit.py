@@ -148,8 +148,8 @@ def test_a_fit_goes_on_from_any_step(frames: np.ndarray) -> None:
     assert all(torch.equal(result, results[-1]) for result in results)
 
 
-def plane_psnrs(frames: np.ndarray, **changes: Any) -> list[float]:
-    fitted, _ = small_fit(frames, **({"updates_per_frame": 4} | changes))
+def plane_psnrs(frames: np.ndarray, updates: int = 4, **changes: Any) -> list[float]:
+    fitted, _ = small_fit(frames, updates_per_frame=updates, **changes)
     decoded = Synthesis(quantize(fitted, VIDEO, 0), VIDEO).packed(range(len(frames)))
     squared = np.square(decoded[..., :24, :32].astype(float) - frames).mean((0, 2, 3))
     return [psnr(float(plane.mean()), 255) for plane in (squared[:4], squared[4], squared[5])]
@@ -199,8 +199,7 @@ def test_tuning_for_structure_leaves_chroma_alone(frames: np.ndarray) -> None:
     gains = []
     for seed in (0, 1):  # which move the planes' PSNR by half a decibel
         plain, tuned = (
-            plane_psnrs(frames, structure=share, seed=seed, updates_per_frame=20)
-            for share in (0.0, 0.7)
+            plane_psnrs(frames, structure=share, seed=seed, updates=20) for share in (0.0, 0.7)
         )
         gains.append(np.subtract(tuned, plain))
     assert np.mean(gains, axis=0)[1:].min() > -0.5
