@@ -25,12 +25,18 @@
 
 #define INLINE static inline __attribute__((always_inline))
 
-enum { LANES = 8, MAX_TILE = 12, MAX_KERNEL = 7 };
+/* MAX_TILE vectors of sums stay in registers. */
+#ifdef __AVX512F__
+enum { LANES = 16, MAX_TILE = 24 };
+#else
+enum { LANES = 8, MAX_TILE = 12 };
+#endif
+enum { MAX_KERNEL = 7 };
 typedef float Vector __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 typedef int32_t Integers __attribute__((vector_size(4 * LANES)));
 
 /* What convolutions multiply; PAIR of them at a time. */
-#if defined(__AVX512BF16__) && defined(__AVX512VL__)
+#ifdef __AVX512BF16__
 #define PAIRS_OF_PIXELS 1
 enum { PAIR = 2 };
 typedef uint16_t Element;
@@ -86,12 +92,18 @@ INLINE int outputs(const Layer *l) { return l->shuffle * l->shuffle * padded(l->
 INLINE int64_t input_row(const Layer *l) { return (int64_t)(l->width + 2 * border(l)) * padded(l->in); }
 INLINE int64_t sums_row(const Layer *l) { return (int64_t)(l->width + 2 * border(l)) * outputs(l); }
 
-INLINE Vector all(float x) { return (Vector){x, x, x, x, x, x, x, x}; }
 INLINE Vector load(const float *p) { return *(const Vector *)p; }
 INLINE void store(float *p, Vector x) { *(Vector *)p = x; }
 INLINE Vector choose(Integers which, Vector x, Vector y) {
     return (Vector)((which & (Integers)x) | (~which & (Integers)y));
 }
+#ifdef __AVX512F__
+INLINE Vector all(float x) { return (Vector)_mm512_set1_ps(x); }
+INLINE Vector between(Vector x, Vector low, Vector high) {
+    return (Vector)_mm512_min_ps(_mm512_max_ps((__m512)x, (__m512)low), (__m512)high);
+}
+#else
+INLINE Vector all(float x) { return (Vector){x, x, x, x, x, x, x, x}; }
 INLINE Vector between(Vector x, Vector low, Vector high) {
 #ifdef __AVX2__
     return (Vector)_mm256_min_ps(_mm256_max_ps((__m256)x, (__m256)low), (__m256)high);
@@ -99,14 +111,15 @@ INLINE Vector between(Vector x, Vector low, Vector high) {
     return choose(x < low, low, choose(x > high, high, x));
 #endif
 }
+#endif
 
 /* Rounds, stores and multiplies elements: `multiply_add` PAIR of them with their weights. */
 #if PAIRS_OF_PIXELS
 INLINE void put(Element *p, Vector x) {
-    _mm_storeu_si128((void *)p, (__m128i)_mm256_cvtneps_pbh((__m256)x));
+    _mm256_storeu_si256((void *)p, (__m256i)_mm512_cvtneps_pbh((__m512)x));
 }
 INLINE Vector get(const Element *p) {
-    return (Vector)_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const void *)p)), 16);
+    return (Vector)_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const void *)p)), 16);
 }
 INLINE Element element(float x) {
     uint32_t bits;
@@ -116,8 +129,8 @@ INLINE Element element(float x) {
 INLINE Vector multiply_add(Vector sums, const Element *pair, const Element *weights) {
     int32_t both;
     memcpy(&both, pair, sizeof both);
-    return (Vector)_mm256_dpbf16_ps((__m256)sums, (__m256bh)_mm256_set1_epi32(both),
-                                    (__m256bh)_mm256_loadu_si256((const void *)weights));
+    return (Vector)_mm512_dpbf16_ps((__m512)sums, (__m512bh)_mm512_set1_epi32(both),
+                                    (__m512bh)_mm512_loadu_si512((const void *)weights));
 }
 static const Element zeros[LANES];
 INLINE void interleave(Element *to, const Element *first, const Element *second) {
@@ -162,24 +175,27 @@ INLINE Vector gelu(Vector x, Vector *derivative) {
 
 /* ---------------------------------------------------------------- one convolution */
 
+/* A loop that leaves its sums in registers: compilers must be told to unroll so many turns. */
+#define EACH(N, COUNT) _Pragma("GCC unroll 24") for (int N = 0; N < COUNT; N++)
+
 /* Sums of TILE pixels and VECTORS vectors of outputs: in: the first pixel's top left neighbour. */
 #define CONVOLVE(TILE, VECTORS)                                                                       \
     INLINE void convolve_##TILE##_##VECTORS(const Element *in, int64_t row, int pixel, int channels,  \
                                             int kernel, const Element *weight, int total, float *out) { \
         Vector sums[TILE][VECTORS];                                                                   \
-        for (int t = 0; t < TILE; t++)                                                                \
-            for (int v = 0; v < VECTORS; v++) sums[t][v] = all(0);                                    \
+        EACH(t, TILE)                                                                                 \
+            EACH(v, VECTORS) sums[t][v] = all(0);                                                     \
         for (int ky = 0; ky < kernel; ky++)                                                           \
             for (int kx = 0; kx < kernel; kx++) {                                                     \
                 const Element *from = in + ky * row + kx * pixel;                                     \
                 for (int c = 0; c < channels; c += PAIR, weight += VECTORS * LANES * PAIR)            \
-                    for (int t = 0; t < TILE; t++)                                                    \
-                        for (int v = 0; v < VECTORS; v++)                                             \
+                    EACH(t, TILE)                                                                     \
+                        EACH(v, VECTORS)                                                              \
                             sums[t][v] = multiply_add(sums[t][v], from + t * pixel + c,               \
                                                       weight + v * LANES * PAIR);                     \
             }                                                                                         \
-        for (int t = 0; t < TILE; t++)                                                                \
-            for (int v = 0; v < VECTORS; v++) store(out + t * total + v * LANES, sums[t][v]);         \
+        EACH(t, TILE)                                                                                 \
+            EACH(v, VECTORS) store(out + t * total + v * LANES, sums[t][v]);                          \
     }
 
 /* Adds to the gradients of TILE inputs' and VECTORS output vectors' weights, over a row of pixels or of
@@ -188,14 +204,14 @@ INLINE Vector gelu(Vector x, Vector *derivative) {
     INLINE void correlate_##TILE##_##VECTORS(const Element *in, int pixel, const Element *sums,       \
                                              int total, int steps, float *gradient) {                 \
         Vector g[TILE][VECTORS];                                                                      \
-        for (int t = 0; t < TILE; t++)                                                                \
-            for (int v = 0; v < VECTORS; v++) g[t][v] = load(gradient + (t * VECTORS + v) * LANES);   \
+        EACH(t, TILE)                                                                                 \
+            EACH(v, VECTORS) g[t][v] = load(gradient + (t * VECTORS + v) * LANES);                    \
         for (int x = 0; x < steps; x++, in += pixel * PAIR, sums += total * PAIR)                     \
-            for (int t = 0; t < TILE; t++)                                                            \
-                for (int v = 0; v < VECTORS; v++)                                                     \
+            EACH(t, TILE)                                                                             \
+                EACH(v, VECTORS)                                                                      \
                     g[t][v] = multiply_add(g[t][v], in + t * PAIR, sums + v * LANES * PAIR);          \
-        for (int t = 0; t < TILE; t++)                                                                \
-            for (int v = 0; v < VECTORS; v++) store(gradient + (t * VECTORS + v) * LANES, g[t][v]);   \
+        EACH(t, TILE)                                                                                 \
+            EACH(v, VECTORS) store(gradient + (t * VECTORS + v) * LANES, g[t][v]);                    \
     }
 
 #define BOTH(TILE, VECTORS) CONVOLVE(TILE, VECTORS) CORRELATE(TILE, VECTORS)
@@ -203,9 +219,29 @@ BOTH(1, 1) BOTH(2, 1) BOTH(3, 1) BOTH(4, 1) BOTH(5, 1) BOTH(6, 1)
 BOTH(7, 1) BOTH(8, 1) BOTH(9, 1) BOTH(10, 1) BOTH(11, 1) BOTH(12, 1)
 BOTH(1, 2) BOTH(2, 2) BOTH(3, 2) BOTH(4, 2) BOTH(5, 2) BOTH(6, 2)
 BOTH(1, 3) BOTH(2, 3) BOTH(3, 3) BOTH(4, 3)
+#ifdef __AVX512F__
+BOTH(13, 1) BOTH(14, 1) BOTH(15, 1) BOTH(16, 1) BOTH(17, 1) BOTH(18, 1)
+BOTH(19, 1) BOTH(20, 1) BOTH(21, 1) BOTH(22, 1) BOTH(23, 1) BOTH(24, 1)
+BOTH(7, 2) BOTH(8, 2) BOTH(9, 2) BOTH(10, 2) BOTH(11, 2) BOTH(12, 2)
+BOTH(5, 3) BOTH(6, 3) BOTH(7, 3) BOTH(8, 3)
+#endif
 
-#define CASE(NAME, TILE, VECTORS, ...) case VECTORS * 16 + TILE: NAME##_##TILE##_##VECTORS(__VA_ARGS__); break;
+#define CASE(NAME, TILE, VECTORS, ...) case VECTORS * 32 + TILE: NAME##_##TILE##_##VECTORS(__VA_ARGS__); break;
+#ifdef __AVX512F__
+#define MORE_CASES(NAME, ...)                                                                         \
+    CASE(NAME, 13, 1, __VA_ARGS__) CASE(NAME, 14, 1, __VA_ARGS__) CASE(NAME, 15, 1, __VA_ARGS__)      \
+    CASE(NAME, 16, 1, __VA_ARGS__) CASE(NAME, 17, 1, __VA_ARGS__) CASE(NAME, 18, 1, __VA_ARGS__)      \
+    CASE(NAME, 19, 1, __VA_ARGS__) CASE(NAME, 20, 1, __VA_ARGS__) CASE(NAME, 21, 1, __VA_ARGS__)      \
+    CASE(NAME, 22, 1, __VA_ARGS__) CASE(NAME, 23, 1, __VA_ARGS__) CASE(NAME, 24, 1, __VA_ARGS__)      \
+    CASE(NAME, 7, 2, __VA_ARGS__) CASE(NAME, 8, 2, __VA_ARGS__) CASE(NAME, 9, 2, __VA_ARGS__)         \
+    CASE(NAME, 10, 2, __VA_ARGS__) CASE(NAME, 11, 2, __VA_ARGS__) CASE(NAME, 12, 2, __VA_ARGS__)      \
+    CASE(NAME, 5, 3, __VA_ARGS__) CASE(NAME, 6, 3, __VA_ARGS__) CASE(NAME, 7, 3, __VA_ARGS__)         \
+    CASE(NAME, 8, 3, __VA_ARGS__)
+#else
+#define MORE_CASES(NAME, ...)
+#endif
 #define CASES(NAME, ...)                                                                              \
+    MORE_CASES(NAME, __VA_ARGS__)                                                                     \
     CASE(NAME, 1, 1, __VA_ARGS__) CASE(NAME, 2, 1, __VA_ARGS__) CASE(NAME, 3, 1, __VA_ARGS__)         \
     CASE(NAME, 4, 1, __VA_ARGS__) CASE(NAME, 5, 1, __VA_ARGS__) CASE(NAME, 6, 1, __VA_ARGS__)         \
     CASE(NAME, 7, 1, __VA_ARGS__) CASE(NAME, 8, 1, __VA_ARGS__) CASE(NAME, 9, 1, __VA_ARGS__)         \
@@ -235,7 +271,7 @@ static void convolve_row(const Element *in, int64_t row, int pixel, int channels
             const Element *from = in + x * pixel;
             const Element *w = weight + (int64_t)first * LANES * kernel * kernel * channels;
             float *to = out + (int64_t)x * total + first * LANES;
-            switch (vectors * 16 + tile) { CASES(convolve, from, row, pixel, channels, kernel, w, total, to) }
+            switch (vectors * 32 + tile) { CASES(convolve, from, row, pixel, channels, kernel, w, total, to) }
         }
     }
 }
@@ -253,7 +289,7 @@ static void correlate_row(const Element *const *in, int pixel, int channels, int
                 const int64_t at = (int64_t)first * kernel * kernel * channels
                                    + ((ky * kernel + kx) * channels + c) * vectors;
                 float *to = gradient + at * LANES;
-                switch (vectors * 16 + tile) { CASES(correlate, from, pixel, s, total, steps, to) }
+                switch (vectors * 32 + tile) { CASES(correlate, from, pixel, s, total, steps, to) }
             }
     }
 }
@@ -406,6 +442,9 @@ static void take_embedding(const Network *net, int frame, float *memory) {
 }
 
 INLINE int share(int rows, int worker, int workers) { return (int)((int64_t)rows * worker / workers); }
+
+/* Channels that a pixel's memory is rounded up to a multiple of. */
+int32_t hnv_lanes(void) { return LANES; }
 
 /* Samples of all frames, from their embeddings. */
 void hnv_forward(const Network *net, int worker, int workers) {

@@ -22,7 +22,6 @@ from hnervcodec.fitting.quantization import level_value
 from hnervcodec.fitting.synthesis_network import Quantizers
 from hnervcodec.system import kernels
 
-LANES = 8  # of training_kernel.c
 ALL_ARRIVED = 1 << 30  # nobody waits any longer
 
 
@@ -85,20 +84,34 @@ class _Network(ctypes.Structure):
     ]
 
 
-@cache
 def library(bf16: bool) -> ctypes.CDLL | None:
-    """training_kernel.c for this processor, which multiplies bfloat16 or float32; None where there
-    is none, or where torch may be faster."""
+    """The fastest training_kernel.c for this processor, as far as ATEN_CPU_CAPABILITY lets torch
+    use it, which multiplies bfloat16 or float32; None where there is none, or where torch may be
+    faster."""
     if getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)():
         return None
-    fastest = (training_library.MULTIPLY_BF16,) if bf16 else ()
-    loaded = next(kernels.loadable((*fastest, *training_library.TRAINING)), None)
-    if loaded is None:
-        return None
-    for function in (loaded.hnv_forward, loaded.hnv_backward):
+    return _loaded(bf16, torch.backends.cpu.get_cpu_capability() not in ("AVX2", "DEFAULT"))
+
+
+@cache
+def _loaded(bf16: bool, avx512: bool) -> ctypes.CDLL | None:
+    """Of those that may multiply bfloat16 and use AVX-512, as far as they are told to."""
+    candidates = (
+        kernel
+        for kernel in training_library.TRAINING
+        if (bf16 or kernel is not training_library.MULTIPLY_BF16)
+        and (avx512 or "avx512f" not in kernel.features)
+    )
+    return next(map(declared, kernels.loadable(candidates)), None)
+
+
+def declared(lib: ctypes.CDLL) -> ctypes.CDLL:
+    """training_kernel.c as a library whose functions' arguments ctypes knows."""
+    for function in (lib.hnv_forward, lib.hnv_backward):
         function.argtypes = [ctypes.POINTER(_Network), ctypes.c_int32, ctypes.c_int32]
         function.restype = None
-    return loaded
+    lib.hnv_lanes.argtypes, lib.hnv_lanes.restype = [], ctypes.c_int32
+    return lib
 
 
 class TrainingKernel:
@@ -140,13 +153,13 @@ class TrainingKernel:
         for n, memory in enumerate(self.spare):
             if memory.frames == frames:
                 return self.spare.pop(n)
-        return _Memory(self.specs, frames, self.cores.workers)
+        return _Memory(self.specs, frames, self.cores.workers, self.lib.hnv_lanes())
 
 
 class _Memory:
     """What a pass over `frames` frames needs, and what the way back needs of it."""
 
-    def __init__(self, specs: tuple[LayerSpec, ...], frames: int, workers: int):
+    def __init__(self, specs: tuple[LayerSpec, ...], frames: int, workers: int, lanes: int):
         self.frames = frames
         self.held: list[Tensor] = []
         self.layers = (_Layer * len(specs))()
@@ -157,7 +170,7 @@ class _Memory:
             layer.kernel, layer.shuffle = spec.kernel, s
             layer.height, layer.width = spec.height, spec.width
             layer.is_residual, layer.is_head = spec.kind == "residual", spec.kind == "head"
-            inside, outside = (-(-c // LANES) * LANES for c in (layer.in_, layer.out))
+            inside, outside = (-(-c // lanes) * lanes for c in (layer.in_, layer.out))
             samples = spec.height * spec.width * s * s * outside
             padded = (spec.height + 2 * border) * (spec.width + 2 * border)
             layer.input, size = size, size + padded * inside

@@ -24,7 +24,8 @@ MODELS = (
 )
 # Relative errors: of sums of float32 in another order, and of rounded factors. A value near the
 # middle between two levels may be rounded to the other one.
-NEAR = {"float32": 1e-3, "bfloat16": 0.05}
+NEAR = {kernel: 1e-3 for kernel in training_library.TRAINING}
+NEAR[training_library.MULTIPLY_BF16] = 0.05
 
 
 def quantizers(network: SynthesisNetwork, embedding: Tensor, rounds: bool) -> Quantizers:
@@ -48,16 +49,16 @@ def gradients(
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("rounding", ["none", "weights", "activations"])
 @pytest.mark.parametrize(("threads", "frames"), [(1, 2), (3, 1)])
-@pytest.mark.parametrize("multiplies", NEAR)
+@pytest.mark.parametrize("one_kernel", NEAR, ids=lambda kernel: kernel.name)
 def test_it_computes_what_torch_does(
     model: ModelConfig,
     rounding: str,
     threads: int,
     frames: int,
-    multiplies: str,
+    one_kernel: kernels.Kernel,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    if (lib := training_kernel.library(multiplies == "bfloat16")) is None:
+    if (lib := next(kernels.loadable([one_kernel]), None)) is None:
         pytest.skip("no compiler for that, or no such processor")
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     specs = VideoHeader(70, 50, 1, Fraction(25)).layers(model)
@@ -71,10 +72,10 @@ def test_it_computes_what_torch_does(
     inputs = [x, *network.operands(q)]
     cores = Cores(torch.device("cpu"), frames)
     assert cores.workers == threads
-    kernel = TrainingKernel(specs, cores, lib)
+    kernel = TrainingKernel(specs, cores, training_kernel.declared(lib))
     expected, ours = gradients(network, inputs, q), gradients(kernel, inputs, q)
     for one, other in zip(expected, ours, strict=True):
-        assert (one - other).norm() <= NEAR[multiplies] * one.norm()
+        assert (one - other).norm() <= NEAR[one_kernel] * one.norm()
     again = gradients(kernel, inputs, q)  # in the same memory
     assert all(map(torch.equal, ours, again)) and len(kernel.spare) == 1
 
