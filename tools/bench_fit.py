@@ -184,7 +184,7 @@ def profile(task_file: Path) -> dict[str, Any]:
     phase: FloatPhase | QuantizedPhase = FloatPhase(fit_task)
     index = torch.arange(phase.training.schedule.batch_frames)
     tables: dict[str, Any] = {}
-    for name in ("analysis", *PHASES):
+    for name in PHASES:
         phase.train(index, 1)
         with profiled(activities=[ProfilerActivity.CPU]) as seen:
             begun = time.process_time()
@@ -197,10 +197,7 @@ def profile(task_file: Path) -> dict[str, Any]:
         }
         largest = sorted(rows, key=lambda key: -rows[key])[:8]
         tables[name] = {"all": whole * 1e3 / PROFILED_STEPS} | {key: rows[key] for key in largest}
-        if name == "analysis":  # which the first share of the float phase trains along
-            assert isinstance(phase, FloatPhase)
-            phase.free_embedding()
-        elif isinstance(phase, FloatPhase):
+        if isinstance(phase, FloatPhase):
             phase = phase.quantized()
         else:
             phase.round_activations()

@@ -207,7 +207,7 @@ def fitting_step(
     def forward() -> Tensor:
         target = training.batch(index)
         with training.autocast():
-            decoded = training.decoder(float_phase.analysis(target), operands)
+            decoded = training.decoder(training.embedding[index], operands)
         return training.loss.measure(decoded, target)[0]
 
     def optimize() -> None:

@@ -26,16 +26,15 @@ BLOCK = 4  # steps that are timed together, as each fourth also computes the rat
 REMEMBERED_BLOCKS = 250  # of each phase, for how long a step takes
 FIRST_BLOCKS = 150  # of float steps, that stand for quantized ones until there are more of these
 FEWEST_BLOCKS = 2  # before anything is said of the time
-QUANTIZED_COST = 0.7  # a quantized step's time in float steps, until some have been seen
+QUANTIZED_COST = 1.2  # a quantized step's time in float steps, until some have been seen
 
 
 class TimeLeft:
     """Predicts how long the fits of an encode still take.
 
     A step takes what the middle half of the recent ones took, so that some slow ones, as while
-    another program is busy, change nothing. Float and quantized steps count apart, as the analysis
-    network takes its time in the former only. Segments that have not begun also take trial fits
-    as long as those of the others.
+    another program is busy, change nothing. Float and quantized steps count apart. Segments that
+    have not begun also take trial fits as long as those of the others.
 
     lengths: frames of each segment that is to be fitted.
     quantized_from: share of a fit's steps after which they are quantized, 0..1.

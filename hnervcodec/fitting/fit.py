@@ -14,6 +14,7 @@ import torch
 
 from hnervcodec.errors import OutputError
 from hnervcodec.fitting import fit_state
+from hnervcodec.fitting.first_embeddings import FirstEmbeddings
 from hnervcodec.fitting.float_phase import FloatPhase
 from hnervcodec.fitting.progress import Progress
 from hnervcodec.fitting.quantization import FittedSegment
@@ -46,8 +47,6 @@ class _Fit:
     def _phase_of(self, step: int) -> FloatPhase | QuantizedPhase:
         """The phase that `step` belongs to, ready for it."""
         if isinstance(self.phase, FloatPhase):
-            if step == self.schedule.free_at:
-                self.phase.free_embedding()
             if step == self.schedule.prune_at and self.task.config.prune:
                 self.phase.prune()
             if step == self.schedule.quantize_at:
@@ -79,9 +78,8 @@ class _Fit:
         return {
             "step": self.step,
             "batches": self.batches.state(),
-            "phase": str(self.phase.name),
             "training": self.phase.training.state(),
-            str(self.phase.name): self.phase.state(),
+            "quantizers": self.phase.state() if isinstance(self.phase, QuantizedPhase) else None,
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -89,11 +87,8 @@ class _Fit:
         assert isinstance(self.phase, FloatPhase), "restored before its first step"
         self.step = state["step"]
         self.batches.restore(state["batches"])
-        own = state[state["phase"]]
-        if state["phase"] == QuantizedPhase.name:
-            self.phase = QuantizedPhase.from_state(self.phase.training, own)
-        else:
-            self.phase.restore(own)
+        if state["quantizers"] is not None:
+            self.phase = QuantizedPhase.from_state(self.phase.training, state["quantizers"])
         self.phase.training.restore(state["training"])
 
 
@@ -149,14 +144,17 @@ def fit_start(
     checkpoint: Path | None = None,
     report: Callable[[Progress], None] = lambda progress: None,
 ) -> StartWeights:
-    """What fits of frames like the task's can begin from: the networks after the float phase, where
+    """What fits of frames like the task's can begin from: the network after the float phase, where
     the learning rate is still high. Networks that have come to rest help less. The rest is as in
-    `fit`, but that nothing is pruned and the analysis network trained to the end."""
-    task = replace(task, config=replace(task.config, prune=0.0, analysis_until=1.0))
+    `fit`, but that nothing is pruned."""
+    task = replace(task, config=replace(task.config, prune=0.0))
     steps = Schedule.of(task).quantize_at
-    phase = _fitted(task, checkpoint, lambda one: report(replace(one, steps=steps)), steps).phase
-    assert isinstance(phase, FloatPhase), "this is where it ends"
-    return StartWeights.of(phase.training.synthesis, phase.analysis)
+    made = _fitted(task, checkpoint, lambda one: report(replace(one, steps=steps)), steps)
+    training = made.phase.training
+    first = FirstEmbeddings.like(
+        training.embedding, training.frames, training.white, task.model.stride
+    )
+    return StartWeights.of(training.synthesis, first)
 
 
 def _fitted(
@@ -177,15 +175,12 @@ def _fitted(
 @dataclass(frozen=True, slots=True)
 class FitSeconds:
     """How long the steps of fits of some network take on this machine: a step of each kind, and
-    what is done once per epoch (`measuring`), once per frame (`embedding`) and once per fit
-    (`rounding`)."""
+    what is done once per epoch (`measuring`) and once per fit (`rounding`)."""
 
-    in_float: float  # with the analysis network
-    free: float  # in float, without it
+    in_float: float
     quantized: float
     rounded: float
     measuring: float
-    embedding: float
     rounding: float
 
     def of_fit(self, task: FitTask, frames: int) -> float:
@@ -193,9 +188,7 @@ class FitSeconds:
         schedule = Schedule.of(task, frames)
         in_quantized = schedule.steps - schedule.quantize_at
         return (
-            self.in_float * schedule.free_at
-            + self.free * (schedule.quantize_at - schedule.free_at)
-            + self.embedding * frames
+            self.in_float * schedule.quantize_at
             + self.quantized * (schedule.round_at - schedule.quantize_at)
             + self.rounding
             + self.rounded * (schedule.steps - schedule.round_at)
@@ -231,13 +224,9 @@ def measure_seconds(task: FitTask, calibration: float) -> FitSeconds:
 
     with first.training.cores.in_use():
         in_float = step_seconds(first, 0)
-        embedding, _ = seconds(first.free_embedding)
-        free = step_seconds(first, schedule.free_at)
         _, second = seconds(first.quantized)
         quantized = step_seconds(second, schedule.quantize_at)
         measuring, _ = seconds(second.measure)
         rounding, _ = seconds(second.round_activations)
         rounded = step_seconds(second, schedule.round_at)
-    return FitSeconds(
-        in_float, free, quantized, rounded, measuring, embedding / len(task.frames), rounding
-    )
+    return FitSeconds(in_float, quantized, rounded, measuring, rounding)

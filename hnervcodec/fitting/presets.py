@@ -15,9 +15,9 @@ class FitConfig:
     matrix_rate: float = 0.04  # Muon's learning rate, for the convolution kernels
     matrix_decay: float = 0.05  # Muon's weight decay, in units of that rate
     other_rate: float = 2e-3  # Adam's, for everything else
+    embedding_rate: float = 4e-3  # Adam's, for the embeddings
     step_rate: float = 1e-2  # Adam's, for the logarithms of the quantizer steps
     warmup: float = 0.05  # share of all steps
-    analysis_until: float = 0.15  # share of all steps after which embeddings are free parameters
     quantize_from: float = 0.5  # share of all steps after which the quantizers are in the loop
     round_activations_from: float = 0.85  # the same for the rounding of activations
     plane_balance: float = 0.5  # 0..1, as in `loss.Loss`

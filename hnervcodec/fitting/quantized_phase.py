@@ -7,7 +7,7 @@ import math
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from hnervcodec.bitstream import segment
 from hnervcodec.fitting.model_choice import segment_overhead
@@ -38,20 +38,19 @@ CALIBRATION_BATCHES = 16  # that the activations' ranges are measured on
 class QuantizedPhase:
     """The network with its quantizers, and the control of its size.
 
-    embedding: float32 [T, C, h, w], trained already.
     log_steps: [layers + 1], as in `Quantizers`.
     """
 
     name = Phase.QUANTIZED
 
-    def __init__(self, training: Training, embedding: nn.Parameter, log_steps: Tensor):
+    def __init__(self, training: Training, log_steps: Tensor):
         task = training.task
         self.training, self.synthesis, self.schedule = (
             training,
             training.synthesis,
             training.schedule,
         )
-        self.embedding = embedding
+        self.embedding = training.embedding
         self.quantizers = Quantizers(log_steps).to(task.device)
         training.train([self.quantizers.log_steps], task.config.step_rate)
         self.budget = task.budget  # bytes; an aim moves it
@@ -93,7 +92,7 @@ class QuantizedPhase:
         used = [tensor.detach().requires_grad_(tensor.requires_grad) for tensor in rounded]
         gradients, error = training.gradients(
             index,
-            lambda target, part: training.decoder(used[0][part], used[1:], quantizers),
+            lambda part: training.decoder(used[0][part], used[1:], quantizers),
             [tensor for tensor in used if tensor.requires_grad],
         )
         trained = [tensor for tensor in rounded if tensor.requires_grad]
@@ -211,7 +210,6 @@ class QuantizedPhase:
         """What of this phase is not in the state of its training."""
         quantizers = self.quantizers
         return {
-            "embedding": self.embedding.detach(),
             "log_steps": quantizers.log_steps.detach(),
             "steps_learn": quantizers.log_steps.requires_grad,
             "gains": quantizers.gains,
@@ -226,7 +224,7 @@ class QuantizedPhase:
     @classmethod
     def from_state(cls, training: Training, state: dict[str, Any]) -> QuantizedPhase:
         """Inverse of `state`."""
-        phase = cls(training, training.train_embedding(state["embedding"]), state["log_steps"])
+        phase = cls(training, state["log_steps"])
         phase.quantizers.log_steps.requires_grad_(state["steps_learn"])
         phase.quantizers.gains = state["gains"]
         phase.quantizers.zero_points = state["zero_points"]

@@ -1,4 +1,5 @@
-"""What several fits of one video begin from: the networks of one short fit."""
+"""What several fits of one video begin from: the network of one short fit, and its embeddings as a
+function of the frames."""
 
 from __future__ import annotations
 
@@ -9,43 +10,40 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from hnervcodec.fitting.analysis_network import AnalysisNetwork
+from hnervcodec.fitting.first_embeddings import FirstEmbeddings
 from hnervcodec.fitting.synthesis_network import SynthesisNetwork
 
 
 @dataclass(frozen=True)
 class StartWeights:
-    """Networks in float, for others of about their shape to begin from.
+    """A network in float, for others of about its shape to begin from.
 
     kernels: by the layer's name, float32 [out_channels, shuffle**2, in_channels, kernel, kernel].
     biases: by the layer's name, float32 [out_channels].
-    analysis: the state of the analysis network.
+    first: the embeddings that it knows.
     """
 
     kernels: dict[str, Tensor]
     biases: dict[str, Tensor]
-    analysis: dict[str, Tensor]
+    first: FirstEmbeddings
 
     @classmethod
-    def of(cls, synthesis: SynthesisNetwork, analysis: AnalysisNetwork) -> StartWeights:
-        """What these networks have learnt so far."""
+    def of(cls, synthesis: SynthesisNetwork, first: FirstEmbeddings) -> StartWeights:
+        """What this network has learnt so far."""
         names = [spec.name for spec in synthesis.specs]
         return cls(
             {name: kernel.clone() for name, kernel in zip(names, _kernels(synthesis), strict=True)},
             {name: b.detach().clone() for name, b in zip(names, synthesis.biases, strict=True)},
-            {name: values.clone() for name, values in analysis.state_dict().items()},
+            first,
         )
 
     @torch.no_grad()
-    def put_into(self, synthesis: SynthesisNetwork, analysis: AnalysisNetwork) -> bool:
-        """Lets the networks begin from these: the channels that both have. Nothing comes from
-        channels and residual layers that only the new ones have, so that they begin with the same
-        function. Returns False, and changes nothing, where their strides or kernels differ.
+    def put_into(self, synthesis: SynthesisNetwork, first: FirstEmbeddings) -> FirstEmbeddings:
+        """Lets the network begin from this: the channels that both have. Nothing comes from
+        channels and residual layers that only the new one has, so that it begins with the same
+        function of the embeddings that are returned: `first` with those known here in place of its
+        own. Where strides or kernels differ, that is `first`, and nothing is changed.
         """
-        own = analysis.state_dict()
-        body = [name for name in own if not name.startswith(f"stages.{len(analysis.stages) - 1}.")]
-        if any(n not in self.analysis or self.analysis[n].shape != own[n].shape for n in body):
-            return False
         kernels = _kernels(synthesis)
         for spec, kernel in zip(synthesis.specs, kernels, strict=True):
             known = self.kernels.get(spec.name)
@@ -53,10 +51,7 @@ class StartWeights:
                 kernel.shape[1],
                 *kernel.shape[3:],
             ):
-                return False
-        for name, values in own.items():
-            count = min(len(values), len(self.analysis[name]))
-            values[:count] = self.analysis[name][:count]
+                return first
         for spec, kernel, bias in zip(synthesis.specs, kernels, synthesis.biases, strict=True):
             known = self.kernels.get(spec.name)
             if known is None:
@@ -66,24 +61,25 @@ class StartWeights:
             kernel[:out, :, :inside] = known[:out, :, :inside]
             kernel[:out, :, inside:] = 0
             bias[:out] = self.biases[spec.name][:out]
-        return True
+        return first.with_first_of(self.first)
 
     def to_bytes(self) -> bytes:
         """As the job folder keeps it and other processes are sent it."""
         data = io.BytesIO()
-        torch.save([self.kernels, self.biases, self.analysis], data)
+        first = [self.first.axes, self.first.offset, self.first.stride]
+        torch.save([self.kernels, self.biases, first], data)
         return data.getvalue()
 
     @classmethod
     def from_bytes(cls, data: bytes) -> StartWeights:
         """Inverse of `to_bytes`, on the CPU; ValueError if it is something else."""
         try:
-            kernels, biases, analysis = torch.load(
+            kernels, biases, first = torch.load(
                 io.BytesIO(data), weights_only=True, map_location="cpu"
             )
         except Exception as error:
             raise ValueError("these are no networks") from error
-        return cls(kernels, biases, analysis)
+        return cls(kernels, biases, FirstEmbeddings(*first))
 
 
 def _kernels(synthesis: SynthesisNetwork) -> Sequence[Tensor]:

@@ -18,6 +18,7 @@ from hnervcodec.bitstream.headers import VideoHeader
 from hnervcodec.errors import HnervError
 from hnervcodec.fitting import training_kernel
 from hnervcodec.fitting.cores import Cores
+from hnervcodec.fitting.first_embeddings import FirstEmbeddings
 from hnervcodec.fitting.loss import Loss
 from hnervcodec.fitting.muon import Muon
 from hnervcodec.fitting.presets import FitConfig
@@ -32,7 +33,6 @@ from hnervcodec.system.devices import bf16_pays
 # configuration asks for. Where they are more than a batch, it makes as many more steps: small
 # batches learn more from the same arithmetic.
 SHOWN_PIXELS, SHOWN_FRAMES = 400_000, 4
-LEAST_ANALYSIS_STEPS = 80  # with fewer, the embeddings of a short fit begin too badly
 PRUNE_BEFORE_QUANTIZING = 0.8  # share of the float phase after which its networks are pruned
 LEAST_RATE = 1e-3  # of the peak learning rate, at the end of the schedule
 MUON_MOMENTUM = 0.95
@@ -72,7 +72,6 @@ class Schedule:
 
     steps: int  # of the whole fit
     warmup: int
-    free_at: int  # the analysis network is trained before this step, the embeddings from it on
     prune_at: int
     quantize_at: int  # the float phase ends, the quantized one begins
     round_at: int  # the quantized phase rounds activations from here on
@@ -91,9 +90,6 @@ class Schedule:
         return cls(
             steps,
             warmup=max(1, round(steps * config.warmup)),
-            free_at=min(
-                max(round(steps * config.analysis_until), LEAST_ANALYSIS_STEPS), quantize_at
-            ),
             prune_at=round(steps * PRUNE_BEFORE_QUANTIZING * config.quantize_from),
             quantize_at=quantize_at,
             round_at=max(quantize_at + 1, round(steps * config.round_activations_from)),
@@ -139,14 +135,15 @@ class Batches:
 
 
 class Training:
-    """The synthesis network, the optimizers of all that is trained, and the frames it is for.
+    """The synthesis network, the embeddings, the optimizers of both, and the frames they are for.
 
-    analysis: the network that is trained along at first.
+    Both begin as the task's start says, or at random and from the frames' principal components.
     """
 
-    def __init__(self, task: FitTask, synthesis: SynthesisNetwork, analysis: nn.Module):
+    def __init__(self, task: FitTask):
         self.task, self.schedule = task, Schedule.of(task)
-        self.synthesis = synthesis
+        torch.manual_seed(task.config.seed)
+        self.synthesis = synthesis = SynthesisNetwork(task.video.layers(task.model)).to(task.device)
         config, samples = task.config, task.frames
         size = packed_size(task.video.width, task.video.height)
         self.loss = Loss(size, config.plane_balance, config.structure)
@@ -157,6 +154,12 @@ class Training:
         hidden = task.hidden
         self.hidden = None if hidden is None else torch.from_numpy(hidden).to(task.device)
         self.white = float(task.video.max_sample)
+        self.first = FirstEmbeddings.of(
+            self.frames, self.white, task.model.stride, task.model.embed_channels
+        )
+        if task.start is not None:
+            self.first = task.start.put_into(synthesis, self.first)
+        self.embedding = nn.Parameter(self.first(self.frames, self.white))  # [T, C, h, w]
         self.bf16 = bf16_pays(task.device)
         self.decoder: Callable[..., Tensor] = synthesis  # or what computes the same, faster
         self.cores = Cores(task.device, min(self.schedule.batch_frames, len(samples)))
@@ -167,7 +170,6 @@ class Training:
             *synthesis.biases,
             synthesis.weights[0],
             synthesis.weights[-1],
-            *analysis.parameters(),
         ]
         largest = max((matrix.numel() for matrix in matrices), default=0)
         self.muon = Muon(
@@ -179,6 +181,7 @@ class Training:
             map_all=self.cores.map,
         )
         self.adam = torch.optim.Adam(others, lr=config.other_rate, fused=True)
+        self.train([self.embedding], config.embedding_rate)
         self.optimizers: tuple[torch.optim.Optimizer, ...] = (self.muon, self.adam)
         self.keep: list[Tensor] | None = None  # of each kernel 1, or 0 where it was pruned
         self.errors: list[float] = []  # mean squared errors of the last epoch's worth of batches
@@ -201,20 +204,20 @@ class Training:
     def gradients(
         self,
         index: Tensor,
-        decode: Callable[[Tensor, slice], Tensor],
+        decode: Callable[[slice], Tensor],
         by: Sequence[Tensor],
     ) -> tuple[list[Tensor], Tensor]:
         """Of the frames numbered by `index`: (the loss's gradients, mean squared error).
 
-        decode: (frames [b, channels, H, W], which of the batch they are) -> the network's output
-        for them. by: the tensors that it depends on, for each of which there is a gradient.
+        decode: which of the batch -> the network's output for them. by: the tensors that it
+        depends on, for each of which there is a gradient.
         """
 
         def forward(part: slice) -> tuple[Tensor, Tensor]:
             numbers = index[part]
             target = self.batch(numbers)
             with self.autocast():
-                decoded = decode(target, part)
+                decoded = decode(part)
             hidden = None if self.hidden is None else self.hidden[numbers]
             measured, shown = self.loss.measure(decoded, target, hidden)
             weight = len(numbers) / len(index)
@@ -236,12 +239,6 @@ class Training:
     def train(self, parameters: list[nn.Parameter], rate: float) -> None:
         """From now on Adam trains these too, at the peak learning rate `rate`."""
         self.adam.add_param_group({"params": parameters, "lr": rate, "peak": rate})
-
-    def train_embedding(self, embedding: Tensor) -> nn.Parameter:
-        """The embeddings [T, C, h, w] as a parameter that Adam trains from now on."""
-        parameter = nn.Parameter(embedding)
-        self.train([parameter], self.task.config.other_rate)
-        return parameter
 
     def set_learning_rates(self, step: int) -> None:
         """As the schedule says."""
@@ -273,6 +270,7 @@ class Training:
         """All that the next update depends on; plain types and tensors."""
         return {
             "synthesis": self.synthesis.state_dict(),
+            "embedding": self.embedding.detach(),
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "plane_errors": self.loss.plane_errors,
             "dissimilarity": self.loss.dissimilarity,
@@ -283,6 +281,8 @@ class Training:
     def restore(self, state: dict[str, Any]) -> None:
         """Inverse of `state`, once the optimizers know all that they train."""
         self.synthesis.load_state_dict(state["synthesis"])
+        with torch.no_grad():
+            self.embedding.copy_(state["embedding"])
         for optimizer, held in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(held)
         self.loss.plane_errors = state["plane_errors"]

@@ -10,9 +10,8 @@ from hnervcodec.bitstream.architecture import ModelConfig, StageConfig
 from hnervcodec.bitstream.headers import VideoHeader
 from hnervcodec.fitting import training_kernel
 from hnervcodec.fitting.cores import Cores
-from hnervcodec.fitting.float_phase import FloatPhase
 from hnervcodec.fitting.presets import FitConfig
-from hnervcodec.fitting.training import FitTask
+from hnervcodec.fitting.training import FitTask, Training
 
 CPU = torch.device("cpu")
 VIDEO = VideoHeader(60, 44, 1, Fraction(25))
@@ -21,13 +20,13 @@ MODEL = ModelConfig(4, 8, (StageConfig(4, 1, 8, 0), StageConfig(2, 3, 8, 1)), 3)
 
 def learned(task: FitTask, parts: int) -> list[torch.Tensor]:
     """The gradients of a batch's loss by all that is trained, then its mean squared error."""
-    phase = FloatPhase(task)
-    training, operands = phase.training, phase.training.synthesis.operands()
+    training = Training(task)
+    operands = training.synthesis.operands()
     assert training.decoder is training.synthesis and training.cores.parts == parts
     gradients, error = training.gradients(
         torch.arange(4),
-        lambda target, part: training.decoder(phase.analysis(target), operands),
-        [*operands, *phase.analysis.parameters()],
+        lambda part: training.decoder(training.embedding[:4][part], operands),
+        [*operands, training.embedding],
     )
     return [*gradients, error]
 

@@ -12,7 +12,7 @@ from running import EXCERPT
 
 from hnervcodec.bitstream.architecture import ModelConfig, StageConfig
 from hnervcodec.bitstream.headers import VideoHeader
-from hnervcodec.fitting.analysis_network import AnalysisNetwork
+from hnervcodec.fitting.first_embeddings import FirstEmbeddings
 from hnervcodec.fitting.fit import fit, fit_start
 from hnervcodec.fitting.presets import FitConfig
 from hnervcodec.fitting.progress import Progress
@@ -23,7 +23,8 @@ from hnervcodec.media.source import VideoSource
 from hnervcodec.planes import pack
 
 VIDEO = VideoHeader(64, 48, 1, Fraction(25))
-Networks = tuple[SynthesisNetwork, AnalysisNetwork]
+Networks = tuple[SynthesisNetwork, FirstEmbeddings]
+FRAMES = torch.rand(2, 6, 24, 32, generator=torch.Generator().manual_seed(0))
 
 
 def model(
@@ -35,35 +36,37 @@ def model(
 
 def networks(config: ModelConfig, seed: int) -> Networks:
     torch.manual_seed(seed)
-    return SynthesisNetwork(VIDEO.layers(config)), AnalysisNetwork(config, 6)
+    whole = FRAMES[..., : 32 // config.stride * config.stride]
+    first = FirstEmbeddings.of(whole, 1, config.stride, config.embed_channels)
+    return SynthesisNetwork(VIDEO.layers(config)), first
 
 
 @torch.no_grad()
-def decoded(made: Networks, frames: torch.Tensor) -> torch.Tensor:
-    synthesis, analysis = made
-    samples: torch.Tensor = synthesis(analysis(frames), synthesis.operands())
+def decoded(made: Networks) -> torch.Tensor:
+    synthesis, first = made
+    samples: torch.Tensor = synthesis(first(FRAMES, 1), synthesis.operands())
     return samples
 
 
-@pytest.mark.parametrize("wider", [model(12, 8), model(12, 10), model(12, 8, 3), model(16, 9, 2)])
+@pytest.mark.parametrize(
+    "wider", [model(12, 8), model(12, 10), model(12, 8, 3), model(16, 9, 2, embed=6)]
+)
 def test_a_network_with_more_channels_and_layers_begins_with_the_same_function(
     wider: ModelConfig,
 ) -> None:
-    frames = torch.rand(2, 6, 24, 32, generator=torch.Generator().manual_seed(0))
-    small, large = networks(model(12, 8), 1), networks(wider, 2)
+    small, (large, own) = networks(model(12, 8), 1), networks(wider, 2)
     start = StartWeights.from_bytes(StartWeights.of(*small).to_bytes())
-    assert start.put_into(*large)
-    torch.testing.assert_close(decoded(large, frames), decoded(small, frames))
+    torch.testing.assert_close(decoded((large, start.put_into(large, own))), decoded(small))
 
 
 def test_a_narrower_network_takes_what_fits_and_another_kind_nothing() -> None:
     start = StartWeights.of(*networks(model(12, 8, 2), 1))
     narrow = networks(model(10, 6, 1, embed=2), 2)
-    assert start.put_into(*narrow)
+    assert len(start.put_into(*narrow).axes) == 2
     kernel = narrow[0].weights[1].view(10, 16, 10, 1, 1)
     assert torch.equal(kernel, start.kernels["stage0.up"][:10, :, :10])
     other, same = (networks(model(12, 8, 2, stride=3), 3) for _ in range(2))
-    assert not start.put_into(*other)
+    assert start.put_into(*other) is other[1]
     assert all(map(torch.equal, other[0].parameters(), same[0].parameters()))
     with pytest.raises(ValueError, match="no networks"):
         StartWeights.from_bytes(b"something else")

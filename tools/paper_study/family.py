@@ -14,10 +14,10 @@ from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
+from hnerv_encoder import Encoder
 from torch import Tensor, nn
 
 from hnervcodec.bitstream.architecture import ModelConfig, StageConfig
-from hnervcodec.fitting.analysis_network import AnalysisNetwork
 
 STRIDES = (5, 4, 2, 2)
 
@@ -129,7 +129,7 @@ class HNeRV(nn.Module):
     def __init__(self, width: int, size: tuple[int, int], strides: tuple[int, ...] = STRIDES):
         super().__init__()
         model = ModelConfig(16, width, tuple(StageConfig(s, 3, width, 0) for s in strides), 3)
-        self.encoder = AnalysisNetwork(model, 3)
+        self.encoder = Encoder(model, 3)
         self.decoder = HNeRVDecoder(width, strides=strides)
         self.size, factor = size, math.prod(strides)
         self.first = positions(size, factor)

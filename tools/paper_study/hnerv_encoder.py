@@ -1,5 +1,5 @@
-"""The network that learns which embedding each frame gets: HNeRV's ConvNeXt encoder. It is needed
-only while fitting, and never transmitted."""
+"""HNeRV's ConvNeXt encoder, the network that learns which embedding each frame gets. Our own fits
+begin with `hnervcodec.fitting.first_embeddings` instead."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class _ConvNeXtBlock(nn.Module):
         return x + y
 
 
-class AnalysisNetwork(nn.Module):
+class Encoder(nn.Module):
     """Packed samples [B, channels, H, W] in 0..1 -> embeddings [B, C, h, w].
 
     H and W are multiples of the model's stride. The strides are those of the decoder, largest

@@ -1,0 +1,62 @@
+"""What a fit's embeddings begin as, on real frames."""
+
+import numpy as np
+import pytest
+import torch
+from running import EXCERPT
+
+from hnervcodec.fitting.first_embeddings import FirstEmbeddings, patches
+from hnervcodec.media.source import VideoSource
+from hnervcodec.planes import pack
+
+
+@pytest.fixture(scope="module")
+def frames() -> torch.Tensor:
+    with VideoSource(EXCERPT, skip=60, limit=18) as source:
+        packed = [pack(planes, 1, 80, 160) for planes in source.frames()]
+    return torch.from_numpy(np.stack(packed))
+
+
+@pytest.mark.parametrize("stride", [4, 10, 16, 40])
+def test_components_are_independent_of_each_other(frames: torch.Tensor, stride: int) -> None:
+    made = FirstEmbeddings.of(frames, 255, stride, 16)(frames, 255)
+    assert made.shape == (18, 16, 80 // stride, 160 // stride)
+    values = made.transpose(0, 1).flatten(1)
+    torch.testing.assert_close(torch.cov(values, correction=0), torch.eye(16), atol=1e-2, rtol=0)
+    assert values.mean(1).abs().max() < 1e-2
+
+
+def test_a_linear_decoder_tells_frames_best_by_them(frames: torch.Tensor) -> None:
+    x = patches(frames.float() / 255, 16).transpose(0, 1).flatten(1)
+    x = x - x.mean(1, keepdim=True)
+    made = FirstEmbeddings.of(frames, 255, 16, 8)(frames, 255).transpose(0, 1).flatten(1)
+
+    def lost(by: torch.Tensor) -> float:
+        decoder = torch.linalg.lstsq(by.T, x.T).solution
+        return float((x.T - by.T @ decoder).square().mean())
+
+    chosen = lost(made)
+    assert chosen < 0.2 * float(x.square().mean())
+    for seed in range(3):
+        generator = torch.Generator().manual_seed(seed)
+        assert lost(torch.randn(8, len(x), generator=generator) @ x) > chosen
+
+
+def test_a_video_that_says_little_has_few(frames: torch.Tensor) -> None:
+    grey = torch.full((3, 6, 32, 32), 90, dtype=torch.uint8)
+    assert not FirstEmbeddings.of(grey, 255, 16, 8)(grey, 255).any()
+    two = grey.clone()
+    two[1] = 200
+    made = FirstEmbeddings.of(two, 255, 16, 8)(two, 255)
+    assert made[:, 0].any() and not made[:, 1:].any()
+    one = frames[:1, :, :32, :32]
+    assert FirstEmbeddings.of(one, 255, 16, 16)(one, 255).isfinite().all()
+    narrow = FirstEmbeddings.of(frames[:, :1], 255, 2, 16)  # more channels than features
+    assert narrow(frames[:, :1], 255).shape[1] == 16
+
+
+def test_a_map_like_what_is_known(frames: torch.Tensor) -> None:
+    own = FirstEmbeddings.of(frames, 255, 16, 8)
+    other = FirstEmbeddings.like(own(frames[::2], 255), frames[::2], 255, 16)
+    expected, found = (one(frames[1::2], 255) for one in (own, other))
+    assert (expected - found).square().mean() < 0.1 * expected.square().mean()
