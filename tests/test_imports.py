@@ -23,7 +23,7 @@ NEED_TORCH = {
     "benchmark.frame_quality",
     "benchmark.study",
     "commands.compare_access",
-    "fitting.analysis_network",
+    "fitting.first_embeddings",
     "fitting.cores",
     "fitting.fit",
     "fitting.float_phase",
