@@ -15,6 +15,15 @@ const CODECS = {
 // From an AudioSpecificConfig (ISO/IEC 14496-3), whose first five bits are the type.
 const aac = (stream) => [`mp4a.40.${stream.private[0] >> 3 || 2}`, true];
 
+// An OpusHead that tells of no samples to leave out at the beginning (RFC 7845, pre-skip): packets have
+// the times of their own first samples, and decoders begin anywhere.
+function descriptionOf({ codec, private: data }) {
+  if (codec !== "A_OPUS" || data.length < 12) return data;
+  const changed = data.slice();
+  changed.fill(0, 10, 12);
+  return changed;
+}
+
 export class Sound {
   // The first stream of sound that this browser decodes; `note` says what is not heard, and why.
   static async of(reader) {
@@ -26,7 +35,7 @@ export class Sound {
       const [codec, described] = stream.codec === "A_AAC" ? aac(stream) : (CODECS[stream.codec] ?? []);
       if (!codec || typeof AudioDecoder === "undefined") continue;
       const config = { codec, sampleRate: stream.sampleRate, numberOfChannels: stream.channels };
-      if (described && stream.private.length) config.description = stream.private;
+      if (described && stream.private.length) config.description = descriptionOf(stream);
       const { supported } = await AudioDecoder.isConfigSupported(config).catch(() => ({}));
       if (supported) return Object.assign(sound, { reader, streams, number, config, available: true });
     }
@@ -75,15 +84,18 @@ export class Sound {
   }
 
   async #feed(run, begin) {
-    const { reader, streams, number, decoder } = this;
+    const { reader, streams, number, decoder, zero } = this;
     const times = await reader.times();
     for (let n = reader.segmentOf(times.at(begin)); n < reader.index.length; n++) {
       for (const { pts, duration, data } of await reader.packets(n, number, streams)) {
         if (pts + duration < begin - 0.1) continue;
+        // Decoders count on from the first packet's time, which must not be negative. Out of Vorbis' first
+        // comes no sound.
+        zero.origin ??= this.config.codec === "vorbis" ? pts + duration : pts;
         while (run === this.#run && pts > this.#heard() + AHEAD) await new Promise((done) => setTimeout(done, 100));
         if (run !== this.#run) return;
         decoder.decode(new EncodedAudioChunk({
-          type: "key", timestamp: Math.round(pts * 1e6), duration: Math.round(duration * 1e6), data,
+          type: "key", timestamp: Math.max(0, Math.round((pts - zero.origin) * 1e6)), duration: Math.round(duration * 1e6), data,
         }));
       }
     }
@@ -102,7 +114,7 @@ export class Sound {
       data.copyTo(buffer.getChannelData(channel), { planeIndex: channel, format: "f32-planar" });
     }
     data.close();
-    const at = this.zero.context + timestamp / 1e6 - this.zero.media;
+    const at = this.zero.context + this.zero.origin + timestamp / 1e6 - this.zero.media;
     const late = Math.max(0, this.context.currentTime - at);
     if (late >= buffer.duration) return;
     const node = new AudioBufferSourceNode(this.context, { buffer });
