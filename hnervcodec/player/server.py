@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, unquote
 
 from hnervcodec.bitstream.reader import Reader
 from hnervcodec.errors import HnervError, SourceError, UsageError
@@ -20,6 +20,7 @@ from hnervcodec.player import page
 HOST = "127.0.0.1"
 MAX_LISTED = 10_000
 CHUNK = 1 << 18  # bytes that are sent at a time
+HTTP_PORT = 80  # which browsers do not name
 TYPES = {".js": "text/javascript; charset=utf-8", ".wasm": "application/wasm"}
 _RANGE = re.compile(r"bytes=(\d{1,18})-(\d{0,18})")
 # Of every answer: no other page may use it, nor guess what it is.
@@ -53,6 +54,8 @@ class PlayerServer(ThreadingHTTPServer):
             raise UsageError(f"port {port}: {reason}: choose another by `port`") from error
         self.address = f"http://{HOST}:{self.server_port}/"
         self.hosts = {f"{name}:{self.server_port}" for name in (HOST, "localhost")}
+        if self.server_port == HTTP_PORT:
+            self.hosts |= {HOST, "localhost"}
 
     def files(self) -> list[Path]:
         """The `.hnv` files, by their names."""
@@ -68,12 +71,15 @@ class PlayerServer(ThreadingHTTPServer):
 
     def file_of(self, name: str) -> Path | None:
         """The served file of that name relative to the root; None for whatever else is on the disk,
-        also by way of a link."""
-        if "\0" in name or not name.endswith(".hnv"):
+        also by way of a link, and for names that no file can have."""
+        if "\0" in name:
             return None
         path = Path(os.path.realpath(self.root / name))
-        inside = path == self.path or (self.path.is_dir() and path.is_relative_to(self.root))
-        return path if inside and path.is_file() else None
+        if path != self.path:
+            listed = self.path.is_dir() and path.is_relative_to(self.root)
+            if not listed or not name.endswith(".hnv"):
+                return None
+        return path if os.path.isfile(path) else None
 
     def handle_error(self, *_: object) -> None:
         """Browsers close connections as they like."""
@@ -88,8 +94,8 @@ class _Handler(BaseHTTPRequestHandler):
         if not self._is_from_here():
             self._refuse(HTTPStatus.FORBIDDEN)
             return
-        path = unquote(urlsplit(self.path).path, errors="surrogateescape")
-        area, _, name = path.lstrip("/").partition("/")
+        path = unquote(self.path.partition("?")[0], errors="surrogateescape")
+        area, _, name = path.removeprefix("/").partition("/")
         if path == "/":
             self._start()
         elif area == "play" and self.server.file_of(name):
@@ -126,11 +132,16 @@ class _Handler(BaseHTTPRequestHandler):
         self._text(page.listing(_shown(server.root.name or "/"), body))
 
     def _file(self, path: Path) -> None:
-        with open(path, "rb") as file:
+        try:
+            file = open(path, "rb")
+        except OSError:  # it was there a moment ago, or is not ours to read
+            self._refuse(HTTPStatus.NOT_FOUND)
+            return
+        with file:
             size = os.fstat(file.fileno()).st_size
             first, last = 0, size - 1
             asked = _RANGE.fullmatch(self.headers.get("Range", ""))
-            if asked:
+            if asked and self.command == "GET":
                 first, last = int(asked[1]), min(int(asked[2] or last), last)
                 if first > last:
                     self.send_response(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE)
@@ -152,6 +163,8 @@ class _Handler(BaseHTTPRequestHandler):
         while size and (data := file.read(min(size, CHUNK))):
             self.wfile.write(data)
             size -= len(data)
+        if size:  # the file is shorter now: the other side must not wait for the rest
+            self.close_connection = True
 
     def _text(self, text: str) -> None:
         self._whole(text.encode(), "text/html; charset=utf-8")

@@ -1,6 +1,7 @@
 """`hnv serve` plays files to this machine's browser, and nothing else to nobody else."""
 
 import http.client
+import os
 import re
 import signal
 import subprocess
@@ -72,6 +73,7 @@ def test_files_are_listed_and_read_by_ranges(served: PlayerServer) -> None:
     assert ask(served, FILE, Range=f"bytes={len(data)}-")[0] == 416
     status, body, headers = ask(served, FILE, "HEAD")
     assert (status, body, headers["Content-Length"]) == (200, b"", str(len(data)))
+    assert ask(served, FILE, "HEAD", Range="bytes=0-9")[0] == 200  # ranges are for GET
     assert ask(served, "/player/hnv.js")[0] == 200
 
 
@@ -89,11 +91,30 @@ def test_nothing_else_is_served(served: PlayerServer, tmp_path: Path) -> None:
         "/player/page.py",
         "/player/%2e%2e/api.py",
         "/play/nothing.hnv",
+        f"/files/{'a' * 300}.hnv",
         "/favicon.ico",
     ):
         assert ask(served, path)[:2] == (404, b""), path
+    elsewhere = f"http://example.org{FILE}"  # as to a proxy
+    assert ask(served, elsewhere, Host=f"127.0.0.1:{served.server_port}")[0] == 404
     with PlayerServer(tmp_path / "in/sub folder/tén.hnv") as one:
         assert one.file_of("tén.hnv") and not one.file_of("link.hnv")
+    with PlayerServer(tmp_path / "in/sub folder/other.txt") as one:  # which somebody named
+        assert one.file_of("other.txt") and not one.file_of("tén.hnv")
+
+
+def test_a_file_that_becomes_shorter_ends_the_answer(served: PlayerServer) -> None:
+    path = served.root / "large.hnv"
+    path.write_bytes(bytes(50_000_000))
+    connection = http.client.HTTPConnection("127.0.0.1", served.server_port, timeout=10)
+    connection.request("GET", "/files/large.hnv")
+    answer = connection.getresponse()
+    os.truncate(path, 1000)
+    with pytest.raises(http.client.IncompleteRead):
+        answer.read()
+    connection.close()
+    path.unlink()
+    assert ask(served, "/files/large.hnv")[0] == 404
 
 
 def test_nobody_else_is_served(served: PlayerServer) -> None:
