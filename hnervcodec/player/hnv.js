@@ -555,17 +555,27 @@ const blobSource = (blob) => ({
 // A file over HTTP, read by ranges; whole from servers that know none.
 async function httpSource(url) {
   const ask = async (first, last) => {
-    const answer = await fetch(url, { headers: { Range: `bytes=${first}-${last}` } });
+    const answer = await fetch(url, last === undefined ? {} : { headers: { Range: `bytes=${first}-${last}` } });
+    if (answer.status === 416) return [answer, new Uint8Array(0)]; // there are no bytes
     if (!answer.ok) throw new Error(`${url}: ${answer.status} ${answer.statusText}`);
     return [answer, new Uint8Array(await answer.arrayBuffer())];
   };
+  // "bytes 0-71/4096" -> [0, 4096]. A server elsewhere does not always let a page see it.
+  const extent = ({ headers }) =>
+    /^bytes (\d+)-\d+\/(\d+)$/.exec(headers.get("Content-Range") ?? "")?.slice(1).map(Number);
   const [answer, start] = await ask(0, PREFIX_SIZE + 47); // prefix and VHDR
   if (answer.status !== 206) return bytesSource(start);
+  const [begin, size] = extent(answer) ?? [];
+  if (begin !== 0) return bytesSource((await ask())[1]);
   return {
-    size: Number(answer.headers.get("Content-Range").split("/")[1]),
+    size,
     read: async (offset, length) => {
       if (offset + length <= start.length) return start.subarray(offset, offset + length);
-      return length ? (await ask(offset, offset + length - 1))[1] : new Uint8Array(0);
+      if (!length) return new Uint8Array(0);
+      const [part, data] = await ask(offset, offset + length - 1);
+      if (part.status === 200 && data.length === size) return data.subarray(offset, offset + length);
+      if (part.status !== 206 || `${extent(part)}` !== `${[offset, size]}`) throw new Error(`${url} has changed`);
+      return data;
     },
   };
 }
@@ -810,7 +820,8 @@ export class HnvDecoder {
     if (!Number.isInteger(n) || n < 0 || n >= this.frameCount) throw new RangeError(`no frame ${n}`);
     const number = this.reader.segmentOf(n), segment = await this.segment(number);
     const at = n - segment.firstFrame;
-    if (p && !(0 < p && p < q && q < 2 ** 32 && at + 1 < segment.frameCount)) {
+    const inside = Number.isInteger(p) && Number.isInteger(q) && 0 < p && p < q && q < 2 ** 32;
+    if (p !== 0 && !(inside && at + 1 < segment.frameCount)) {
       throw new RangeError(`nothing is defined ${p}/${q} after frame ${n}`);
     }
     try {

@@ -111,6 +111,64 @@ const decoder = await P.HnvDecoder.open(new Uint8Array(readFileSync({json.dumps(
     return json.loads(node(*flags, "--input-type=module", "-e", setup + text))
 
 
+# A server of `file`, with what it says of ranges; how often it is asked is `asked`.
+SERVER = """
+const file = new Uint8Array(readFileSync(PATH));
+let asked = 0, says = null, status = 206, sent = file;
+globalThis.fetch = async (url, { headers } = {}) => {
+  asked++;
+  const range = /bytes=(\\d+)-(\\d+)/.exec(headers?.Range);
+  if (!range || status === 200) return new Response(sent);
+  if (status === 416) return new Response(null, { status });
+  const [first, last] = [Number(range[1]), Math.min(Number(range[2]), sent.length - 1)];
+  const told = { "Content-Range": says ?? `bytes ${first}-${last}/${sent.length}` };
+  return new Response(sent.subarray(first, last + 1), { status, headers: says === "" ? {} : told });
+};
+const first = async (change = () => {}) => {
+  try {
+    const opened = await P.HnvDecoder.open("http://x/");
+    change();
+    return (await opened.frameBytes(0)).length;
+  } catch (error) {
+    return error.message;
+  }
+};
+"""
+
+
+def test_servers_are_as_they_are() -> None:
+    path = VECTORS / "valid/real-bunny.hnv"
+    told = """
+const results = [await first()]; // ranges
+for (const header of ["", "bytes */9", "none"]) { // none that is told: the whole file
+  says = header;
+  results.push(await first());
+}
+says = null;
+results.push(await first(() => { status = 200; })); // no ranges any more
+results.push(await first()); // none from the beginning
+status = 206;
+results.push(await first(() => { sent = file.subarray(0, 9000); })); // another file now
+sent = file;
+results.push(await first(() => { status = 416; }));
+results.push(await first()); // an empty one
+console.log(JSON.stringify([results, (await decoder.frameBytes(0)).length]));
+"""
+    setup = SERVER.replace("PATH", json.dumps(str(path)))
+    results, length = script(setup + told, file=path)
+    changed = "http://x/ has changed"
+    assert results == [length] * 6 + [changed, changed, "no .hnv file"]
+
+
+def test_moments_are_whole_numbers() -> None:
+    told = """
+const say = async (...moment) => decoder.frameBytes(...moment).then(({ length }) => length, ({ name }) => name);
+console.log(JSON.stringify([await say(0, 1, 2), await say(0, 0.5, 1), await say(0, 1, 2.5), await say(0, NaN, 2), await say(0.5)]));
+"""
+    length, *refused = script(told)
+    assert length > 0 and refused == ["RangeError"] * 4
+
+
 def test_products_of_bytes_are_used_where_they_are_right() -> None:
     asked = "console.log((await Kernel.load()).hasBytes)"
     assert script(asked, *BYTES) is True
