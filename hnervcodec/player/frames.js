@@ -30,7 +30,7 @@ export class Timeline {
     const n = this.times.at(seconds), begin = this.times.begin(n);
     const part = (seconds - begin) / (this.times.begin(n + 1) - begin);
     // A rounding less than the position's own time must not lead to the one before.
-    return n * this.q + Math.max(0, Math.min(this.q - 1, Math.floor(part * this.q + 1e-6)));
+    return n * this.q + Math.max(0, Math.min(this.q - 1, Math.floor(part * this.q + 1e-6) || 0)); // part is NaN where times are too large to differ
   }
 }
 
@@ -51,7 +51,7 @@ export class Frames {
     this.workers = Array.from({ length: count }, () => {
       const worker = { thread: start(), segments: [], job: null };
       worker.thread.onmessage = ({ data }) => this.#take(worker, data);
-      worker.thread.onerror = (event) => onerror(`a worker failed: ${event.message}`);
+      worker.thread.onerror = (event) => onerror(`a worker failed: ${event.message ?? "it did not start"}`);
       if (binaries) worker.thread.postMessage({ binaries });
       return worker;
     });

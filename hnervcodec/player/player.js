@@ -10,6 +10,9 @@ const CHROMA = ["4:0:0", "4:2:0", "4:2:2", "4:4:4"];
 
 const element = (id) => document.getElementById(id);
 
+// 1 -> "1 frame", 1500 -> "1,500 frames"
+const counted = (n, what) => `${n.toLocaleString("en")} ${what}${n === 1 ? "" : "s"}`;
+
 // 83.456 -> 1:23.45
 function clockText(seconds) {
   const hundredths = Math.floor(Math.max(0, seconds) * 100 + 1e-6);
@@ -168,6 +171,7 @@ class Player {
     if (this.playing || this.failure) return;
     if (this.position >= this.line.count - 1) this.seek(0);
     Object.assign(this, { playing: true, started: null, ended: false, recent: null });
+    note("step", "");
     this.frames.eager = true;
     this.#tick();
     this.#update();
@@ -186,6 +190,7 @@ class Player {
   // Shows a position, from a frame's number by `seekFrame`.
   seek(v) {
     this.position = Math.max(0, Math.min(this.line.count - 1, v));
+    note("step", "");
     if (this.playing) Object.assign(this, { started: null, shown: -1 });
     this.sound.stop();
     if (!this.playing) this.#arrived();
@@ -213,7 +218,6 @@ class Player {
     this.pause();
     Object.assign(this, settings);
     this.#setTimeline();
-    note("sound", this.sound.note || (this.sound.available && this.speed !== 1 ? "Sound is for normal speed." : ""));
     this.#arrived();
     if (playing) this.play();
     this.#update();
@@ -237,21 +241,23 @@ class Player {
   // ------------------------------------------------------------ the page
 
   #update() {
-    const { frame, line, times } = this, count = this.reader.frameCount;
+    const { frame, line, times, sound } = this, last = this.reader.frameCount - 1;
     const text = clockText(line.time(this.position) - times.start);
     const play = element("play"), scrubber = element("scrubber");
     element("player").classList.toggle("playing", this.playing);
     play.ariaLabel = this.playing ? "Pause" : "Play";
+    play.title = `${play.ariaLabel} (space)`;
     element("start").hidden = this.playing || this.position > 0 || this.firstFrame === undefined || Boolean(this.failure);
     element("time").textContent = text;
     if (document.activeElement !== element("frame")) element("frame").value = frame;
     scrubber.value = frame;
-    scrubber.ariaValueText = `frame ${frame} of ${count}, ${text}`;
+    scrubber.ariaValueText = `frame ${frame} of ${last}, ${text}`;
     element("loop").ariaPressed = this.loop;
     element("between").ariaPressed = this.between;
     element("mute").ariaPressed = this.sound.muted;
     element("mute").hidden = !this.sound.available;
     element("speed").value = this.speed;
+    note("sound", sound.note || (sound.available && this.speed !== 1 ? "Sound is for normal speed." : ""));
     if (!element("facts").hidden) this.#tell();
   }
 
@@ -259,15 +265,17 @@ class Player {
     const { reader, frames, times, statistics, size } = this, { video, frameCount } = reader;
     const seconds = times.end - times.start, verified = frames.verified.reduce((a, b) => a + b, 0);
     return {
-      File: `${size.toLocaleString("en")} bytes, ${reader.index.length} segment${reader.index.length > 1 ? "s" : ""}, level ${reader.level}`,
-      Video: `${video.width} × ${video.height}, ${CHROMA[video.chromaFormat]}, ${video.bitDepth} bits, ${frameCount} frames, ` +
+      File: `${counted(size, "byte")}, ${counted(reader.index.length, "segment")}, level ${reader.level}`,
+      Video: `${video.width} × ${video.height}, ${CHROMA[video.chromaFormat]}, ${video.bitDepth} bits, ${counted(frameCount, "frame")}, ` +
         `${+times.rate.toFixed(3)} frames/s${times.begins ? " on average" : ""}`,
       Rate: `${((8 * size) / (video.width * video.height * frameCount)).toFixed(4)} bits per pixel, ${((8 * size) / seconds / 1000).toFixed(1)} kbit/s`,
-      Decoder: `${frames.workers.length} worker${frames.workers.length > 1 ? "s" : ""}, ${frames.kernel ?? "not asked yet"}` +
+      Decoder: `${counted(frames.workers.length, "worker")}, ${frames.kernel ?? "not asked yet"}` +
         `${frames.fellBack ? " after a checksum failed with those of 8 bits" : ""}, ${this.screen.name}`,
       Speed: frames.decoded ? `up to ${frames.rate.toFixed(0)} frames/s decoded, first frame after ${this.firstFrame?.toFixed(2)} s` : "–",
-      Checksums: `${verified} of ${frameCount} frames verified, ${this.failure ? this.failure : "none wrong"}`,
-      Shown: `${statistics.shown} frames, ${statistics.dropped} left out`,
+      Checksums: `${verified} of ${counted(frameCount, "frame")} verified, ${this.failure ? this.failure : "none wrong"}`,
+      Shown: `${counted(statistics.shown, "frame")}, ${statistics.dropped} left out`,
+      Keys: "space plays; ← → or , . go a frame, j a second back, J L ten seconds back and on, Home End to the ends; < > speed; " +
+        "l loop; b between; m mute; c link; i this; f full screen",
     };
   }
 
@@ -351,7 +359,6 @@ class Player {
     element("count").textContent = last;
     element("length").textContent = clockText(player.times.end - player.times.start);
     for (const each of main.querySelectorAll(":disabled")) each.disabled = false;
-    note("sound", player.sound.note);
     player.#update();
   }
 }
@@ -372,9 +379,12 @@ function note(about, text) {
 // kernels, or nothing where workers find them. `hnvPlayer` is for whoever looks on from outside.
 export async function startPlayer({ file, startWorker, binaries }) {
   try {
+    for (const name of ["Worker", "WebAssembly"]) {
+      if (!(name in globalThis)) throw new Error(`This browser cannot play it: it has no ${name}`);
+    }
     const reader = await Reader.open(file);
     const [times, display] = await Promise.all([reader.times(), reader.display()]);
-    const sound = await Sound.of(reader).catch(() => new Sound());
+    const sound = await Sound.of(reader).catch(({ message }) => Object.assign(new Sound(), { note: `Silent: ${message}.` }));
     const wanted = new URLSearchParams(location.search).get("renderer");
     const player = new Player(reader, times, display, sound, { startWorker, binaries, wanted });
     globalThis.hnvPlayer = player;

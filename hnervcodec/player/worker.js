@@ -59,13 +59,14 @@ async function heed(message) {
     const made = await frame(message);
     postMessage({ id, ...made, fellBack, seconds: (performance.now() - start) / 1000 }, [made.data]);
   } catch (error) {
-    postMessage({ id, error: error.message, kind: error instanceof HnvError ? error.kind : "failed" });
+    postMessage({ id, error: error.message, kind: error instanceof HnvError ? error.kind : "this browser fails" });
   }
 }
 
 if (typeof document === "undefined") {
   let last = Promise.resolve(); // one message after the other
   onmessage = ({ data }) => {
-    last = last.then(() => heed(data));
+    // What prevents the kernels is said of each frame that is asked for.
+    last = last.then(() => heed(data)).catch(() => {});
   };
 }

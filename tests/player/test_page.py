@@ -161,6 +161,46 @@ def test_a_faulty_file_is_refused_and_not_shown(browser: Browser, tmp_path: Path
         assert browser.run("hnvPlayer.shown ?? -1") < (int(wrong[1]) if wrong else 0)
 
 
+def test_a_page_says_what_a_browser_lacks(browser: Browser, tmp_path: Path) -> None:
+    path = tmp_path / "x.html"
+    path.write_text(page.alone(REAL.read_bytes(), "x"))
+    in_workers = """{
+  const Given = Blob;
+  Blob = class extends Given {
+    constructor(parts, type) { super(type ? ["SCRIPT;", ...parts] : parts, type); }
+  };
+}"""
+    for script, said in (
+        ("delete Worker", "it has no Worker"),
+        ("delete WebAssembly", "it has no WebAssembly"),
+        ("delete DecompressionStream", "too old"),
+        (in_workers.replace("SCRIPT", "delete self.WebAssembly"), "WebAssembly is not defined"),
+        (
+            in_workers.replace(
+                "SCRIPT", "WebAssembly.compile = () => Promise.reject(Error('no SIMD'))"
+            ),
+            "this browser fails: no SIMD",
+        ),
+    ):
+        with browser.before_pages(script):
+            browser.open("about:blank")
+            browser.open(f"file://{path}")
+            text = "document.getElementById('message')?.textContent"
+            browser.wait(f"{text} && !{text}.startsWith('Loading')")
+            assert said in browser.run(text)
+    browser.errors.clear()
+
+
+def test_what_is_said_of_a_step_goes_with_it(browser: Browser, tmp_path: Path) -> None:
+    opened(browser, tmp_path, "valid/real-bunny")
+    browser.press(".")
+    notes = "document.getElementById('notes').textContent"
+    assert browser.run(notes) == "Frame 1"
+    browser.run("hnvPlayer.set({ speed: 0.25 })")
+    browser.run("hnvPlayer.play()")
+    assert browser.run(notes) == ""
+
+
 @pytest.mark.slow
 def test_a_served_page_reads_what_it_shows(
     browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -10,6 +10,8 @@ import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +98,15 @@ class Browser:
 
     def open(self, address: str) -> None:
         self._call("Page.navigate", url=address)
+
+    @contextmanager
+    def before_pages(self, script: str) -> Iterator[None]:
+        """Has a script run in pages before those of their own."""
+        added = self._call("Page.addScriptToEvaluateOnNewDocument", source=script)
+        try:
+            yield
+        finally:
+            self._call("Page.removeScriptToEvaluateOnNewDocument", identifier=added["identifier"])
 
     def look(self, width: int, height: int, dark: bool = False) -> None:
         """The size of the page in pixels, and which colours it is asked for."""
