@@ -76,6 +76,21 @@ class GpuRenderer {
     const names = gl.getExtension("WEBGL_debug_renderer_info");
     const name = names ? gl.getParameter(names.UNMASKED_RENDERER_WEBGL) : "";
     if (!software && SOFTWARE.test(name)) throw new Error(`WebGL2 by ${name}`);
+    const { size } = seenSize(video, display);
+    if (Math.max(...size) > gl.getParameter(gl.MAX_TEXTURE_SIZE)) throw new Error("WebGL2 of smaller pictures");
+    [canvas.width, canvas.height] = size;
+    Object.assign(this, { gl, video, display, planes: planesOf(video) });
+    this.#prepare();
+    // A GPU that is reset, or was asleep, forgets everything.
+    canvas.addEventListener("webglcontextlost", (event) => event.preventDefault());
+    canvas.addEventListener("webglcontextrestored", () => {
+      this.#prepare();
+      if (this.last) this.draw(this.last);
+    });
+  }
+
+  #prepare() {
+    const { gl, video, display } = this;
     const program = gl.createProgram();
     for (const [kind, source] of [[gl.VERTEX_SHADER, VERTEX], [gl.FRAGMENT_SHADER, FRAGMENT]]) {
       const shader = gl.createShader(kind);
@@ -87,7 +102,6 @@ class GpuRenderer {
     if (!gl.getProgramParameter(program, gl.LINK_STATUS)) throw new Error("WebGL2 without this shader");
     gl.useProgram(program);
     gl.pixelStorei(gl.UNPACK_ALIGNMENT, 1);
-    Object.assign(this, { gl, video, planes: planesOf(video) });
     const uniform = (kind, name, ...values) => gl[`uniform${kind}`](gl.getUniformLocation(program, name), ...values);
     ["luma", "cb", "cr"].forEach((name, n) => {
       uniform("1i", name, n);
@@ -111,8 +125,7 @@ class GpuRenderer {
     uniform("2f", "shift", i.shift, j.shift);
     uniform("1f", "unit", 2 ** (8 - video.bitDepth));
     for (const [name, value] of Object.entries(matrix)) uniform("1f", name, value);
-    [canvas.width, canvas.height] = seenSize(video, display).size;
-    gl.viewport(0, 0, canvas.width, canvas.height);
+    gl.viewport(0, 0, gl.canvas.width, gl.canvas.height);
   }
 
   #fill(n, data, width, height, internal, type) {
@@ -124,6 +137,7 @@ class GpuRenderer {
   // data: an ArrayBuffer of all planes
   draw(data) {
     const { gl } = this, wide = this.video.bitDepth > 8;
+    this.last = data;
     const samples = wide ? new Uint16Array(data) : new Uint8Array(data);
     this.planes.forEach(({ at, width, height }, n) => {
       const plane = samples.subarray(at, at + width * height);
@@ -145,6 +159,12 @@ class CanvasRenderer {
     [canvas.width, canvas.height] = seenSize(video, display).size;
     this.context = canvas.getContext("2d", IN_MEMORY);
     const { width, height } = video;
+    // Too large ones take everything and stay empty.
+    this.context.fillStyle = "#fff";
+    this.context.fillRect(0, 0, 1, 1);
+    if (!this.context.getImageData(0, 0, 1, 1).data[0]) {
+      throw new Error(`This browser shows no pictures of ${width} × ${height}`);
+    }
     if (!display.rotation && !display.mirrored) return;
     this.upright = Object.assign(document.createElement("canvas"), { width, height });
     this.turned = this.upright.getContext("2d", IN_MEMORY);

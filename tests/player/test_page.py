@@ -201,6 +201,34 @@ def test_what_is_said_of_a_step_goes_with_it(browser: Browser, tmp_path: Path) -
     assert browser.run(notes) == ""
 
 
+def test_a_gpu_that_forgets_is_told_again(browser: Browser, tmp_path: Path) -> None:
+    opened(browser, tmp_path, "valid/real-bunny", "?renderer=webgl#f=3")
+    before = browser.run(PIXELS)
+    browser.run("globalThis.lost = hnvPlayer.screen.gl.getExtension('WEBGL_lose_context')")
+    browser.run("lost.loseContext()")
+    browser.wait("hnvPlayer.screen.gl.isContextLost()")
+    browser.run("lost.restoreContext()")
+    browser.wait("!hnvPlayer.screen.gl.isContextLost()")
+    browser.run("new Promise((done) => setTimeout(done, 100))")
+    assert browser.run(PIXELS) == before
+
+
+@pytest.mark.parametrize("renderer", ["canvas", "webgl"])
+def test_the_widest_picture_is_right(browser: Browser, tmp_path: Path, renderer: str) -> None:
+    video = replace(make_video(), width=65535, height=2)
+    file = make_file(video, [random_segment(video, 1)], level=60)
+    (tmp_path / "x.hnv").write_bytes(file)
+    (tmp_path / "x.html").write_text(page.alone(file, "x"))
+    browser.open("about:blank")
+    browser.open(f"file://{tmp_path}/x.html?renderer={renderer}")
+    browser.wait(READY)
+    with Decoder(tmp_path / "x.hnv", dimension_order="NHWC") as decoder:
+        right = decoder[0].numpy().astype(int)
+    width, height, data = browser.run(PIXELS)
+    shown = np.array(data).reshape(height, width, 4)[..., :3]
+    assert np.abs(shown - right).max() <= 1
+
+
 @pytest.mark.slow
 def test_a_served_page_reads_what_it_shows(
     browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
