@@ -14,7 +14,7 @@ FOLDER = Path(__file__).parent
 MODULES = ("colour", "kernel", "hnv", "worker", "frames", "renderer", "sound", "player")
 KERNELS = ("kernel", "kernel_i8")
 _IMPORT = re.compile(r'^import (\{[^}]*\}) from "\./(\w+)\.js";$', re.MULTILINE)
-_COMMENT = re.compile(r"^ *//.*\n", re.MULTILINE)
+_FOR_READERS = re.compile(r"^ *//.*\n|^ +| +// .*$", re.MULTILINE)  # comments and indentation
 _EXPORT = re.compile(r"^export ((?:async )?(?:function|class|const) (\w+))", re.MULTILINE)
 
 # Nothing may be loaded from anywhere: the page's own scripts make the workers' from Blobs.
@@ -37,11 +37,11 @@ startPlayer({{
 
 
 def script() -> str:
-    """All modules as one classic script, for pages and workers, without their comments: each a
-    function that gives what it exports. `hnvStart` is player.js's startPlayer."""
+    """All modules as one classic script, for pages and workers, without comments and indentation:
+    each a function that gives what it exports. `hnvStart` is player.js's startPlayer."""
     parts = ['"use strict";\n']
     for name in MODULES:
-        text = _COMMENT.sub("", _text(f"{name}.js"))
+        text = _FOR_READERS.sub("", _text(f"{name}.js"))
         exported = ", ".join(match[2] for match in _EXPORT.finditer(text))
         text = _IMPORT.sub(r"const \1 = $\2;", _EXPORT.sub(r"\1", text))
         text = text.replace("import.meta.url", '""')
@@ -75,7 +75,7 @@ def alone(video: bytes, title: str) -> str:
     held = "".join(
         f'<script type="text/plain" id="{name}">{text}</script>\n' for name, text in parts.items()
     )
-    start = f"<script>\n{_COMMENT.sub('', _text('alone.js'))}</script>"
+    start = f"<script>\n{_FOR_READERS.sub('', _text('alone.js'))}</script>"
     return _page(title, ALONE, held + start)
 
 
