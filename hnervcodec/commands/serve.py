@@ -29,15 +29,15 @@ def serve(path: str, port: int, opened: bool) -> None:
     """
     from hnervcodec.player.server import PlayerServer
 
-    with PlayerServer(path, port) as server:
-        click.echo(f"{server.address} (Ctrl-C ends)", err=True)
-        if opened:
-            import webbrowser
+    try:
+        with PlayerServer(path, port) as server:
+            click.echo(f"{server.address} (Ctrl-C ends)", err=True)
+            if opened:
+                import webbrowser
 
-            webbrowser.open(server.address)
-        try:
+                webbrowser.open(server.address)
             server.serve_forever()
-        except Terminated:
-            raise
-        except KeyboardInterrupt:
-            return
+    except Terminated:
+        raise
+    except KeyboardInterrupt:
+        return

@@ -153,3 +153,10 @@ def test_command_says_where_and_ends_quietly(served: PlayerServer, small_file: P
         connection.close()
         process.send_signal(signal.SIGINT)
         assert process.wait(10) == 0 and process.stderr.read() == ""
+    for _ in range(3):  # at once
+        with subprocess.Popen(
+            command, stderr=subprocess.PIPE, text=True, preexec_fn=heed_interrupts
+        ) as process:
+            assert process.stderr and process.stderr.readline()
+            process.send_signal(signal.SIGINT)
+            assert process.wait(10) == 0 and process.stderr.read() == ""
