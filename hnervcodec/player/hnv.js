@@ -801,9 +801,12 @@ export class HnvDecoder {
     this.segments.delete(number);
   }
 
-  // Gives back the memory of its segments.
+  // Gives back the memory of its segments, as soon as the frames asked for are made.
   close() {
-    for (const number of [...this.segments.keys()]) this.#drop(number);
+    this.#last = this.#last.then(() => {
+      for (const number of [...this.segments.keys()]) this.#drop(number);
+    });
+    return this.#last;
   }
 
   // The planes of frame n as bytes, or of the frame p / q of the way from it to the next, which has to

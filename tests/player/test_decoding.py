@@ -173,6 +173,16 @@ console.log(JSON.stringify(results));
     assert length > 0 and refused == ["RangeError"] * 4
 
 
+def test_a_decoder_that_is_closed_while_it_works_keeps_nothing() -> None:
+    told = """
+const made = decoder.frameBytes(3);
+await decoder.close();
+console.log(JSON.stringify([(await made).length, decoder.segments.size]));
+"""
+    length, segments = script(told)
+    assert length > 0 and segments == 0
+
+
 def test_products_of_bytes_are_used_where_they_are_right() -> None:
     asked = "console.log((await Kernel.load()).hasBytes)"
     assert script(asked, *BYTES) is True
