@@ -1,6 +1,7 @@
 // A file's sound beside its frames, through WebCodecs: decoded a little ahead, at normal speed only.
 
 const AHEAD = 1.5; // seconds that are decoded before they are heard
+const ROUNDED = 0.005; // seconds between two pieces that belong together
 const DRIFT = 0.08; // seconds between sound and frames that make it begin anew
 
 // Matroska's CodecID -> what AudioDecoder takes: [codec, whether codec_private is its description]
@@ -55,8 +56,11 @@ export class Sound {
     if (!this.available || this.muted) return;
     const run = this.#run;
     this.context ??= new AudioContext();
-    await this.context.resume().catch(() => {});
+    // Without a loudspeaker, or where nobody has touched the page, some browsers never answer.
+    await Promise.race([this.context.resume(), new Promise((done) => setTimeout(done, 1000))]).catch(() => {});
     if (run !== this.#run) return;
+    this.note = this.context.state === "running" ? "" : "Silent: this browser does not let it sound.";
+    if (this.note) return;
     const begin = clock();
     this.zero = { context: this.context.currentTime, media: begin };
     const failed = () => {
@@ -114,7 +118,11 @@ export class Sound {
       data.copyTo(buffer.getChannelData(channel), { planeIndex: channel, format: "f32-planar" });
     }
     data.close();
-    const at = this.zero.context + this.zero.origin + timestamp / 1e6 - this.zero.media;
+    const { zero } = this;
+    let at = zero.context + zero.origin + timestamp / 1e6 - zero.media;
+    // Times may be rounded to milliseconds; gaps so short would be heard.
+    if (Math.abs(at - zero.end) < ROUNDED) at = zero.end;
+    zero.end = at + buffer.duration;
     const late = Math.max(0, this.context.currentTime - at);
     if (late >= buffer.duration) return;
     const node = new AudioBufferSourceNode(this.context, { buffer });

@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from threading import Thread
 
@@ -276,6 +277,36 @@ def clicking(ffmpeg: str, path: Path, codec: str) -> bytes:
     prefix, (header, part, *rest) = split(make_file(video, [random_segment(video, 75)]))
     prefix = prefix[:9] + b"\1" + prefix[10:]  # minor version
     return join(prefix, [header, *extras.before_segments(), part, *extras.of_segment(0, 75), *rest])
+
+
+# As another engine: what is decoded has the times of its packets, here whole milliseconds.
+ROUNDED = """{
+  const Given = AudioDecoder;
+  AudioDecoder = class extends Given {
+    constructor({ output, error }) {
+      super({ error, output: (data) => output({
+        numberOfFrames: data.numberOfFrames, numberOfChannels: data.numberOfChannels,
+        sampleRate: data.sampleRate, timestamp: 1000 * Math.round(data.timestamp / 1000),
+        copyTo: (...of) => data.copyTo(...of), close: () => data.close(),
+      }) });
+    }
+  };
+}"""
+
+
+def test_sound_has_no_gaps(browser: Browser, ffmpeg: str, tmp_path: Path) -> None:
+    (tmp_path / "x.html").write_text(page.alone(clicking(ffmpeg, tmp_path / "x.mkv", "aac"), "x"))
+    with browser.before_pages(ROUNDED):
+        browser.open("about:blank")
+        browser.open(f"file://{tmp_path}/x.html")
+        browser.wait(READY)
+        browser.run(SCHEDULED)
+        browser.run("hnvPlayer.play()")
+        browser.wait("scheduled.length > 20")
+        pieces = browser.run("scheduled.map(([begin, { duration }]) => [begin, duration])")
+    assert all(
+        abs(begin + duration - after) < 1e-6 for (begin, duration), (after, _) in pairwise(pieces)
+    )
 
 
 @pytest.mark.slow
