@@ -392,7 +392,7 @@ export async function startPlayer({ file, startWorker, binaries }) {
     player.heedAddress();
     if (player.position === 0) player.seek(0);
   } catch (error) {
-    message(error instanceof HnvError ? `${error.kind}: ${error.message}` : String(error.message ?? error));
+    message(error instanceof HnvError ? `${error.kind}: ${error.message}` : String(error.message || error));
     globalThis.hnvPlayer = { failure: element("message").textContent };
   }
 }

@@ -150,6 +150,17 @@ class GpuRenderer {
 // Where there is no GPU, or none that is quick, canvases stay with the processor.
 const IN_MEMORY = { alpha: false, willReadFrequently: true };
 
+// Whether a canvas keeps what is drawn: one that is too large stays empty, or throws something nameless.
+function holds(context) {
+  try {
+    context.fillStyle = "#fff";
+    context.fillRect(0, 0, 1, 1);
+    return context.getImageData(0, 0, 1, 1).data[0] === 255;
+  } catch {
+    return false;
+  }
+}
+
 class CanvasRenderer {
   name = "canvas";
   form = "rgba";
@@ -159,12 +170,7 @@ class CanvasRenderer {
     [canvas.width, canvas.height] = seenSize(video, display).size;
     this.context = canvas.getContext("2d", IN_MEMORY);
     const { width, height } = video;
-    // Too large ones take everything and stay empty.
-    this.context.fillStyle = "#fff";
-    this.context.fillRect(0, 0, 1, 1);
-    if (!this.context.getImageData(0, 0, 1, 1).data[0]) {
-      throw new Error(`This browser shows no pictures of ${width} × ${height}`);
-    }
+    if (!holds(this.context)) throw new Error(`This browser shows no pictures of ${width} × ${height}`);
     if (!display.rotation && !display.mirrored) return;
     this.upright = Object.assign(document.createElement("canvas"), { width, height });
     this.turned = this.upright.getContext("2d", IN_MEMORY);
