@@ -477,7 +477,7 @@ function readStream(payload) {
   if (kind === 1) {
     stream.sampleRate = r.u32("sample_rate", 1);
     stream.channels = r.u8("channels", 1);
-    r.u8("bit_depth");
+    stream.bitDepth = r.u8("bit_depth"); // 0: unknown
   }
   stream.delay = Number(r.uv("codec_delay")) / 1e9; // seconds
   r.uv("seek_preroll");

@@ -10,11 +10,20 @@ const CODECS = {
   "A_VORBIS": ["vorbis", true],
   "A_FLAC": ["flac", true],
   "A_MPEG/L3": ["mp3", false],
-  "A_PCM/INT/LIT": ["pcm-s16", false],
 };
 
 // From an AudioSpecificConfig (ISO/IEC 14496-3), whose first five bits are the type.
 const aac = (stream) => [`mp4a.40.${stream.private[0] >> 3 || 2}`, true];
+
+// By a stream's bit_depth. Not 24, of which Chromium's pages die.
+const INTEGERS = { 8: "pcm-u8", 16: "pcm-s16", 32: "pcm-s32" };
+
+function codecOf(stream) {
+  if (stream.codec === "A_AAC") return aac(stream);
+  if (stream.codec === "A_PCM/INT/LIT") return [INTEGERS[stream.bitDepth], false];
+  if (stream.codec === "A_PCM/FLOAT/IEEE" && stream.bitDepth === 32) return ["pcm-f32", false];
+  return CODECS[stream.codec] ?? [];
+}
 
 // An OpusHead that tells of no samples to leave out at the beginning (RFC 7845, pre-skip): packets have
 // the times of their own first samples, and decoders begin anywhere.
@@ -33,7 +42,7 @@ export class Sound {
     const found = streams.map((stream, number) => ({ stream, number })).filter(({ stream }) => stream.kind === "sound");
     if (!found.length) return sound;
     for (const { stream, number } of found) {
-      const [codec, described] = stream.codec === "A_AAC" ? aac(stream) : (CODECS[stream.codec] ?? []);
+      const [codec, described] = codecOf(stream);
       if (!codec || typeof AudioDecoder === "undefined") continue;
       const config = { codec, sampleRate: stream.sampleRate, numberOfChannels: stream.channels };
       if (described && stream.private.length) config.description = descriptionOf(stream);

@@ -279,6 +279,22 @@ def clicking(ffmpeg: str, path: Path, codec: str) -> bytes:
     return join(prefix, [header, *extras.before_segments(), part, *extras.of_segment(0, 75), *rest])
 
 
+SOUNDS = ["libopus", "aac", "libmp3lame", "libvorbis", "flac"]
+SOUNDS += ["pcm_u8", "pcm_s16le", "pcm_s32le", "pcm_f32le"]
+
+
+def test_sound_that_is_not_decoded_is_told_of(
+    browser: Browser, ffmpeg: str, tmp_path: Path
+) -> None:
+    file = clicking(ffmpeg, tmp_path / "sound.mkv", "pcm_s24le")  # which Chromium dies of
+    (tmp_path / "x.html").write_text(page.alone(file, "x"))
+    browser.open("about:blank")
+    browser.open(f"file://{tmp_path}/x.html")
+    browser.wait(READY)
+    said = browser.run("document.getElementById('notes').textContent")
+    assert said == "Silent: this browser does not decode the sound (A_PCM/INT/LIT)."
+
+
 # As another engine: what is decoded has the times of its packets, here whole milliseconds.
 ROUNDED = """{
   const Given = AudioDecoder;
@@ -310,7 +326,7 @@ def test_sound_has_no_gaps(browser: Browser, ffmpeg: str, tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("codec", ["libopus", "aac", "libmp3lame", "libvorbis", "flac"])
+@pytest.mark.parametrize("codec", SOUNDS)
 def test_sound_is_in_time(browser: Browser, ffmpeg: str, tmp_path: Path, codec: str) -> None:
     file = clicking(ffmpeg, tmp_path / "sound.mkv", codec)
     (tmp_path / "x.html").write_text(page.alone(file, "x"))
