@@ -124,7 +124,7 @@ class Player {
       if (!frames.made.has(this.position) || !frames.made.has(few)) return;
       if (this.shown !== this.position) this.#draw(this.position);
       this.#startClock(line.time(this.position));
-      this.recent ??= { at: performance.now(), ...this.statistics };
+      this.recent ??= this.#count();
     }
     const now = this.#now(), ended = now >= this.times.end, v = ended ? line.count - 1 : line.at(now);
     let best = v;
@@ -153,12 +153,18 @@ class Player {
     this.sound.stop();
   }
 
+  // Frames until now, with those left out since the last one shown.
+  #count() {
+    const { shown, dropped } = this.statistics;
+    return { at: performance.now(), shown, dropped: dropped + Math.max(0, this.position - this.shown) };
+  }
+
   // Says once a second whether the machine keeps up.
   #judge() {
-    const seconds = (performance.now() - this.recent.at) / 1000;
+    const { recent } = this, now = this.#count(), seconds = (now.at - recent.at) / 1000;
     if (seconds < 1) return;
-    const shown = this.statistics.shown - this.recent.shown, dropped = this.statistics.dropped - this.recent.dropped;
-    this.recent = { at: performance.now(), ...this.statistics };
+    const shown = now.shown - recent.shown, dropped = Math.max(0, now.dropped - recent.dropped);
+    this.recent = now;
     const slow = dropped > 0.05 * (shown + dropped);
     note("slow", slow
       ? `This machine shows ${Math.round(shown / seconds)} of ${Math.round((shown + dropped) / seconds)} frames/s; the others are left out.`

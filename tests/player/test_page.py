@@ -192,6 +192,45 @@ def test_a_page_says_what_a_browser_lacks(browser: Browser, tmp_path: Path) -> N
     browser.errors.clear()
 
 
+def test_a_name_is_text(browser: Browser, tmp_path: Path) -> None:
+    name = """</title><img src=x onerror="pwned=1"><script>pwned=2</script>'&amp;{{script}}.hnv"""
+    (tmp_path / "x.html").write_text(page.alone(REAL.read_bytes(), name))
+    browser.open("about:blank")
+    browser.open(f"file://{tmp_path}/x.html")
+    browser.wait(READY)
+    told = "[document.title, document.querySelector('h1').textContent, typeof pwned]"
+    assert browser.run(told) == [name, name, "undefined"]
+
+
+def test_a_page_says_that_it_leaves_frames_out(browser: Browser, tmp_path: Path) -> None:
+    slow = """{
+  const Given = Blob;
+  const wait = `if (typeof document === "undefined") {
+    const send = postMessage.bind(self);
+    self.postMessage = (...of) => {
+      for (const end = performance.now() + 400; performance.now() < end;);
+      send(...of);
+    };
+  }`;
+  Blob = class extends Given {
+    constructor(parts, type) { super(type ? [...parts, wait] : parts, type); }
+  };
+}"""
+    video = replace(make_video(), frame_rate=Fraction(25))
+    file = make_file(video, [random_segment(video, 75)])
+    (tmp_path / "x.html").write_text(page.alone(file, "x"))
+    with browser.before_pages(slow):
+        browser.open("about:blank")
+        browser.open(f"file://{tmp_path}/x.html")
+        browser.wait(READY)
+        browser.run("hnvPlayer.play()")
+        note = "document.getElementById('notes').textContent"
+        said = browser.wait(note)
+    assert re.fullmatch(r"This machine shows \d+ of 2\d frames/s; the others are left out.", said)
+    browser.run("hnvPlayer.pause()")
+    assert browser.run(note) == ""
+
+
 def test_what_is_said_of_a_step_goes_with_it(browser: Browser, tmp_path: Path) -> None:
     opened(browser, tmp_path, "valid/real-bunny")
     browser.press(".")
