@@ -133,11 +133,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _file(self, path: Path) -> None:
         try:
-            file = open(path, "rb")
+            opened = os.open(path, os.O_RDONLY)
         except OSError:  # it was there a moment ago, or is not ours to read
             self._refuse(HTTPStatus.NOT_FOUND)
             return
-        with file:
+        with open(opened, "rb") as file:
             size = os.fstat(file.fileno()).st_size
             first, last = 0, size - 1
             asked = _RANGE.fullmatch(self.headers.get("Range", ""))
