@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from hnervcodec.fitting.ms_ssim_kernel import ms_ssim
@@ -11,6 +10,14 @@ from hnervcodec.metrics.ms_ssim import WINDOW
 
 LUMA = 4  # packed channels of luma
 MEMORY = 0.02  # weight of a batch in the running means
+
+
+def _luma(x: Tensor) -> Tensor:
+    """Luma [B, 1, 2 H, 2 W] of packed samples [B, channels, H, W]: pixel_shuffle of the first
+    channels, four times as fast where channels are last in memory."""
+    batch, _, height, width = x.shape
+    quads = x[:, :LUMA].permute(0, 2, 3, 1).unflatten(3, (2, 2))
+    return quads.permute(0, 1, 3, 2, 4).reshape(batch, 1, 2 * height, 2 * width)
 
 
 class Loss:
@@ -50,8 +57,7 @@ class Loss:
         dissimilarity = errors.new_zeros(1)
         if self.structure:
             with torch.autocast(decoded.device.type, enabled=False):
-                a, b = (F.pixel_shuffle(x[:, :LUMA], 2) for x in (decoded, target))
-                dissimilarity = (1 - ms_ssim(a, b)).view(1)
+                dissimilarity = (1 - ms_ssim(_luma(decoded), _luma(target))).view(1)
         return torch.cat([errors, dissimilarity]), shown
 
     def __call__(self, measured: Tensor, shown: Tensor) -> tuple[Tensor, Tensor]:
