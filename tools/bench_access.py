@@ -9,14 +9,13 @@ from pathlib import Path
 from unittest import mock
 
 from reference import CLIPS as STANDARD
-from reference import ROOT, Filters, processor, read_clip, write_y4m
+from reference import ROOT, Filters, read_clip, write_y4m
 
 from hnervcodec.benchmark import access_files, access_report, access_times
 from hnervcodec.benchmark.access_files import HNV
 from hnervcodec.benchmark.access_readers import has_torchcodec
 from hnervcodec.benchmark.access_study import FILES, TIMES, AccessStudy, Case
 from hnervcodec.encoding.observer import Observer
-from hnervcodec.system.devices import processors
 
 FOLDER, RESULTS = ROOT / "clips/access", ROOT / "tools/results/access"
 _CAMERA: Filters = (("scale", "320:240:flags=lanczos"),)
@@ -97,9 +96,9 @@ def report(studies: list[AccessStudy]) -> None:
     lines = [
         "# Random access: hnv beside other codecs in short groups of pictures",
         "",
-        f"Written by `tools/bench_access`. {processors()} cores of {processor()}, no GPU. Other "
-        f"codecs are read by {reader}, with",
-        "the seek and the threads that are fastest there, pictures by Pillow.",
+        f"Written by `tools/bench_access`, without a GPU. Other codecs are read by {reader}, with",
+        "the seek and the threads that are fastest there, pictures by Pillow. Ours are tuned for",
+        "PSNR, as theirs are (`--tune psnr`).",
         "",
         "* bytes: of hnv the whole file, of others the elementary stream, at hnv's 6:1:1 PSNR:",
         "  straight in the logarithm between measured files. Empty: not measured at this quality.",
@@ -129,8 +128,10 @@ def report(studies: list[AccessStudy]) -> None:
                 "|---" * len(access_report.COLUMNS) + "|",
             ]
             found = access_report.rows(study.files, study.times, target)
+            machines = access_report.processors_of(study.files, study.times, target)
             lines += ["| " + " | ".join(row) + " |" for row in found]
-            lines += ["", *(f"* {line}" for line in access_report.crossings(study.files, target))]
+            lines += ["", f"Times: {'; '.join(machines)}.", ""]
+            lines += [*(f"* {line}" for line in access_report.crossings(study.files, target))]
             lines += ["", f"![bytes over milliseconds]({picture})"]
     (RESULTS / "README.md").write_text("\n".join(lines) + "\n")
 

@@ -296,9 +296,9 @@ def compare_encodes(threads: int, versions: dict[str, Path]) -> list[str]:
 
 
 def main() -> None:
-    from reference import ROOT, processor
+    from reference import ROOT
 
-    from hnervcodec.system.devices import processors
+    from hnervcodec.system.devices import processor_name, processors
 
     parser = argparse.ArgumentParser(prog="tools/bench_fit")
     parser.add_argument("--against", metavar="COMMIT")
@@ -323,7 +323,7 @@ def main() -> None:
             lines = [
                 "# Speed of a fit, measured",
                 "",
-                f"Made by `tools/bench_fit` on {processors()} cores of {processor()}, "
+                f"Made by `tools/bench_fit` on {processors()} cores of {processor_name()}, "
                 f"{options.threads} threads. "
                 f"The median of {options.rounds} fits of each version, in turns.",
                 "AVX2: the rest is masked, by ONEDNN_MAX_CPU_ISA and ATEN_CPU_CAPABILITY; torch's "

@@ -12,12 +12,11 @@ from pathlib import Path
 
 import imageio_ffmpeg
 from browser import CHROMIUM, Browser
-from reference import processor
 
 from hnervcodec.bitstream import segment
 from hnervcodec.bitstream.reader import Reader
 from hnervcodec.player import page
-from hnervcodec.system.devices import processors
+from hnervcodec.system.devices import processor_name, processors
 
 Args = list[str | Path]
 ROOT = Path(__file__).resolve().parents[1]
@@ -136,7 +135,7 @@ def main() -> None:
         [
             "# The player, measured",
             "",
-            f"Made by `tools/bench_player` on {processors()} cores of {processor()}: Node "
+            f"Made by `tools/bench_player` on {processors()} cores of {processor_name()}: Node "
             f"{node.strip()} with one",
             f"thread, and {version} without a GPU ({said}).",
             "The picture, [player.jpg](player.jpg), is of the first file. A page takes "

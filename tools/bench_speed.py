@@ -19,7 +19,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from family import HNeRVDecoder
-from reference import CLIPS, ROOT, Filters, processor, read_clip
+from reference import CLIPS, ROOT, Filters, read_clip
 from torch import Tensor
 from vectors import fitted_like, make_file, random_segment
 
@@ -36,7 +36,7 @@ from hnervcodec.planes import Planes, pack
 from hnervcodec.synthesis import native, native_library
 from hnervcodec.synthesis.network import Synthesis
 from hnervcodec.system import kernels
-from hnervcodec.system.devices import processors
+from hnervcodec.system.devices import processor_name, processors
 
 FRAMES = 132  # of the clip, and of the networks' segments
 REFERENCE_MACS = 28.8e9  # of HNeRV's 1.5 M network, per frame of 1280x640
@@ -278,7 +278,7 @@ def measure(case: Case) -> dict[str, float]:
 
 def main() -> None:
     torch.set_num_threads(processors())
-    machine = f"{processors()} cores of {processor()}, torch {torch.__version__}"
+    machine = f"{processors()} cores of {processor_name()}, torch {torch.__version__}"
     results: dict[str, dict[str, float]] = {
         "products of matrices": ceilings(),
         "HNeRV's network, eager float32, 1280x640": paper(),

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import av
 from PIL import Image, ImageDraw, ImageFont
-from reference import CLIPS, ROOT, Filters, compare, processor, read_clip, write_y4m
+from reference import CLIPS, ROOT, Filters, compare, read_clip, write_y4m
 
 from hnervcodec import Decoder, VideoHeader
 from hnervcodec.benchmark.other_codecs import write_libav
@@ -19,6 +19,7 @@ from hnervcodec.encoding.defaults import QUALITY
 from hnervcodec.fitting.quality_target import SLOPE_BITS
 from hnervcodec.media.frames import to_frame
 from hnervcodec.planes import Planes
+from hnervcodec.system.devices import processor_name
 
 FOLDER, RESULTS = ROOT / "clips/quality", ROOT / "tools/results"
 PRESET, QUALITIES = "fast", ("32", "35", "38", "41")
@@ -145,7 +146,7 @@ def report(names: list[str], qualities: list[str]) -> None:
     lines = [
         "# What constant qualities look like",
         "",
-        f"Written by `tools/quality`. {processor()}, one thread. The default is {QUALITY:g}.",
+        f"Written by `tools/quality`. {processor_name()}, one thread. The default is {QUALITY:g}.",
         "",
         "* reached: the quality that bytes and PSNR come to, PSNR + 10 log10(bpp / 0.05).",
         "* x265, crf 28: libx265 at its own defaults, on the same scale.",

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-import platform
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from fractions import Fraction
@@ -43,15 +41,6 @@ CLIPS: dict[str, tuple[str, Filters]] = {
     "bikes640": ("bikes.mp4", (("crop", "640:256"),)),
     "bunny1280": ("bigbuckbunny.mp4", (_CROP,)),
 }
-
-
-def processor() -> str:
-    """Its name."""
-    with contextlib.suppress(OSError), open("/proc/cpuinfo") as file:
-        for line in file:
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def read_clip(

@@ -10,7 +10,7 @@ from dataclasses import replace
 from itertools import accumulate
 
 import torch
-from reference import BUNNY_320, ROOT, Filters, processor, read_clip
+from reference import BUNNY_320, ROOT, Filters, read_clip
 
 from hnervcodec.bitstream.headers import VideoHeader
 from hnervcodec.encoding import session
@@ -25,6 +25,7 @@ from hnervcodec.fitting import presets
 from hnervcodec.media.filters import SceneDetector
 from hnervcodec.media.scenes import scan
 from hnervcodec.planes import Planes
+from hnervcodec.system.devices import processor_name
 
 SIZE: Filters = (("scale", "320:180:flags=lanczos"), ("setsar", "1"))
 BUNNY, CARPHONE, BIKES = "bigbuckbunny.mp4", "carphone_pristine.mp4", "bikes.mp4"
@@ -173,7 +174,7 @@ def measure_warm() -> list[str]:
         "Made by `tools/scenes warm`: films whose segments are fitted from random weights (cold), "
         "and from the weights of one short fit to frames of the whole film, whose steps come out "
         "of theirs (started), as `hnv encode` does it. PSNR of all samples, at the same rate; "
-        f"seconds of processor time, one thread, {processor()}.",
+        f"seconds of processor time, one thread, {processor_name()}.",
         "",
         "| film | segments | preset | bytes cold | started | PSNR cold | started | gain "
         "| seconds cold | started |",
@@ -211,8 +212,8 @@ def measure_still() -> list[str]:
     lines = [
         "# How long should a segment be where the camera stands still?",
         "",
-        f"Made by `tools/scenes still`: 320x240, 0.02 bpp, `ultrafast`, one thread, {processor()}. "
-        f"--segment {SEGMENT_FRAMES}, and auto.",
+        "Made by `tools/scenes still`: 320x240, 0.02 bpp, `ultrafast`, one thread, "
+        f"{processor_name()}. --segment {SEGMENT_FRAMES}, and auto.",
         "",
         "| clip | segments | bytes | average PSNR | 6:1:1 | weights of one | kMAC per pixel "
         "| processor seconds |",

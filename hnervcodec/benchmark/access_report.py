@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -76,18 +76,9 @@ def rows(
     that is nearest to it."""
     timed = {time.path: time for time in times}
     made = []
-    ordered = sorted(ways_of(files).items(), key=lambda item: item[0].codec != HNV)
-    for way, line in ordered:  # ours first
-        size = target.bytes if way.codec == HNV else bytes_at(line, target.psnr_611)
-        if way.codec == HNV and target.codec == HNV:
-            if way.preset != target.preset:
-                continue
-            near = target
-        else:
-            near = nearest(line, target.psnr_611)
-        time = timed.get(near.path)
+    for way, size, near in _compared(files, target):
         cells = [str(way), _count(size), _ratio(size / target.bytes), f"{near.ms_ssim:.4f}"]
-        if time:
+        if time := timed.get(near.path):
             cells += [
                 _pair(time.cold_ms, time.cold_p95_ms),
                 _pair(time.one_ms, time.one_p95_ms),
@@ -101,6 +92,27 @@ def rows(
             ]
         made.append(cells + [""] * (len(COLUMNS) - len(cells)))
     return made
+
+
+def processors_of(
+    files: Sequence[AccessFile], times: Sequence[AccessTime], target: AccessFile
+) -> list[str]:
+    """On which processors the times in `rows` were taken."""
+    shown = {near.path for _, _, near in _compared(files, target)}
+    return sorted({time.processor for time in times if time.path in shown})
+
+
+def _compared(
+    files: Sequence[AccessFile], target: AccessFile
+) -> Iterator[tuple[Way, float, AccessFile]]:
+    """Each way, ours first, its bytes at the target's PSNR, and its file that is nearest to it."""
+    for way, line in sorted(ways_of(files).items(), key=lambda item: item[0].codec != HNV):
+        if way.codec != HNV:
+            yield way, bytes_at(line, target.psnr_611), nearest(line, target.psnr_611)
+        elif target.codec != HNV:
+            yield way, target.bytes, nearest(line, target.psnr_611)
+        elif way.preset == target.preset:
+            yield way, target.bytes, target
 
 
 COLUMNS = [

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset, RandomSampler
 
 from hnervcodec.benchmark.access_readers import Opener, Reader, ways
 from hnervcodec.decoding.segment_cache import SEGMENTS
-from hnervcodec.system.devices import use_threads
+from hnervcodec.system.devices import processor_name, processors, use_threads
 from hnervcodec.system.isolated import Worker
 
 # Name -> frames before the one that is drawn, as in LeRobot's benchmarks/video.
@@ -39,6 +39,7 @@ class AccessTime:
 
     source: str
     path: str
+    processor: str
     reader: str  # the fastest of `access_readers.ways`
     cold_ms: float  # open, one frame, close; what the system has cached is warm; median
     cold_p95_ms: float
@@ -74,6 +75,7 @@ def measure(source: str, path: Path, frames: int) -> AccessTime:
     return AccessTime(
         source,
         path.name,
+        f"{processors()} cores of {processor_name()}",
         name,
         *(round(value, 3) for value in found),
         *(round(value, 1) for value in rest),

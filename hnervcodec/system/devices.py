@@ -6,8 +6,9 @@ torch is imported only inside the functions that need it: counting processors do
 from __future__ import annotations
 
 import os
+import platform
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from hnervcodec.errors import UsageError
@@ -21,6 +22,19 @@ def processors() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def processor_name() -> str:
+    """The name of this machine's processor, with what tells its generation where that is known:
+    virtual machines hide its number."""
+    names = {"model name": "", "cpu family": ""}
+    with suppress(OSError), open("/proc/cpuinfo") as file:
+        for line in file:
+            key, _, value = line.partition(":")
+            if key.strip() in names:
+                names[key.strip()] = names[key.strip()] or value.strip()
+    name = names["model name"] or platform.processor() or platform.machine()
+    return f"{name}, family {names['cpu family']}" if names["cpu family"] else name
 
 
 def resolve_device(name: str) -> torch.device:
