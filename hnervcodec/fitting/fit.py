@@ -14,7 +14,7 @@ import torch
 
 from hnervcodec.errors import OutputError
 from hnervcodec.fitting import fit_state
-from hnervcodec.fitting.first_embeddings import FirstEmbeddings
+from hnervcodec.fitting.first_embeddings import FirstEmbeddings, patches
 from hnervcodec.fitting.float_phase import FloatPhase
 from hnervcodec.fitting.progress import Progress
 from hnervcodec.fitting.quantization import FittedSegment
@@ -151,10 +151,8 @@ def fit_start(
     steps = Schedule.of(task).quantize_at
     made = _fitted(task, checkpoint, lambda one: report(replace(one, steps=steps)), steps)
     training = made.phase.training
-    first = FirstEmbeddings.like(
-        training.embedding, training.frames, training.white, task.model.stride
-    )
-    return StartWeights.of(training.synthesis, first)
+    known = patches(training.frames, training.white, task.model.stride)
+    return StartWeights.of(training.synthesis, FirstEmbeddings.like(training.embedding, known))
 
 
 def _fitted(

@@ -66,20 +66,19 @@ class StartWeights:
     def to_bytes(self) -> bytes:
         """As the job folder keeps it and other processes are sent it."""
         data = io.BytesIO()
-        first = [self.first.axes, self.first.offset, self.first.stride]
-        torch.save([self.kernels, self.biases, first], data)
+        torch.save([self.kernels, self.biases, self.first.axes, self.first.offset], data)
         return data.getvalue()
 
     @classmethod
     def from_bytes(cls, data: bytes) -> StartWeights:
         """Inverse of `to_bytes`, on the CPU; ValueError if it is something else."""
         try:
-            kernels, biases, first = torch.load(
+            kernels, biases, axes, offset = torch.load(
                 io.BytesIO(data), weights_only=True, map_location="cpu"
             )
         except Exception as error:
             raise ValueError("these are no networks") from error
-        return cls(kernels, biases, FirstEmbeddings(*first))
+        return cls(kernels, biases, FirstEmbeddings(axes, offset))
 
 
 def _kernels(synthesis: SynthesisNetwork) -> Sequence[Tensor]:

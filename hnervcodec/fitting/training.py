@@ -18,7 +18,7 @@ from hnervcodec.bitstream.headers import VideoHeader
 from hnervcodec.errors import HnervError
 from hnervcodec.fitting import training_kernel
 from hnervcodec.fitting.cores import Cores
-from hnervcodec.fitting.first_embeddings import FirstEmbeddings
+from hnervcodec.fitting.first_embeddings import FirstEmbeddings, patches
 from hnervcodec.fitting.loss import Loss
 from hnervcodec.fitting.muon import Muon
 from hnervcodec.fitting.presets import FitConfig
@@ -154,12 +154,11 @@ class Training:
         hidden = task.hidden
         self.hidden = None if hidden is None else torch.from_numpy(hidden).to(task.device)
         self.white = float(task.video.max_sample)
-        self.first = FirstEmbeddings.of(
-            self.frames, self.white, task.model.stride, task.model.embed_channels
-        )
+        known = patches(self.frames, self.white, task.model.stride)
+        first = FirstEmbeddings.of(known, task.model.embed_channels)
         if task.start is not None:
-            self.first = task.start.put_into(synthesis, self.first)
-        self.embedding = nn.Parameter(self.first(self.frames, self.white))  # [T, C, h, w]
+            first = task.start.put_into(synthesis, first)
+        self.embedding = nn.Parameter(first(known).to(task.device))  # [T, C, h, w]
         self.bf16 = bf16_pays(task.device)
         self.decoder: Callable[..., Tensor] = synthesis  # or what computes the same, faster
         self.cores = Cores(task.device, min(self.schedule.batch_frames, len(samples)))

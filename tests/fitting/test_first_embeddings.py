@@ -5,6 +5,7 @@ import pytest
 import torch
 from running import EXCERPT
 
+from hnervcodec.fitting import first_embeddings
 from hnervcodec.fitting.first_embeddings import FirstEmbeddings, patches
 from hnervcodec.media.source import VideoSource
 from hnervcodec.planes import pack
@@ -19,7 +20,8 @@ def frames() -> torch.Tensor:
 
 @pytest.mark.parametrize("stride", [4, 10, 16, 40])
 def test_components_are_independent_of_each_other(frames: torch.Tensor, stride: int) -> None:
-    made = FirstEmbeddings.of(frames, 255, stride, 16)(frames, 255)
+    known = patches(frames, 255, stride)
+    made = FirstEmbeddings.of(known, 16)(known)
     assert made.shape == (18, 16, 80 // stride, 160 // stride)
     values = made.transpose(0, 1).flatten(1)
     torch.testing.assert_close(torch.cov(values, correction=0), torch.eye(16), atol=1e-2, rtol=0)
@@ -27,9 +29,10 @@ def test_components_are_independent_of_each_other(frames: torch.Tensor, stride: 
 
 
 def test_a_linear_decoder_tells_frames_best_by_them(frames: torch.Tensor) -> None:
-    x = patches(frames.float() / 255, 16).transpose(0, 1).flatten(1)
+    known = patches(frames, 255, 16)
+    x = known.transpose(0, 1).flatten(1)
     x = x - x.mean(1, keepdim=True)
-    made = FirstEmbeddings.of(frames, 255, 16, 8)(frames, 255).transpose(0, 1).flatten(1)
+    made = FirstEmbeddings.of(known, 8)(known).transpose(0, 1).flatten(1)
 
     def lost(by: torch.Tensor) -> float:
         decoder = torch.linalg.lstsq(by.T, x.T).solution
@@ -44,19 +47,29 @@ def test_a_linear_decoder_tells_frames_best_by_them(frames: torch.Tensor) -> Non
 
 def test_a_video_that_says_little_has_few(frames: torch.Tensor) -> None:
     grey = torch.full((3, 6, 32, 32), 90, dtype=torch.uint8)
-    assert not FirstEmbeddings.of(grey, 255, 16, 8)(grey, 255).any()
-    two = grey.clone()
-    two[1] = 200
-    made = FirstEmbeddings.of(two, 255, 16, 8)(two, 255)
-    assert made[:, 0].any() and not made[:, 1:].any()
-    one = frames[:1, :, :32, :32]
-    assert FirstEmbeddings.of(one, 255, 16, 16)(one, 255).isfinite().all()
-    narrow = FirstEmbeddings.of(frames[:, :1], 255, 2, 16)  # more channels than features
-    assert narrow(frames[:, :1], 255).shape[1] == 16
+    known = patches(grey, 255, 16)
+    assert not FirstEmbeddings.of(known, 8)(known).any()
+    grey[1] = 200
+    known = patches(grey, 255, 16)
+    two = FirstEmbeddings.of(known, 8)(known)
+    assert two[:, 0].any() and not two[:, 1:].any()
+    known = patches(frames[:1, :, :32, :32], 255, 16)
+    assert FirstEmbeddings.of(known, 16)(known).isfinite().all()
+    known = patches(frames[:, :1], 255, 2)  # of fewer features than channels
+    assert FirstEmbeddings.of(known, 16)(known).shape[1] == 16
+
+
+def test_frames_of_many_samples_are_taken_in_parts(
+    frames: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = patches(frames, 255, 16)
+    monkeypatch.setattr(first_embeddings, "CHUNK", 5 * frames[0].numel())
+    assert torch.equal(patches(frames, 255, 16), whole)
 
 
 def test_a_map_like_what_is_known(frames: torch.Tensor) -> None:
-    own = FirstEmbeddings.of(frames, 255, 16, 8)
-    other = FirstEmbeddings.like(own(frames[::2], 255), frames[::2], 255, 16)
-    expected, found = (one(frames[1::2], 255) for one in (own, other))
+    known = patches(frames, 255, 16)
+    own = FirstEmbeddings.of(known, 8)
+    other = FirstEmbeddings.like(own(known[::2]), known[::2])
+    expected, found = own(known[1::2]), other(known[1::2])
     assert (expected - found).square().mean() < 0.1 * expected.square().mean()

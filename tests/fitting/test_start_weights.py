@@ -12,7 +12,7 @@ from running import EXCERPT
 
 from hnervcodec.bitstream.architecture import ModelConfig, StageConfig
 from hnervcodec.bitstream.headers import VideoHeader
-from hnervcodec.fitting.first_embeddings import FirstEmbeddings
+from hnervcodec.fitting.first_embeddings import FirstEmbeddings, patches
 from hnervcodec.fitting.fit import fit, fit_start
 from hnervcodec.fitting.presets import FitConfig
 from hnervcodec.fitting.progress import Progress
@@ -37,14 +37,14 @@ def model(
 def networks(config: ModelConfig, seed: int) -> Networks:
     torch.manual_seed(seed)
     whole = FRAMES[..., : 32 // config.stride * config.stride]
-    first = FirstEmbeddings.of(whole, 1, config.stride, config.embed_channels)
+    first = FirstEmbeddings.of(patches(whole, 1, config.stride), config.embed_channels)
     return SynthesisNetwork(VIDEO.layers(config)), first
 
 
 @torch.no_grad()
 def decoded(made: Networks) -> torch.Tensor:
     synthesis, first = made
-    samples: torch.Tensor = synthesis(first(FRAMES, 1), synthesis.operands())
+    samples: torch.Tensor = synthesis(first(patches(FRAMES, 1, 8)), synthesis.operands())
     return samples
 
 
