@@ -23,6 +23,7 @@ NEED_TORCH = {
     "benchmark.frame_quality",
     "benchmark.study",
     "commands.compare_access",
+    "fitting.coarser",
     "fitting.first_embeddings",
     "fitting.cores",
     "fitting.fit",

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -91,6 +91,8 @@ def prepared(frames: Any, plain: dict[str, Any]) -> tuple[Any, tuple[Any, ...], 
     shape = tuple(StageConfig(*stage) for stage in stages)
     model = ModelConfig(plain["embed"], plain["stem"], shape, plain["head"])
     config = FitConfig(plain["updates_per_frame"], batch_frames=4)  # as at 535925a
+    if hasattr(config, "coarse"):
+        config = replace(config, coarse=0.0)
     task = FitTask(frames, video, model, config, plain["budget"], device)
     schedule = Schedule.of(task)
     steps = [0, schedule.quantize_at, schedule.round_at, schedule.steps]

@@ -37,7 +37,7 @@ ENCODER = (
     "bitstream/architecture", "bitstream/container", "bitstream/fields", "bitstream/headers",
     "bitstream/levels", "bitstream/range_coding", "bitstream/segment",
     "encoding/defaults", "encoding/encoder", "encoding/plan", "encoding/segment_encoder",
-    "fitting/cores", "fitting/final_rounding", "fitting/first_embeddings", "fitting/fit",
+    "fitting/coarser", "fitting/cores", "fitting/final_rounding", "fitting/first_embeddings", "fitting/fit",
     "fitting/float_phase", "fitting/loss", "fitting/model_choice", "fitting/muon",
     "fitting/presets", "fitting/quality_target", "fitting/quantization", "fitting/quantized_phase",
     "fitting/rate_model", "fitting/synthesis_network", "fitting/training",

@@ -34,7 +34,7 @@ class TimeLeft:
 
     A step takes what the middle half of the recent ones took, so that some slow ones, as while
     another program is busy, change nothing. Float and quantized steps count apart. Segments that
-    have not begun also take trial fits as long as those of the others.
+    have not begun also take trial fits and sketches as long as those of the others.
 
     lengths: frames of each segment that is to be fitted.
     quantized_from: share of a fit's steps after which they are quantized, 0..1.
@@ -43,7 +43,7 @@ class TimeLeft:
     def __init__(self, lengths: dict[int, int], quantized_from: float):
         self._lengths, self._quantized_from = lengths, quantized_from
         self._block_start: dict[int, Progress] = {}  # by segment
-        self._trials: dict[int, float] = {}  # seconds, by segment
+        self._trials: dict[int, float] = {}  # seconds of trials and sketches, by segment
         # Seconds that a whole fit of one frame would take, by the time of each block of steps.
         self._costs: dict[Phase, deque[float]] = {
             phase: deque(maxlen=REMEMBERED_BLOCKS) for phase in (Phase.FLOAT, Phase.QUANTIZED)
@@ -58,7 +58,7 @@ class TimeLeft:
         steps, seconds = progress.step - start.step, progress.seconds - start.seconds
         if steps <= 0:  # another trial, or a fit that was taken up again
             self._block_start[number] = progress
-        elif progress.phase is Phase.TRIAL:
+        elif progress.phase in (Phase.TRIAL, Phase.COARSE):
             self._block_start[number] = progress
             self._trials[number] = self._trials.get(number, 0) + seconds
         elif steps >= BLOCK and progress.phase in self._costs:
@@ -216,6 +216,9 @@ class EncodeProgress(Observer):
         rate = progress.step / max(progress.seconds, 1e-9)
         if progress.phase is Phase.TRIAL:
             left = ""
+        elif progress.phase is Phase.COARSE:
+            each = progress.seconds / progress.step
+            left = time_left(each * (progress.steps - progress.step), " of the sketch")
         elif progress.attempt or not self._lengths:
             seconds = self._time.seconds_of_one(number, self._share[number])
             left = time_left(seconds, " of this fit")

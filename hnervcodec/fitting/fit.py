@@ -14,9 +14,10 @@ import torch
 
 from hnervcodec.errors import OutputError
 from hnervcodec.fitting import fit_state
+from hnervcodec.fitting.coarser import coarser
 from hnervcodec.fitting.first_embeddings import FirstEmbeddings, patches
 from hnervcodec.fitting.float_phase import FloatPhase
-from hnervcodec.fitting.progress import Progress
+from hnervcodec.fitting.progress import Phase, Progress
 from hnervcodec.fitting.quantization import FittedSegment
 from hnervcodec.fitting.quantized_phase import RATE_EVERY, QuantizedPhase
 from hnervcodec.fitting.start_weights import StartWeights
@@ -32,13 +33,21 @@ class _Fit:
     def __init__(self, task: FitTask):
         self.task, self.schedule = task, Schedule.of(task)
         self.batches = Batches(len(task.frames), self.schedule.batch_frames, task.config.seed)
-        self.phase: FloatPhase | QuantizedPhase = FloatPhase(task)
-        self.step = 0  # done so far
+        self.phase: FloatPhase | QuantizedPhase
+        if self.schedule.coarse:
+            self.phase = FloatPhase(coarser(task), Phase.COARSE)
+        else:
+            self.phase = FloatPhase(task)
+        self.step = -self.schedule.coarse  # the next one
 
     def advance(self) -> None:
         """One step, with what is due before and after it."""
-        step, phase = self.step, self._phase_of(self.step)
-        phase.training.set_learning_rates(step)
+        step, phase, schedule = self.step, self._phase_of(self.step), self.schedule
+        if step < 0:
+            rate = schedule.coarse_rate(step + schedule.coarse)
+        else:
+            rate = schedule.learning_rate(step)
+        phase.training.set_learning_rates(rate)
         phase.train(self.batches.next().to(self.task.device), step)
         if isinstance(phase, QuantizedPhase):
             phase.follow_up(step)
@@ -47,6 +56,10 @@ class _Fit:
     def _phase_of(self, step: int) -> FloatPhase | QuantizedPhase:
         """The phase that `step` belongs to, ready for it."""
         if isinstance(self.phase, FloatPhase):
+            if step == 0 and self.schedule.coarse:
+                sketch = self.phase.training
+                self.phase = FloatPhase(self.task)
+                self.phase.training.begin_from(sketch)
             if step == self.schedule.prune_at and self.task.config.prune:
                 self.phase.prune()
             if step == self.schedule.quantize_at:
@@ -57,11 +70,12 @@ class _Fit:
 
     def progress(self, seconds: float, warning: str) -> Progress:
         """What to report after a step."""
-        phase = self.phase
+        phase, schedule = self.phase, self.schedule
+        is_coarse = phase.name is Phase.COARSE
         return Progress(
             phase.name,
-            self.step,
-            self.schedule.steps,
+            self.step + (schedule.coarse if is_coarse else 0),
+            schedule.coarse if is_coarse else schedule.steps,
             seconds,
             -10 * math.log10(max(phase.training.distortion, LEAST_ERROR)),
             phase.predicted_bytes if isinstance(phase, QuantizedPhase) else None,
@@ -86,6 +100,8 @@ class _Fit:
         """Takes up the fit where `state` was taken; for one that has not begun."""
         assert isinstance(self.phase, FloatPhase), "restored before its first step"
         self.step = state["step"]
+        if self.step > 0 and self.phase.name is Phase.COARSE:
+            self.phase = FloatPhase(self.task)
         self.batches.restore(state["batches"])
         if state["quantizers"] is not None:
             self.phase = QuantizedPhase.from_state(self.phase.training, state["quantizers"])
@@ -149,7 +165,20 @@ def fit_start(
     `fit`, but that nothing is pruned."""
     task = replace(task, config=replace(task.config, prune=0.0))
     steps = Schedule.of(task).quantize_at
-    made = _fitted(task, checkpoint, lambda one: report(replace(one, steps=steps)), steps)
+
+    coarse, before = Schedule.of(task).coarse, 0.0
+
+    def hear(one: Progress) -> None:
+        """Coarse and other steps together."""
+        nonlocal before
+        if one.phase is Phase.COARSE:
+            before = one.seconds
+            report(replace(one, steps=coarse + steps))
+        else:
+            seconds = before + one.seconds
+            report(replace(one, step=coarse + one.step, steps=coarse + steps, seconds=seconds))
+
+    made = _fitted(task, checkpoint, hear, steps)
     training = made.phase.training
     known = patches(training.frames, training.white, task.model.stride)
     return StartWeights.of(training.synthesis, FirstEmbeddings.like(training.embedding, known))
@@ -163,6 +192,8 @@ def _fitted(
     begun = time.monotonic() - checkpoints.restore(state)
     with state.phase.training.cores.in_use():
         while state.step < steps:
+            if state.step == 0:  # coarse steps have had seconds of their own
+                begun = time.monotonic()
             state.advance()
             seconds = time.monotonic() - begun
             report(state.progress(seconds, checkpoints.warning))
@@ -175,6 +206,7 @@ class FitSeconds:
     """How long the steps of fits of some network take on this machine: a step of each kind, and
     what is done once per epoch (`measuring`) and once per fit (`rounding`)."""
 
+    coarse: float
     in_float: float
     quantized: float
     rounded: float
@@ -186,7 +218,7 @@ class FitSeconds:
         schedule = Schedule.of(task, frames)
         in_quantized = schedule.steps - schedule.quantize_at
         return (
-            self.in_float * schedule.quantize_at
+            self.of_start(task, frames)
             + self.quantized * (schedule.round_at - schedule.quantize_at)
             + self.rounding
             + self.rounded * (schedule.steps - schedule.round_at)
@@ -195,7 +227,8 @@ class FitSeconds:
 
     def of_start(self, task: FitTask, frames: int) -> float:
         """Of a `fit_start` to so many frames, with the task's configuration."""
-        return self.in_float * Schedule.of(task, frames).quantize_at
+        schedule = Schedule.of(task, frames)
+        return self.coarse * schedule.coarse + self.in_float * schedule.quantize_at
 
 
 def measure_seconds(task: FitTask, calibration: float) -> FitSeconds:
@@ -210,7 +243,7 @@ def measure_seconds(task: FitTask, calibration: float) -> FitSeconds:
         least = RATE_EVERY if isinstance(phase, QuantizedPhase) else 2
         phase.train(index, step)  # compiles kernels, fills caches
         begun, done = time.monotonic(), 0
-        while done < least or time.monotonic() - begun < calibration / 4:
+        while done < least or time.monotonic() - begun < calibration / 5:
             phase.train(index, step + done)
             done += 1
         return (time.monotonic() - begun) / done
@@ -221,10 +254,11 @@ def measure_seconds(task: FitTask, calibration: float) -> FitSeconds:
         return time.monotonic() - begun, made
 
     with first.training.cores.in_use():
+        coarse = step_seconds(FloatPhase(coarser(task)), 0) if schedule.coarse else 0.0
         in_float = step_seconds(first, 0)
         _, second = seconds(first.quantized)
         quantized = step_seconds(second, schedule.quantize_at)
         measuring, _ = seconds(second.measure)
         rounding, _ = seconds(second.round_activations)
         rounded = step_seconds(second, schedule.round_at)
-    return FitSeconds(in_float, quantized, rounded, measuring, rounding)
+    return FitSeconds(coarse, in_float, quantized, rounded, measuring, rounding)

@@ -15,12 +15,10 @@ FINEST_STEP = 1e-6
 
 
 class FloatPhase:
-    """A fit before anything is rounded."""
+    """A fit before anything is rounded, at its own size or before that at a fraction of it."""
 
-    name = Phase.FLOAT
-
-    def __init__(self, task: FitTask):
-        self.training = Training(task)
+    def __init__(self, task: FitTask, name: Phase = Phase.FLOAT):
+        self.training, self.name = Training(task), name
 
     def train(self, index: Tensor, step: int) -> None:
         """One update from the frames numbered by `index`."""

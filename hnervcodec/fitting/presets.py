@@ -11,6 +11,7 @@ class FitConfig:
 
     updates_per_frame: float  # optimizer steps; small frames get up to twice as many: `training`
     least_steps: int = 20  # of the whole fit: fewer leave a blur, however few the frames
+    coarse: float = 0.5  # steps at a fraction of the size before these, as a share of them
     batch_frames: int = 2  # at most; large frames come one by one
     matrix_rate: float = 0.04  # Muon's learning rate, for the convolution kernels
     matrix_decay: float = 0.05  # Muon's weight decay, in units of that rate
@@ -49,8 +50,8 @@ class Preset:
 
 
 PRESETS = {
-    "ultrafast": Preset(FitConfig(3, 120), ShapeLimits(4_000, residuals=1)),
-    "faster": Preset(FitConfig(10, 240), ShapeLimits(6_000, residuals=3)),
+    "ultrafast": Preset(FitConfig(3, 120, coarse=1.0), ShapeLimits(4_000, residuals=1)),
+    "faster": Preset(FitConfig(8, 240, coarse=1.0), ShapeLimits(6_000, residuals=3)),
     "fast": Preset(FitConfig(40, 480), ShapeLimits(12_000, residuals=4)),
     "medium": Preset(FitConfig(120, 960), ShapeLimits(12_000, residuals=4)),
     "slow": Preset(FitConfig(300, 1920), ShapeLimits(12_000, residuals=4)),

@@ -12,6 +12,7 @@ class Phase(StrEnum):
     READ = "read"  # the frames that the start is fitted to
     START = "start"  # the short fit that all segments begin from
     TRIAL = "trial"  # short fits that find out what a quality takes
+    COARSE = "sketch"  # the network at a fraction of the size
     FLOAT = "fit"  # networks in float
     QUANTIZED = "quantize"  # the quantizers in the loop
     DONE = "done"  # the segment is as the file will hold it
@@ -19,7 +20,7 @@ class Phase(StrEnum):
     @property
     def is_before_the_fit(self) -> bool:
         """Whether what it reports of is no share of a segment's fit."""
-        return self in (Phase.READ, Phase.START, Phase.TRIAL)
+        return self in (Phase.READ, Phase.START, Phase.TRIAL, Phase.COARSE)
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,7 @@ from hnervcodec.system.devices import bf16_pays
 # batches learn more from the same arithmetic.
 SHOWN_PIXELS, SHOWN_FRAMES = 400_000, 4
 PRUNE_BEFORE_QUANTIZING = 0.8  # share of the float phase after which its networks are pruned
+COARSE_WARMUP = 0.1  # share of the steps at a fraction of the size
 LEAST_RATE = 1e-3  # of the peak learning rate, at the end of the schedule
 MUON_MOMENTUM = 0.95
 BF16_MATRIX = 100_000  # weights from which on products of matrices are faster in bfloat16
@@ -68,9 +69,10 @@ class FitTask:
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """When a fit does what, in optimizer steps from its beginning."""
+    """When a fit does what, in optimizer steps from the first one at the full size."""
 
-    steps: int  # of the whole fit
+    coarse: int  # steps before that, at a fraction of the size
+    steps: int  # of the rest
     warmup: int
     prune_at: int
     quantize_at: int  # the float phase ends, the quantized one begins
@@ -87,7 +89,11 @@ class Schedule:
         batch_frames = min(shown, config.batch_frames)
         steps = config.steps(frames, shown / batch_frames)
         quantize_at = round(steps * config.quantize_from)
+        # A start has learnt what they would teach; two stages are too few to leave out one.
+        is_coarse = task.start is None and len(task.model.stages) > 2
+        is_coarse = is_coarse and task.model.stages[-1].stride > 1
         return cls(
+            round(steps * config.coarse) if is_coarse else 0,
             steps,
             warmup=max(1, round(steps * config.warmup)),
             prune_at=round(steps * PRUNE_BEFORE_QUANTIZING * config.quantize_from),
@@ -103,6 +109,10 @@ class Schedule:
             return max((step + 1) / self.warmup, LEAST_RATE)
         passed = (step - self.warmup) / (self.steps - self.warmup)
         return max(0.5 * (1 + math.cos(math.pi * passed)), LEAST_RATE)
+
+    def coarse_rate(self, step: int) -> float:
+        """The same of the steps at a fraction of the size, 0.. `coarse`: a warm-up."""
+        return min(1.0, (step + 1) / max(1, COARSE_WARMUP * self.coarse))
 
     def quantized_share(self, step: int) -> float:
         """How much of the quantized phase has passed before `step`, 0..1."""
@@ -239,9 +249,23 @@ class Training:
         """From now on Adam trains these too, at the peak learning rate `rate`."""
         self.adam.add_param_group({"params": parameters, "lr": rate, "peak": rate})
 
-    def set_learning_rates(self, step: int) -> None:
-        """As the schedule says."""
-        factor = self.schedule.learning_rate(step)
+    @torch.no_grad()
+    def begin_from(self, coarser: Training) -> None:
+        """Takes over what was learnt from smaller frames: the layers of one name and shape, and the
+        embeddings."""
+        theirs = coarser.synthesis
+        known = {spec.name: n for n, spec in enumerate(theirs.specs)}
+        for spec, weight, bias in zip(
+            self.synthesis.specs, self.synthesis.weights, self.synthesis.biases, strict=True
+        ):
+            n = known.get(spec.name)
+            if n is not None and theirs.weights[n].shape == weight.shape:
+                weight.copy_(theirs.weights[n])
+                bias.copy_(theirs.biases[n])
+        self.embedding.copy_(coarser.embedding)
+
+    def set_learning_rates(self, factor: float) -> None:
+        """As shares of their peaks."""
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group.setdefault("peak", group["lr"])

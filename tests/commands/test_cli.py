@@ -389,7 +389,7 @@ def test_interrupting_an_encode_leaves_nothing(tmp_path: Path, number: int, code
         preexec_fn=heed_interrupts,
     )
     assert process.stderr is not None
-    while b"fit" not in process.stderr.readline():
+    while b"sketch" not in process.stderr.readline():
         assert process.poll() is None
     time.sleep(0.5)
     process.send_signal(number)

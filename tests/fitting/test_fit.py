@@ -73,8 +73,10 @@ def test_a_fit_learns_and_meets_its_budget(frames: np.ndarray) -> None:
     assert 0.93 * 5000 < len(payload) <= 1.02 * 5000
     flat = psnr(float(np.square(frames - frames.mean((0, 2, 3), keepdims=True)).mean()), 255)
     assert quality(fitted, frames) > flat + 6
-    assert {r.phase for r in reports} == {"fit", "quantize"}
-    assert reports[-1].step == reports[-1].steps == len(reports)
+    assert {r.phase for r in reports} == {"sketch", "fit", "quantize"}
+    stages = [sum(r.phase == "sketch" for r in reports), reports[-1].steps]
+    assert reports[-1].step == reports[-1].steps and len(reports) == sum(stages)
+    assert [r.step for r in reports] == [n for count in stages for n in range(1, count + 1)]
     assert reports[-1].bytes == pytest.approx(len(payload), rel=0.03)
     # what training believed is what the integer machine does
     assert quality(fitted, frames) == pytest.approx(reports[-1].psnr, abs=0.5)
@@ -129,12 +131,15 @@ def test_the_same_seed_gives_the_same_bytes(frames: np.ndarray) -> None:
 
 
 def test_a_fit_goes_on_from_any_step(frames: np.ndarray) -> None:
-    """In float, just before and after the quantizers come, and with rounded activations."""
+    """At a fraction of the size, at the end of that and after it, just before and after the
+    quantizers come, and with rounded activations."""
     model = choose_model(VIDEO, len(frames), 5000, PRESETS["ultrafast"].limits, LEVEL)
     task = FitTask(frames, VIDEO, model, FitConfig(7), 5000, CPU)
     whole, kept = _Fit(task), []
     schedule = whole.schedule
-    for stop in (5, schedule.quantize_at, schedule.quantize_at + 2, schedule.round_at + 2):
+    assert schedule.coarse > 5
+    quantize_at = schedule.quantize_at
+    for stop in (-5, 0, 5, quantize_at, quantize_at + 2, schedule.round_at + 2):
         while whole.step < stop:
             whole.advance()
         kept.append(copy.deepcopy(whole.state()))
