@@ -217,9 +217,9 @@ def coded(planes: list[Planes], aim: QualityTarget) -> EncodeResult:
 @pytest.mark.slow
 def test_constant_quality(frames: np.ndarray) -> None:
     planes = [unpack(packed, 1, 64, 48) for packed in frames]
-    low, high = (coded(planes, ConstantPsnr(target)) for target in (24.0, 27.0))
-    assert low.error.average == pytest.approx(24, abs=0.5)
-    assert high.error.average == pytest.approx(27, abs=0.5)
+    low, high = (coded(planes, ConstantPsnr(target)) for target in (31.0, 33.0))
+    assert low.error.average == pytest.approx(31, abs=0.5)
+    assert high.error.average == pytest.approx(33, abs=0.5)
     assert low.bytes < high.bytes
     worse, better = (coded(planes, ConstantQuality(quality)) for quality in (36, 42))
     assert worse.bytes < better.bytes and worse.error.average < better.error.average
