@@ -73,8 +73,8 @@ def rows(
     files: Sequence[AccessFile], times: Sequence[AccessTime], target: AccessFile
 ) -> list[list[str]]:
     """A row for each way, under `COLUMNS`: bytes at the target's PSNR, and the times of the file
-    that is nearest to it."""
-    timed = {time.path: time for time in times}
+    that is nearest to it, with the processor if it was another one than the target's."""
+    timed, own = {time.path: time for time in times}, processor_of(times, target)
     made = []
     for way, size, near in _compared(files, target):
         cells = [str(way), _count(size), _ratio(size / target.bytes), f"{near.ms_ssim:.4f}"]
@@ -88,18 +88,15 @@ def rows(
                 f"{time.loader_0:.0f}",
                 f"{time.loader_2:.0f}",
                 f"{time.open_kib:,.0f}",
-                time.reader,
+                time.reader if time.processor == own else f"{time.reader}, {time.processor}",
             ]
         made.append(cells + [""] * (len(COLUMNS) - len(cells)))
     return made
 
 
-def processors_of(
-    files: Sequence[AccessFile], times: Sequence[AccessTime], target: AccessFile
-) -> list[str]:
-    """On which processors the times in `rows` were taken."""
-    shown = {near.path for _, _, near in _compared(files, target)}
-    return sorted({time.processor for time in times if time.path in shown})
+def processor_of(times: Sequence[AccessTime], target: AccessFile) -> str:
+    """On which processors the target was timed; empty if it was not."""
+    return next((time.processor for time in times if time.path == target.path), "")
 
 
 def _compared(
