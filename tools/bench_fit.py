@@ -283,6 +283,7 @@ def compare_encodes(threads: int, versions: dict[str, Path]) -> list[str]:
                 said = subprocess.run(
                     [sys.executable, "-m", "hnervcodec", *command],
                     env=environment,
+                    cwd=root,  # which comes before PYTHONPATH
                     stderr=subprocess.PIPE,
                     text=True,
                     check=True,
