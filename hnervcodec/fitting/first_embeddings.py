@@ -1,8 +1,8 @@
 """What embeddings begin as: the principal components of the patches of the video that they stand
 for, by which a linear decoder would tell these best.
 
-HNeRV trains an encoder network for that. It takes longer than the rest of a step, and short and
-long fits end with less (tools/results/rate_distortion.md)."""
+HNeRV trains an encoder network for that, which takes longer; short fits end with less by it, and
+longer ones with no more that is worth the time (tools/results/rate_distortion.md)."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ MEMORY = 0.02  # weight of a batch in the running means
 
 def _luma(x: Tensor) -> Tensor:
     """Luma [B, 1, 2 H, 2 W] of packed samples [B, channels, H, W]: pixel_shuffle of the first
-    channels, four times as fast where channels are last in memory."""
+    channels, but fast where channels are last in memory, too."""
     batch, _, height, width = x.shape
     quads = x[:, :LUMA].permute(0, 2, 3, 1).reshape(batch, height, width, 2, 2)
     return quads.permute(0, 1, 3, 2, 4).reshape(batch, 1, 2 * height, 2 * width)
